@@ -1,0 +1,7 @@
+//! The `trueup` command: see [`trueup::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    trueup::cli::main()
+}
