@@ -1,0 +1,50 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One property of one resource that is not as wanted: `mode 0644 → 0600`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// `content`, `mode`, `owner`, `group`, `type`, `target`, `version`, `enabled`, `active`, `masked`…
+    pub property: String,
+    /// As observed; empty where there is nothing to say.
+    pub from: String,
+    /// As wanted; empty where there is nothing to say.
+    pub to: String,
+}
+
+impl Change {
+    /// `property` is `from` and should be `to`. Both are escaped by whoever shows them.
+    pub fn new(property: &str, from: impl Into<String>, to: impl Into<String>) -> Self {
+        Self { property: property.to_owned(), from: from.into(), to: to.into() }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clean = |text: &str| super::one_line(text, 200);
+        match (self.property.as_str(), self.from.as_str(), self.to.as_str()) {
+            // Contents are named by digest, which tells a reader nothing; `Detail` has the lines.
+            ("content", ..) => write!(f, "content"),
+            // Versions and states speak for themselves.
+            ("version" | "state" | "masked" | "enabled" | "active", from, to) if !from.is_empty() && !to.is_empty() => {
+                write!(f, "{} → {}", clean(from), clean(to))
+            }
+            ("masked" | "hold", "", to) => write!(f, "{}", clean(to)),
+            ("masked", _, "") => write!(f, "unmasked"),
+            (property, "", "") => write!(f, "{property}"),
+            (property, "", to) => write!(f, "{property} {}", clean(to)),
+            (property, from, "") => write!(f, "{property} {} →", clean(from)),
+            (property, from, to) => write!(f, "{property} {} → {}", clean(from), clean(to)),
+        }
+    }
+}
+
+/// What a change of content is, line by line, where it is text and not a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Detail {
+    /// `+2 -1`, `binary, 12 KiB → 14 KiB`.
+    pub summary: String,
+    /// Unified lines with their sign in front; empty where there is nothing to show. Not escaped.
+    pub lines: Vec<String>,
+}

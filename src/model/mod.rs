@@ -1,0 +1,19 @@
+//! Storey 0: the words everything else is said in. Pure values, no effects.
+
+mod change;
+mod digest;
+mod facts;
+mod id;
+mod outcome;
+mod policy;
+mod revision;
+mod text;
+
+pub use change::{Change, Detail};
+pub use digest::Digest;
+pub use facts::{Facts, Family, Os};
+pub use id::{Id, NotAnId};
+pub use outcome::{Class, Outcome, Stage, Stop};
+pub use policy::{Cause, Drift, Release, Takeover, Update, Word};
+pub use revision::{CommitId, NotACommitId, Revision};
+pub use text::{escaped, one_line};
