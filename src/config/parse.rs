@@ -1,0 +1,407 @@
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{ConfigProblem, Place, hint};
+use super::settings::{Settings, SourceSettings};
+use super::url::{is_branch_name, transport};
+use super::values::{Written, article};
+use crate::model::one_line;
+
+/// What one fragment may hold at most, in bytes.
+const LONGEST: usize = 1 << 20;
+
+/// Every key of every section, DESIGN §9.
+const SECTIONS: &[(&str, &[&str])] = &[
+    (
+        "source",
+        &[
+            "source.url",
+            "source.branch",
+            "source.path",
+            "source.interval",
+            "source.max_age",
+            "source.allow_insecure",
+            "source.ca_file",
+            "source.token_file",
+            "source.ssh_key",
+            "source.known_hosts",
+            "source.timeout",
+        ],
+    ),
+    ("host", &["host.name"]),
+    ("trust", &["trust.signers", "trust.revoked", "trust.mode", "trust.floor"]),
+    ("policy", &["policy.update", "policy.takeover", "policy.setid"]),
+    ("change", &["change.settle", "change.deadline"]),
+    ("state", &["state.originals", "state.edits"]),
+];
+
+/// What is known so far. Later fragments overwrite, key by key.
+struct Draft {
+    settings: Settings,
+    source: SourceSettings,
+    /// Each URL with the problem that it is where insecure transports are not allowed.
+    urls: Vec<(String, Option<ConfigProblem>)>,
+    problems: Vec<ConfigProblem>,
+}
+
+/// The settings that `fragments` (path and text of each, in order) make: the later wins, key by key.
+/// No fragments at all, or none with a `source.url`, is `unconfigured`.
+///
+/// # Errors
+/// Every problem of every fragment, in order.
+pub fn settings(fragments: &[(String, String)]) -> Result<Settings, Vec<ConfigProblem>> {
+    let mut draft =
+        Draft { settings: Settings::default(), source: SourceSettings::at(""), urls: Vec::new(), problems: Vec::new() };
+    for (path, text) in fragments {
+        draft.read(Place { path, text, start: 0 });
+    }
+    draft.finish()
+}
+
+impl Draft {
+    fn read(&mut self, file: Place<'_>) {
+        if file.text.len() > LONGEST {
+            self.problems.push(file.problem(format!("the file is longer than {LONGEST} bytes")));
+            return;
+        }
+        let root = match DeTable::parse(file.text) {
+            Ok(root) => root,
+            Err(error) => {
+                let place = file.at(&error.span().unwrap_or(0..0));
+                self.problems.push(place.problem(error.message().trim_end().replace('\n', "; ")));
+                return;
+            }
+        };
+        for (section, value) in in_order(root.get_ref()) {
+            self.section(section, value, file);
+        }
+    }
+
+    fn section(&mut self, name: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue<'_>>, file: Place<'_>) {
+        let here = file.at(&name.span());
+        let written = name.get_ref().as_ref();
+        let Some((section, keys)) = SECTIONS.iter().find(|(known, _)| *known == written) else {
+            let known: Vec<&str> = SECTIONS.iter().map(|(section, _)| *section).collect();
+            self.problems.push(here.problem(match value.get_ref() {
+                DeValue::Table(_) => format!("unknown section [{}]{}", one_line(written, 60), hint(written, &known)),
+                _ => match section_of(written) {
+                    Some(full) => format!("{written:?} belongs below [{}]", full.split('.').next().unwrap_or_default()),
+                    None => format!("unknown key \"{}\"{}", one_line(written, 60), hint(written, &known)),
+                },
+            }));
+            return;
+        };
+        let Some(table) = value.get_ref().as_table() else {
+            let what = article(value.get_ref().type_str());
+            self.problems.push(here.problem(format!("{section} is a section, [{section}], not {what}")));
+            return;
+        };
+        for (key, value) in in_order(table) {
+            let written: &str = key.get_ref().as_ref();
+            let known = keys.iter().find(|full| full.strip_prefix(section).is_some_and(|rest| rest[1..] == *written));
+            let Some(name) = known else {
+                let short: Vec<&str> = keys.iter().map(|full| &full[section.len() + 1..]).collect();
+                let hint = hint(written, &short);
+                let message = format!("unknown key \"{}\" in [{section}]{hint}", one_line(written, 60));
+                self.problems.push(file.at(&key.span()).problem(message));
+                continue;
+            };
+            let place = file.at(&value.span());
+            if let Err(problem) = self.take(&Written { name, value: value.get_ref(), place }) {
+                self.problems.push(problem);
+            }
+        }
+    }
+
+    fn take(&mut self, written: &Written<'_>) -> Result<(), ConfigProblem> {
+        let settings = &mut self.settings;
+        match written.name {
+            "source.url" => self.urls = urls(written)?,
+            "source.branch" => {
+                let branch = written.text()?;
+                if !is_branch_name(branch) {
+                    return Err(written.problem("is not the name of a branch (see git-check-ref-format(1))"));
+                }
+                self.source.branch = branch.to_owned();
+            }
+            "source.path" => self.source.path = written.subdirectory()?,
+            "source.allow_insecure" => self.source.allow_insecure = written.flag()?,
+            "source.ca_file" => self.source.ca_file = Some(written.file()?),
+            "source.token_file" => self.source.token_file = Some(written.file()?),
+            "source.ssh_key" => self.source.ssh_key = Some(written.plain_file()?),
+            "source.known_hosts" => self.source.known_hosts = written.plain_file()?,
+            "source.timeout" => self.source.timeout = written.duration()?,
+            "host.name" => settings.host.name = Some(written.host_name()?),
+            "policy.update" => settings.policy.update = written.word()?,
+            "policy.takeover" => settings.policy.takeover = written.word()?,
+            "policy.setid" => settings.policy.setid = written.flag()?,
+            "state.originals" => settings.state.originals = written.duration()?,
+            "state.edits" => settings.state.edits = written.duration()?,
+            name if name.starts_with("trust.") => self.trust(written)?,
+            name => {
+                written.duration()?;
+                if !settings.later.contains(&name) {
+                    settings.later.push(name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Trust that would be configured and silently not kept is worse than none, so it is refused.
+    fn trust(&mut self, written: &Written<'_>) -> Result<(), ConfigProblem> {
+        const NOT_YET: &str = "cannot be kept: this version does not verify signatures yet; take it out to run without";
+        match (written.name, written.text()?) {
+            ("trust.mode", "head") => {}
+            ("trust.mode", other) if other != "chain" => {
+                return Err(written.problem(&format!(
+                    "cannot be {:?}{}",
+                    one_line(other, 40),
+                    hint(other, &["head", "chain"])
+                )));
+            }
+            ("trust.floor", "") => self.settings.trust.floor = None,
+            ("trust.floor", commit) => {
+                let id = commit
+                    .parse()
+                    .map_err(|_| written.problem("is the full id of a commit, 40 or 64 hexadecimal digits"))?;
+                self.settings.trust.floor = Some(id);
+            }
+            _ => return Err(written.problem(NOT_YET)),
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Settings, Vec<ConfigProblem>> {
+        let insecure = self.urls.iter_mut().filter_map(|(_, problem)| problem.take());
+        if !self.source.allow_insecure {
+            self.problems.extend(insecure);
+        }
+        if !self.problems.is_empty() {
+            return Err(self.problems);
+        }
+        if !self.urls.is_empty() {
+            let urls = self.urls.into_iter().map(|(url, _)| url).collect();
+            self.settings.source = Some(SourceSettings { urls, ..self.source });
+        }
+        self.settings.later.sort_unstable();
+        Ok(self.settings)
+    }
+}
+
+fn urls(written: &Written<'_>) -> Result<Vec<(String, Option<ConfigProblem>)>, ConfigProblem> {
+    const MOST: usize = 16;
+    let items = written.texts()?;
+    if items.is_empty() || items.len() > MOST {
+        return Err(written.problem(&format!("is one URL, or a list of at most {MOST}")));
+    }
+    let checked = items.iter().map(|item| {
+        let url = item.text()?;
+        let transport = transport(url).map_err(|why| item.problem(&why))?;
+        let insecure = transport.is_insecure().then(|| {
+            item.problem(
+                "can be read and changed by anybody on the way; use https or ssh, or set allow_insecure = true",
+            )
+        });
+        Ok((url.to_owned(), insecure))
+    });
+    checked.collect()
+}
+
+/// The full name of the key `written`, where exactly that key stands in some section.
+fn section_of(written: &str) -> Option<&'static str> {
+    SECTIONS.iter().flat_map(|(_, keys)| *keys).copied().find(|full| full.split('.').nth(1) == Some(written))
+}
+
+/// The entries of `table` as they stand in the file.
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<toml::de::DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| -> usize {
+        let span: Range<usize> = key.span();
+        span.start
+    });
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Takeover, Update};
+
+    const PATH: &str = "/etc/trueup/agent.toml";
+
+    fn parse(text: &str) -> Result<Settings, Vec<ConfigProblem>> {
+        settings(&[(PATH.to_owned(), text.to_owned())])
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        parse(text).expect_err("problems").iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn nothing_configured_is_unconfigured() {
+        assert_eq!(settings(&[]), Ok(Settings::default()));
+        assert_eq!(parse("[policy]\nupdate = \"observe\"\n").expect("valid").source, None);
+    }
+
+    #[test]
+    fn the_smallest_is_a_url() {
+        let source =
+            parse("[source]\nurl = \"https://git.example.org/fleet.git\"\n").expect("valid").source.expect("a source");
+        assert_eq!(source, SourceSettings::at("https://git.example.org/fleet.git"));
+        assert_eq!((source.branch.as_str(), source.timeout), ("main", Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn every_key_of_the_design_is_taken() {
+        let text = r#"
+            [source]
+            url = ["https://a.example/x", "git@b.example:x"]
+            branch = "release/1"
+            path = "fleet/prod/"
+            interval = "60s"
+            max_age = "1d"
+            allow_insecure = false
+            ca_file = "/etc/ssl/ours.pem"
+            token_file = "/etc/trueup/token"
+            ssh_key = "/etc/trueup/key"
+            known_hosts = "/etc/trueup/hosts"
+            timeout = "10m"
+            [host]
+            name = "web-01"
+            [trust]
+            mode = "head"
+            floor = "4f2a9c14f2a9c14f2a9c14f2a9c14f2a9c14f2a9"
+            [policy]
+            update = "hold"
+            takeover = "refuse"
+            setid = true
+            [change]
+            settle = "30s"
+            deadline = "10m"
+            [state]
+            originals = "6h"
+            edits = "7d"
+        "#;
+        let settings = parse(text).expect("valid");
+        let source = settings.source.as_ref().expect("a source");
+        assert_eq!(source.urls, ["https://a.example/x", "git@b.example:x"]);
+        assert_eq!((source.branch.as_str(), source.path.as_str()), ("release/1", "fleet/prod"));
+        assert_eq!(source.ssh_key, Some(PathBuf::from("/etc/trueup/key")));
+        assert_eq!(source.timeout, Duration::from_secs(600));
+        assert_eq!(settings.host.name.as_deref(), Some("web-01"));
+        assert_eq!((settings.policy.update, settings.policy.takeover), (Update::Hold, Takeover::Refuse));
+        assert_eq!(settings.state.originals, Duration::from_secs(6 * 3600));
+        assert_eq!(settings.trust.floor.as_ref().map(|id| id.short()), Some("4f2a9c1"));
+        assert_eq!(settings.not_yet(), ["change.deadline", "change.settle", "source.interval", "source.max_age"]);
+    }
+
+    #[test]
+    fn the_later_fragment_wins_key_by_key() {
+        let fragment = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+        let settings = settings(&[
+            fragment("a", "[source]\nurl = \"/one\"\nbranch = \"a\"\n[host]\nname = \"a\""),
+            fragment("b", "[source]\nbranch = \"b\"\n"),
+        ])
+        .expect("valid");
+        let source = settings.source.expect("a source");
+        assert_eq!((source.urls[0].as_str(), source.branch.as_str()), ("/one", "b"));
+        assert_eq!(settings.host.name.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn an_unknown_key_has_its_place_and_the_nearest_known() {
+        assert_eq!(
+            problems("[source]\nurl = \"/x\"\nbrnach = \"main\"\n"),
+            ["/etc/trueup/agent.toml:3:1: unknown key \"brnach\" in [source]; did you mean \"branch\"?"]
+        );
+        assert_eq!(
+            problems("[sorce]\n"),
+            ["/etc/trueup/agent.toml:1:2: unknown section [sorce]; did you mean \"source\"?"]
+        );
+        assert_eq!(problems("url = \"/x\""), ["/etc/trueup/agent.toml:1:1: \"url\" belongs below [source]"]);
+    }
+
+    #[test]
+    fn every_problem_is_told_in_order() {
+        let found = problems(
+            "[source]\nurl = 3\nbranch = \"a..b\"\ntimeout = \"soon\"\npath = \"../x\"\n[host]\nname = \"Web 01\"\n[policy]\nupdate = \"aut\"\nsetid = 1\nhost = 1\n[state]\nedits = \"0s\"\n",
+        );
+        let starts = [
+            "2:7: source.url is a string or a list of strings, not an integer",
+            "3:10: source.branch is not the name of a branch",
+            "4:11: source.timeout is a duration",
+            "5:8: source.path is a path relative",
+            "7:8: host.name is a host name in lower case",
+            "9:10: policy.update cannot be \"aut\"; did you mean \"auto\"?",
+            "10:9: policy.setid is true or false, not an integer",
+            "11:1: unknown key \"host\" in [policy]",
+            "13:9: state.edits is from 1s to ten years",
+        ];
+        assert_eq!(found.len(), starts.len(), "{found:#?}");
+        for (found, start) in found.iter().zip(starts) {
+            assert!(found.starts_with(&format!("{PATH}:{start}")), "{found} / {start}");
+        }
+    }
+
+    #[test]
+    fn broken_toml_names_its_place() {
+        let found = problems("[source]\nurl = \n");
+        assert!(found[0].starts_with("/etc/trueup/agent.toml:2:7: "), "{found:?}");
+    }
+
+    #[test]
+    fn insecure_transports_need_a_word_that_may_stand_in_another_fragment() {
+        assert!(problems("[source]\nurl = \"http://h/x\"\n")[0].contains(":2:7: source.url can be read and changed"));
+        assert!(parse("[source]\nurl = \"git://h/x\"\nallow_insecure = true\n").is_ok());
+        let fragments = [
+            ("a".to_owned(), "[source]\nurl = \"http://h/x\"".to_owned()),
+            ("b".to_owned(), "source.allow_insecure = true".to_owned()),
+        ];
+        assert!(settings(&fragments).is_ok());
+    }
+
+    #[test]
+    fn credentials_in_a_url_are_not_repeated() {
+        let found = problems("[source]\nurl = \"https://ana:s3cret@h/x\"\n");
+        assert!(found[0].contains("token_file") && !found[0].contains("s3cret"), "{found:?}");
+    }
+
+    #[test]
+    fn trust_that_would_not_be_kept_is_refused() {
+        for line in ["signers = \"/etc/trueup/allowed_signers\"", "revoked = \"/x\"", "mode = \"chain\""] {
+            let found = problems(&format!("[trust]\n{line}\n"));
+            assert!(found[0].contains("does not verify signatures yet"), "{found:?}");
+        }
+        assert!(problems("[trust]\nmode = \"tail\"\n")[0].contains("known are head, chain"));
+        assert!(parse("[trust]\nfloor = \"\"\n").is_ok());
+        assert!(problems("[trust]\nfloor = \"4f2a9c1\"\n")[0].contains("full id"));
+    }
+
+    #[test]
+    fn lengths_of_time_have_units_and_bounds() {
+        let edits =
+            |text: &str| parse(&format!("[state]\nedits = {text}\n")).map(|settings| settings.state.edits.as_secs());
+        assert_eq!(edits("\"1s\""), Ok(1));
+        assert_eq!(edits("\"30d\""), Ok(30 * 24 * 3600));
+        for bad in [
+            "60",
+            "\"\"",
+            "\"s\"",
+            "\"-1s\"",
+            "\"1.5h\"",
+            "\"1w\"",
+            "\"99999999999999999999d\"",
+            "\"4000d\"",
+            "\"é\"",
+            "\"1é\"",
+        ] {
+            assert!(edits(bad).is_err(), "{bad}");
+        }
+    }
+}

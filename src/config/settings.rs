@@ -1,0 +1,131 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::{CommitId, Takeover, Update};
+
+/// Settings that are valid, defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where the fleet repository is; `None` is `unconfigured`.
+    pub source: Option<SourceSettings>,
+    /// Who this host is.
+    pub host: HostSettings,
+    /// What a revision has to be besides reachable.
+    pub trust: TrustSettings,
+    /// How cautious to be.
+    pub policy: PolicySettings,
+    /// How long things are kept.
+    pub state: StateSettings,
+    /// Keys that were set and that nothing acts on yet; see [`Settings::not_yet`].
+    pub(super) later: Vec<&'static str>,
+}
+
+/// `[source]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceSettings {
+    /// In order of preference; at least one.
+    pub urls: Vec<String>,
+    /// The branch that is followed.
+    pub branch: String,
+    /// Subdirectory that is the fleet repository; empty for the root.
+    pub path: String,
+    /// Whether `http://` and `git://` are allowed.
+    pub allow_insecure: bool,
+    /// CA certificates to believe instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// A file with the token for https, root's only.
+    pub token_file: Option<PathBuf>,
+    /// The private key for ssh, root's only.
+    pub ssh_key: Option<PathBuf>,
+    /// Pinned host keys for ssh.
+    pub known_hosts: PathBuf,
+    /// How long one fetch may take.
+    pub timeout: Duration,
+}
+
+/// `[host]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HostSettings {
+    /// `host.name`; `None` is this machine's own name.
+    pub name: Option<String>,
+}
+
+/// `[trust]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TrustSettings {
+    /// Never older than this commit, whatever else is lost.
+    pub floor: Option<CommitId>,
+}
+
+/// `[policy]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicySettings {
+    /// The most cautious of this and the repository's wins.
+    pub update: Update,
+    /// Whether what stands on the host may be taken over.
+    pub takeover: Takeover,
+    /// Whether the repository may set setuid, setgid and sticky bits.
+    pub setid: bool,
+}
+
+/// `[state]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateSettings {
+    /// How long originals are kept.
+    pub originals: Duration,
+    /// How long edits that were put back are kept.
+    pub edits: Duration,
+}
+
+const DAY: u64 = 24 * 60 * 60;
+
+impl Settings {
+    /// Keys that are set and valid, and that this version does not act on: `source.interval`. To be
+    /// shown to whoever set them, so that nobody believes them in force.
+    pub fn not_yet(&self) -> Vec<&str> {
+        self.later.clone()
+    }
+}
+
+impl Default for Settings {
+    /// Unconfigured: no source.
+    fn default() -> Self {
+        Self {
+            source: None,
+            host: HostSettings::default(),
+            trust: TrustSettings::default(),
+            policy: PolicySettings::default(),
+            state: StateSettings::default(),
+            later: Vec::new(),
+        }
+    }
+}
+
+impl SourceSettings {
+    /// The source at `url`, everything else by default.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self {
+            urls: vec![url.into()],
+            branch: "main".to_owned(),
+            path: String::new(),
+            allow_insecure: false,
+            ca_file: None,
+            token_file: None,
+            ssh_key: None,
+            known_hosts: PathBuf::from("/etc/trueup/known_hosts"),
+            timeout: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        Self { update: Update::Auto, takeover: Takeover::Adopt, setid: false }
+    }
+}
+
+impl Default for StateSettings {
+    fn default() -> Self {
+        Self { originals: Duration::from_secs(30 * DAY), edits: Duration::from_secs(7 * DAY) }
+    }
+}
