@@ -1,0 +1,295 @@
+//! systemd's manager over D-Bus; see org.freedesktop.systemd1(5).
+//!
+//! Looking is on [`Bus`], which a [`Reader`](super::Reader) hands out; what changes anything is on
+//! [`Writer`](super::Writer). Everything is asked for in batches: one call where systemd has one for
+//! many units, else all calls at once and then all answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use tokio::runtime::Runtime;
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, DBusError, OwnedVariant};
+
+use super::Error;
+use crate::model::one_line;
+
+mod jobs;
+mod proxy;
+mod unit_files;
+
+pub use unit_files::UnitFileResults;
+
+/// How long one call may take. A daemon-reload runs generators, which systemd itself ends after 90 s.
+const CALL: Duration = Duration::from_secs(150);
+
+/// How many calls are under way at once; dbus-daemon(1) refuses more than 128 of one connection
+/// (`max_replies_per_connection`).
+const AT_ONCE: usize = 64;
+/// How many units are asked for their details at once, with up to six calls each.
+const DETAILS_AT_ONCE: usize = 16;
+
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+
+/// systemd over D-Bus: one connection, driven from the thread that asks.
+#[derive(Debug)]
+pub struct Bus {
+    manager: proxy::ManagerProxy<'static>,
+    connection: Connection,
+    // Last, so that it is still there when the connection goes.
+    runtime: Runtime,
+}
+
+/// How a unit is, in systemd's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitStatus {
+    /// `loaded`, `not-found`, `masked`, `error`, `bad-setting`…
+    pub load: String,
+    /// `active`, `inactive`, `failed`, `activating`…
+    pub active: String,
+    /// `running`, `exited`, `listening`…; depends on the type of the unit.
+    pub sub: String,
+}
+
+/// More about one unit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitDetails {
+    /// What is on disk is newer than what the manager has read.
+    pub need_daemon_reload: bool,
+    /// Which run of the unit this is, in hexadecimal; `None` where it never ran.
+    pub invocation: Option<String>,
+    /// A start was tried, and a condition of the unit did not hold.
+    pub condition_failed: bool,
+    /// `Type=` of a service; `None` for other units, and where it was not asked for.
+    pub service_type: Option<String>,
+    /// `RemainAfterExit=` of a service.
+    pub remain_after_exit: bool,
+}
+
+/// What a call was answered with instead of a result.
+#[derive(Debug, Clone)]
+struct Refusal {
+    /// The D-Bus name of the error; empty where there was no answer.
+    name: String,
+    /// In words, escaped, one line.
+    text: String,
+}
+
+impl From<zbus::Error> for Refusal {
+    fn from(error: zbus::Error) -> Self {
+        let (name, text) = match &error {
+            zbus::Error::MethodError(name, text, _) => (name.to_string(), text.clone()),
+            zbus::Error::FDO(error) => {
+                let text = error.description().map(str::to_owned);
+                (error.name().to_string(), text)
+            }
+            _ => (String::new(), None),
+        };
+        let text = text.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| error.to_string());
+        Self { name, text: one_line(text.trim().trim_end_matches('.'), 300) }
+    }
+}
+
+impl Refusal {
+    /// Whether the unit, or its unit file, is not there.
+    fn is_missing(&self) -> bool {
+        matches!(self.name.as_str(), "org.freedesktop.systemd1.NoSuchUnit" | "org.freedesktop.DBus.Error.FileNotFound")
+    }
+
+    /// Where looking failed.
+    fn unknown(self, unit: &str) -> Error {
+        Error::Unknown { thing: format!("unit:{unit}"), why: self.text }
+    }
+
+    /// Where `what` was tried on `unit` and nothing was done.
+    fn refused(self, unit: &str, what: &'static str) -> Error {
+        let thing = format!("unit:{unit}");
+        let refused = |reason, why: &str| Error::Refused { thing: thing.clone(), reason, why: why.to_owned() };
+        match self.name.as_str() {
+            _ if self.is_missing() => refused("no-such-unit", "there is no unit file of this name on this host"),
+            "org.freedesktop.systemd1.UnitMasked" => {
+                refused("masked", "it is masked; declare `masked = false`, or unmask it on the host")
+            }
+            "org.freedesktop.systemd1.JobTypeNotApplicable" if what == "reload" => {
+                refused("cannot-reload", "it cannot be reloaded (no ExecReload=); declare `on_change = \"restart\"`")
+            }
+            "org.freedesktop.DBus.Error.FileExists" | "org.freedesktop.systemd1.UnitExists" if what == "mask" => {
+                refused(
+                    "unit-file-in-the-way",
+                    &format!("its unit file stands in /etc/systemd/system, where the mask would be; {}", self.text),
+                )
+            }
+            _ => Error::Unit { thing, what, why: self.text },
+        }
+    }
+}
+
+impl Bus {
+    pub(super) fn connect() -> Result<Self, Error> {
+        let failed = |why: String| Error::Unknown { thing: "connect".to_owned(), why };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| failed(e.to_string()))?;
+        let (connection, manager) = runtime
+            .block_on(async {
+                let connection = zbus::connection::Builder::system().method_timeout(CALL).build().await?;
+                let manager =
+                    proxy::ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
+                Ok((connection, manager))
+            })
+            .map_err(|error: zbus::Error| failed(Refusal::from(error).text))?;
+        Ok(Self { manager, connection, runtime })
+    }
+
+    /// Runs all of `work`, many at once, and returns the answers in order.
+    fn all<T>(&self, work: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+        self.runtime.block_on(stream::iter(work).buffered(AT_ONCE).collect())
+    }
+
+    /// How each unit is, in one call. No name may be that of a template.
+    pub fn statuses(&self, names: &[&str]) -> Vec<Result<UnitStatus, Error>> {
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let status = |row: proxy::Row| UnitStatus { load: row.2, active: row.3, sub: row.4 };
+        match self.runtime.block_on(self.manager.list_units_by_names(names)) {
+            // An answer holds the unit's own name where an alias was asked for: only the order tells.
+            Ok(rows) if rows.len() == names.len() => rows.into_iter().map(|row| Ok(status(row))).collect(),
+            // One bad name refuses the whole call, so each is asked for by itself.
+            _ => self.all(names.iter().map(|name| async move {
+                let rows = self.manager.list_units_by_names(&[name]).await;
+                let rows = rows.map_err(|error| Refusal::from(error).unknown(name))?;
+                rows.into_iter().next().map(status).ok_or_else(|| Error::Unknown {
+                    thing: format!("unit:{name}"),
+                    why: "systemd did not answer for it".to_owned(),
+                })
+            })),
+        }
+    }
+
+    /// The state of each unit file (`enabled`, `static`…, see systemctl(1), `is-enabled`); `None` where there is none.
+    pub fn file_states(&self, names: &[&str]) -> Vec<Result<Option<String>, Error>> {
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let listed = self.runtime.block_on(self.manager.list_unit_files_by_patterns(&[], names));
+        let mut listed: BTreeMap<String, String> = listed
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|(path, state)| Some((path.rsplit_once('/')?.1.to_owned(), state)))
+            .collect();
+        // What is not listed may still have a state (an instance of a template), and a list that failed
+        // tells nothing.
+        let missing: BTreeSet<&str> = names.iter().copied().filter(|name| !listed.contains_key(*name)).collect();
+        let mut failed: BTreeMap<&str, Refusal> = BTreeMap::new();
+        let asked = self.all(missing.iter().map(|name| async move { self.manager.get_unit_file_state(name).await }));
+        for (name, state) in missing.into_iter().zip(asked) {
+            match state.map_err(Refusal::from) {
+                Ok(state) => drop(listed.insert(name.to_owned(), state)),
+                Err(refusal) if refusal.is_missing() => {}
+                Err(refusal) => drop(failed.insert(name, refusal)),
+            }
+        }
+        names
+            .iter()
+            .map(|name| match failed.get(name) {
+                Some(refusal) => Err(refusal.clone().unknown(name)),
+                None => Ok(listed.get(*name).cloned()),
+            })
+            .collect()
+    }
+
+    /// More about each loaded unit. Whether it is at rest (not active) decides what there is to ask.
+    pub fn details(&self, units: &[(&str, bool)]) -> Vec<Result<UnitDetails, Error>> {
+        let details = stream::iter(units).map(|&(name, at_rest)| async move {
+            self.detail(name, at_rest).await.map_err(|error| Refusal::from(error).unknown(name))
+        });
+        self.runtime.block_on(details.buffered(DETAILS_AT_ONCE).collect())
+    }
+
+    async fn detail(&self, name: &str, at_rest: bool) -> zbus::Result<UnitDetails> {
+        let unit = |property| self.property(name, UNIT, property);
+        let service = at_rest && name.ends_with(".service");
+        let ask = |wanted: bool, property: &'static str| async move {
+            if wanted { self.property(name, SERVICE, property).await.map(Some) } else { Ok(None) }
+        };
+        let if_at_rest = |property: &'static str| async move {
+            if at_rest { self.property(name, UNIT, property).await.map(Some) } else { Ok(None) }
+        };
+        let (reload, invocation, result, tried, kind, remain) = tokio::try_join!(
+            unit("NeedDaemonReload"),
+            unit("InvocationID"),
+            if_at_rest("ConditionResult"),
+            if_at_rest("ConditionTimestampMonotonic"),
+            ask(service, "Type"),
+            ask(service, "RemainAfterExit"),
+        )?;
+        let flag = |value: Option<OwnedVariant>| value.map(bool::try_from).transpose();
+        let tried = tried.map(u64::try_from).transpose()?.unwrap_or(0) > 0;
+        Ok(UnitDetails {
+            need_daemon_reload: bool::try_from(reload)?,
+            invocation: hexadecimal(invocation)?,
+            condition_failed: tried && flag(result)? == Some(false),
+            service_type: kind.map(String::try_from).transpose()?,
+            remain_after_exit: flag(remain)?.unwrap_or(false),
+        })
+    }
+
+    async fn property(&self, unit: &str, interface: &str, name: &str) -> zbus::Result<OwnedVariant> {
+        proxy::property(&self.connection, unit, interface, name).await
+    }
+
+    /// Which run of the unit this is (its `InvocationID`, in hexadecimal); `None` where it never ran.
+    ///
+    /// # Errors
+    /// Where systemd does not answer.
+    pub fn invocation(&self, name: &str) -> Result<Option<String>, Error> {
+        let id = async { hexadecimal(self.property(name, UNIT, "InvocationID").await?) };
+        self.runtime.block_on(id).map_err(|error| Refusal::from(error).unknown(name))
+    }
+
+    /// The path of the unit file that the manager has read; empty for a unit that has none.
+    ///
+    /// # Errors
+    /// Where systemd does not answer.
+    pub fn fragment(&self, name: &str) -> Result<String, Error> {
+        let path = async { String::try_from(self.property(name, UNIT, "FragmentPath").await?) };
+        self.runtime.block_on(path).map_err(|error: zbus::Error| Refusal::from(error).unknown(name))
+    }
+}
+
+fn hexadecimal(id: OwnedVariant) -> zbus::Result<Option<String>> {
+    let bytes: Vec<u8> = id.try_into()?;
+    let run = bytes.iter().any(|&byte| byte != 0);
+    Ok(run.then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(name: &str) -> Refusal {
+        Refusal { name: name.to_owned(), text: "so it is".to_owned() }
+    }
+
+    #[test]
+    fn what_systemd_refuses_becomes_a_stable_word() {
+        let word = |name, what| refusal(name).refused("a.service", what).reason();
+        assert_eq!(word("org.freedesktop.systemd1.NoSuchUnit", "start"), "no-such-unit");
+        assert_eq!(word("org.freedesktop.DBus.Error.FileNotFound", "enable"), "no-such-unit");
+        assert_eq!(word("org.freedesktop.systemd1.UnitMasked", "start"), "masked");
+        assert_eq!(word("org.freedesktop.systemd1.JobTypeNotApplicable", "reload"), "cannot-reload");
+        assert_eq!(word("org.freedesktop.DBus.Error.FileExists", "mask"), "unit-file-in-the-way");
+        assert_eq!(word("org.freedesktop.DBus.Error.FileExists", "enable"), "unit-failed");
+    }
+
+    #[test]
+    fn a_call_that_failed_tells_in_one_line() {
+        let error = Refusal::from(zbus::Error::Failure("two\nlines".to_owned())).unknown("a.service");
+        assert_eq!(error.reason(), "cannot-tell");
+        assert!(error.to_string().contains("two\\nlines"), "{error}");
+    }
+}

@@ -1,0 +1,340 @@
+//! Files, by descriptors below the root directory. See openat2(2) and path_resolution(7).
+//!
+//! A path is walked to the directory it lies in; what is done then is done to a name in that
+//! directory, which nobody can exchange any more. Symbolic links on the way are followed only where
+//! nobody but root could move them; the last component is never followed.
+
+use std::ffi::CString;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use sha2::Digest as _;
+
+use super::{Error, Reader};
+use crate::model::Digest;
+
+mod stage;
+mod sweep;
+mod walk;
+mod write;
+
+pub(super) use walk::Root;
+pub use write::{Attributes, Over};
+
+use walk::Parent;
+
+/// What lstat(2) and statx(2) tell of one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// Its type.
+    pub node: NodeType,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Permission bits, `0o7777` at most. Those of a symbolic link mean nothing.
+    pub mode: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// How many names the inode has.
+    pub links: u32,
+    /// Major and minor number of the device it lies on.
+    pub device: (u32, u32),
+    /// Its inode.
+    pub inode: u64,
+    /// Time of the last change of content, in nanoseconds since 1970.
+    pub modified: i128,
+    /// Time of the last change of anything, in nanoseconds since 1970.
+    pub changed: i128,
+    /// Something is mounted here (Linux 5.8 or later tells).
+    pub mount_point: bool,
+    /// Immutable or append-only, see chattr(1), on file systems that tell.
+    pub immutable: bool,
+    /// The path without the symbolic links on the way, where there were any.
+    pub real: Option<String>,
+}
+
+/// Type of a node, see inode(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum NodeType {
+    Regular,
+    Directory,
+    Symlink,
+    BlockDevice,
+    CharDevice,
+    Fifo,
+    Socket,
+}
+
+impl NodeType {
+    fn of(node: FileType) -> Self {
+        match node {
+            FileType::Directory => Self::Directory,
+            FileType::Symlink => Self::Symlink,
+            FileType::BlockDevice => Self::BlockDevice,
+            FileType::CharacterDevice => Self::CharDevice,
+            FileType::Fifo => Self::Fifo,
+            FileType::Socket => Self::Socket,
+            FileType::RegularFile | FileType::Unknown => Self::Regular,
+        }
+    }
+
+    /// With its article: `a symbolic link`.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Regular => "a file",
+            Self::Directory => "a directory",
+            Self::Symlink => "a symbolic link",
+            Self::BlockDevice => "a block device",
+            Self::CharDevice => "a character device",
+            Self::Fifo => "a fifo",
+            Self::Socket => "a socket",
+        }
+    }
+}
+
+fn io(doing: &'static str, path: &str) -> impl FnOnce(Errno) -> Error + use<> {
+    let path = PathBuf::from(path);
+    move |errno| Error::Io { doing, path, source: errno.into() }
+}
+
+fn in_the_way(path: &str, what: &str, hint: &str) -> Error {
+    Error::InTheWay { path: path.to_owned(), what: what.to_owned(), hint: hint.to_owned() }
+}
+
+impl Reader {
+    /// Whether owners can be told and set here: on a machine, and anywhere for root.
+    pub fn can_own(&self) -> bool {
+        self.is_machine() || rustix::process::geteuid().is_root()
+    }
+
+    /// Whether names of owners mean anything here: not in a directory that has no users of its own yet.
+    pub fn has_users(&self) -> bool {
+        self.is_machine() || self.below_root("/etc/passwd").exists()
+    }
+
+    /// What stands at `path`, itself and not where it leads; `None` where nothing does.
+    ///
+    /// # Errors
+    /// Where that cannot be told: an untrusted link or a file on the way, no permission.
+    pub fn look(&self, path: &str) -> Result<Option<Meta>, Error> {
+        self.root.parent(path)?.map_or(Ok(None), |parent| look_in(&parent, path))
+    }
+
+    /// The path without the symbolic links on the way to it; the last component is not followed, and
+    /// what is missing stays as it is written.
+    ///
+    /// # Errors
+    /// As [`Reader::look`].
+    pub fn canonical(&self, path: &str) -> Result<String, Error> {
+        let mut known = path;
+        loop {
+            if let Some(parent) = self.root.parent(known)? {
+                let base = parent.real.unwrap_or_else(|| known.to_owned());
+                return Ok(base + &path[known.len()..]);
+            }
+            // `/` itself is always there, so this ends.
+            known = match known.rfind('/') {
+                Some(at) if at > 0 => &known[..at],
+                _ => return Ok(path.to_owned()),
+            };
+        }
+    }
+
+    /// The content of the regular file `path`; `None` where nothing is there. Leaves no trace, not
+    /// even a time of access.
+    ///
+    /// # Errors
+    /// Where something else is there, it is longer than `limit` bytes (`too-large`), or cannot be read.
+    pub fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let Some(file) = self.open_regular(path)? else { return Ok(None) };
+        read_all(file, path, limit).map(Some)
+    }
+
+    /// As [`Reader::read`], for files of the system that may be symbolic links: a last component that is a
+    /// link is followed by the rule of those on the way.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn read_following(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let mut path = path.to_owned();
+        for _ in 0..8 {
+            let Some(meta) = self.look(&path)? else { return Ok(None) };
+            if meta.node != NodeType::Symlink {
+                return self.read(&path, limit);
+            }
+            path = self.follow(&path, &meta)?;
+        }
+        Err(io("read", &path)(Errno::LOOP))
+    }
+
+    /// Where the trusted link `path` leads, as a normalised path.
+    fn follow(&self, path: &str, meta: &Meta) -> Result<String, Error> {
+        let loose = self.root.parent_judged(path)?.and_then(|parent| parent.loose);
+        let who = loose.or_else(|| (!self.root.believes(meta.uid)).then(|| format!("its owner (uid {})", meta.uid)));
+        if let Some(who) = who {
+            return Err(Error::UntrustedLink { path: path.to_owned(), link: path.to_owned(), who });
+        }
+        let at = meta.real.as_deref().unwrap_or(path);
+        let target = self.read_link(path)?.ok_or_else(|| io("read", path)(Errno::NOENT))?;
+        let mut names: Vec<&str> = if target.starts_with('/') { Vec::new() } else { walk::components(at)? };
+        if !target.starts_with('/') {
+            names.pop();
+        }
+        for name in target.split('/') {
+            match name {
+                "" | "." => {}
+                ".." => drop(names.pop()),
+                name => names.push(name),
+            }
+        }
+        Ok(format!("/{}", names.join("/")))
+    }
+
+    /// SHA-256 and length of the regular file `path`, read as a stream; no digest where it is longer than `limit`
+    /// bytes, since a file without data can be made as long as anybody likes. Leaves no trace.
+    ///
+    /// # Errors
+    /// Where nothing or something else is there, it cannot be read, or an end is asked for (`interrupted`).
+    pub fn digest(&self, path: &str, limit: u64) -> Result<(Option<Digest>, u64), Error> {
+        let mut file = self.open_regular(path)?.ok_or_else(|| io("read", path)(Errno::NOENT))?;
+        let size =
+            file.metadata().map_err(|source| Error::Io { doing: "read", path: PathBuf::from(path), source })?.len();
+        if size > limit {
+            return Ok((None, size));
+        }
+        let mut hash = sha2::Sha256::new();
+        let mut length: u64 = 0;
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            if self.interrupted() {
+                return Err(Error::interrupted(path));
+            }
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => {
+                    hash.update(&buffer[..n]);
+                    length += n as u64;
+                    // Somebody adds to it as we read.
+                    if length > limit {
+                        return Ok((None, length));
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Io { doing: "read", path: PathBuf::from(path), source }),
+            }
+        }
+        Ok((Some(Digest::from_bytes(hash.finalize().into())), length))
+    }
+
+    /// Where the symbolic link `path` points, as written; `None` where nothing is there, or no link.
+    ///
+    /// # Errors
+    /// Where the target is not UTF-8.
+    pub fn read_link(&self, path: &str) -> Result<Option<String>, Error> {
+        let Some(parent) = self.root.parent(path)? else { return Ok(None) };
+        match rustix::fs::readlinkat(&parent.dir, parent.name.as_str(), Vec::new()) {
+            Ok(target) => target.into_string().map(Some).map_err(|_| Error::Unknown {
+                thing: path.to_owned(),
+                why: "the target of this symbolic link is not UTF-8".to_owned(),
+            }),
+            Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+            Err(errno) => Err(io("read the link", path)(errno)),
+        }
+    }
+
+    /// The names in the directory `path`, sorted, without `.` and `..`; none where it is not there.
+    /// Names that are not UTF-8 are escaped, so they cannot be opened by what is returned.
+    ///
+    /// # Errors
+    /// Where something else is there, or it cannot be read.
+    pub fn list(&self, path: &str) -> Result<Vec<String>, Error> {
+        let Some((dir, _)) = self.root.directory(path)? else { return Ok(Vec::new()) };
+        let names = names_in(dir.as_fd()).map_err(io("list", path))?;
+        let mut names: Vec<String> = names
+            .into_iter()
+            .map(|name| {
+                name.into_string().unwrap_or_else(|raw| raw.into_cstring().to_bytes().escape_ascii().to_string())
+            })
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn open_regular(&self, path: &str) -> Result<Option<std::fs::File>, Error> {
+        let Some(parent) = self.root.parent(path)? else { return Ok(None) };
+        // Opening a device can do things (rewind a tape, start a watchdog), so the type comes first.
+        match look_in(&parent, path)? {
+            None => return Ok(None),
+            Some(meta) if meta.node != NodeType::Regular => return Err(in_the_way(path, meta.node.describe(), "")),
+            Some(_) => {}
+        }
+        match open_quietly(&parent) {
+            Ok((file, meta)) if meta.node == NodeType::Regular => Ok(Some(file.into())),
+            Ok((_, meta)) => Err(in_the_way(path, meta.node.describe(), "")),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::LOOP) => Err(in_the_way(path, NodeType::Symlink.describe(), "")),
+            Err(errno) => Err(io("read", path)(errno)),
+        }
+    }
+}
+
+fn look_in(parent: &Parent, path: &str) -> Result<Option<Meta>, Error> {
+    match Meta::of(parent.dir.as_fd(), &parent.name, AtFlags::empty()) {
+        Ok(meta) => Ok(Some(Meta { real: parent.real.clone(), ..meta })),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(io("look at", path)(errno)),
+    }
+}
+
+/// Opens for reading without changing the time of access where we may, and without waiting for a fifo.
+fn open_quietly(parent: &Parent) -> Result<(OwnedFd, Meta), Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let open = |flags| rustix::fs::openat(&parent.dir, parent.name.as_str(), flags, Mode::empty());
+    let file = match open(flags | OFlags::NOATIME) {
+        // Only the owner of a file and root may ask for that; see open(2).
+        Err(Errno::PERM) => open(flags)?,
+        other => other?,
+    };
+    let meta = Meta::of(file.as_fd(), "", AtFlags::EMPTY_PATH)?;
+    Ok((file, meta))
+}
+
+fn read_all(file: std::fs::File, path: &str, limit: u64) -> Result<Vec<u8>, Error> {
+    let mut content = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut content).map_err(|source| Error::Io {
+        doing: "read",
+        path: PathBuf::from(path),
+        source,
+    })?;
+    if content.len() as u64 > limit {
+        let why = format!("it is longer than {limit} B");
+        return Err(Error::Refused { thing: path.to_owned(), reason: "too-large", why });
+    }
+    Ok(content)
+}
+
+/// The names in an open directory, unsorted, without `.` and `..`.
+fn names_in(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |flags| rustix::fs::openat(dir, ".", flags, Mode::empty());
+    let readable = match open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(flags)?,
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::new(readable)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests;

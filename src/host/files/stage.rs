@@ -1,0 +1,284 @@
+//! What is written is made whole under a temporary name in the same directory, and then takes its place.
+
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::walk::{HERE, Parent, stale};
+use super::{Meta, NodeType, Over, in_the_way, io, sweep};
+use crate::host::Error;
+
+/// Temporary names start and end so that cron, run-parts, sudoers and `*.conf` patterns pass them over.
+const START: &str = ".trueup-";
+const END: &str = "~";
+
+/// A temporary name that nobody can guess, so that nobody can occupy it beforehand.
+fn temporary_name() -> String {
+    // The keys of a `RandomState` come from getrandom(2).
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    format!("{START}{random:016x}{END}")
+}
+
+/// Whether `name` is one of ours.
+pub(super) fn is_temporary(name: &[u8]) -> bool {
+    name.strip_prefix(START.as_bytes())
+        .and_then(|rest| rest.strip_suffix(END.as_bytes()))
+        .is_some_and(|hex| hex.len() == 16 && hex.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b)))
+}
+
+/// Owner, group and permission bits, all told. No owner where we are not root: it is then ours.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exact {
+    pub(super) owner: Option<(u32, u32)>,
+    pub(super) mode: u32,
+}
+
+impl Exact {
+    /// Sets them on an open file or directory; a mode after an owner, since chown(2) clears bits of the mode.
+    pub(super) fn set(self, node: &OwnedFd) -> Result<(), Errno> {
+        if let Some((uid, gid)) = self.owner {
+            rustix::fs::fchown(node, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        rustix::fs::fchmod(node, Mode::from_raw_mode(self.mode))
+    }
+}
+
+/// Something under its temporary name. Dropped before it took its place, it is removed again.
+#[derive(Debug)]
+pub(super) struct Staged<'p> {
+    dir: BorrowedFd<'p>,
+    path: &'p str,
+    name: String,
+    node: NodeType,
+    placed: bool,
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if !self.placed {
+            let flags = if self.node == NodeType::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            // What cannot be removed now is swept the next time something is written here.
+            let _ = rustix::fs::unlinkat(self.dir, self.name.as_str(), flags);
+        }
+    }
+}
+
+impl<'p> Staged<'p> {
+    /// A file that `fill` writes the content of: owner, group, mode, label first, then content, then synced.
+    /// `model` is the file that it will replace, whose label (and attributes, where `trusting`) it takes over.
+    pub(super) fn file(
+        dir: BorrowedFd<'p>,
+        path: &'p str,
+        exact: Exact,
+        model: Option<&OwnedFd>,
+        trusting: bool,
+        fill: impl FnOnce(&mut File) -> std::io::Result<()>,
+    ) -> Result<Self, Error> {
+        let name = temporary_name();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(dir, name.as_str(), flags, Mode::from_raw_mode(0o600))
+            .map_err(io("make a file beside", path))?;
+        let staged = Self { dir, path, name, node: NodeType::Regular, placed: false };
+        extend(&file, model, trusting);
+        exact.set(&file).map_err(io("set owner and mode of", path))?;
+        let mut file = File::from(file);
+        let written = fill(&mut file).and_then(|()| {
+            // Writing clears setuid and setgid where we are not root; see chmod(2).
+            if exact.mode & 0o7000 != 0 {
+                rustix::fs::fchmod(&file, Mode::from_raw_mode(exact.mode))?;
+            }
+            file.sync_all()
+        });
+        written.map_err(|source| Error::Io { doing: "write", path: path.into(), source })?;
+        Ok(staged)
+    }
+
+    /// An empty directory.
+    pub(super) fn directory(dir: BorrowedFd<'p>, path: &'p str, exact: Exact, trusting: bool) -> Result<Self, Error> {
+        let name = temporary_name();
+        rustix::fs::mkdirat(dir, name.as_str(), Mode::from_raw_mode(0o700)).map_err(io("make", path))?;
+        let staged = Self { dir, path, name, node: NodeType::Directory, placed: false };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(dir, staged.name.as_str(), flags, Mode::empty()).map_err(io("make", path))?;
+        extend(&made, None, trusting);
+        exact.set(&made).map_err(io("set owner and mode of", path))?;
+        sync(&made).map_err(io("sync", path))?;
+        Ok(staged)
+    }
+
+    /// A symbolic link.
+    pub(super) fn symlink(
+        dir: BorrowedFd<'p>,
+        path: &'p str,
+        target: &str,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Self, Error> {
+        let name = temporary_name();
+        rustix::fs::symlinkat(target, dir, name.as_str()).map_err(io("make the link", path))?;
+        let staged = Self { dir, path, name, node: NodeType::Symlink, placed: false };
+        if let Some(owner) = owner {
+            own_link(dir, &staged.name, owner).map_err(io("set the owner of", path))?;
+        }
+        Ok(staged)
+    }
+
+    /// Takes the place of what stands there (`standing`, as just looked at), and is on disk when this returns.
+    pub(super) fn place(mut self, parent: &Parent, standing: Option<&Meta>, over: Over) -> Result<(), Error> {
+        let (dir, path, to) = (self.dir, self.path, parent.name.as_str());
+        let plain = |from: &str| rustix::fs::renameat(dir, from, dir, to);
+        match standing {
+            None => {
+                let first = rustix::fs::renameat_with(dir, self.name.as_str(), dir, to, RenameFlags::NOREPLACE);
+                match first {
+                    Err(Errno::EXIST) => return Err(stale(path)),
+                    // Some file systems know no flags.
+                    Err(Errno::INVAL | Errno::NOSYS) => plain(&self.name).map_err(io("rename to", path))?,
+                    other => other.map_err(io("rename to", path))?,
+                }
+                self.placed = true;
+            }
+            Some(meta) if meta.node != NodeType::Directory && self.node != NodeType::Directory => {
+                plain(&self.name).map_err(io("rename to", path))?;
+                self.placed = true;
+            }
+            Some(meta) => self.exchange(to, meta.node, over)?,
+        }
+        sync_here(dir).map_err(io("sync the directory of", path))
+    }
+
+    /// Trades places with what stands there, which then goes. rename(2) cannot put a file over a
+    /// directory, nor a directory over anything that is none.
+    fn exchange(&mut self, to: &str, standing: NodeType, over: Over) -> Result<(), Error> {
+        let (dir, path) = (self.dir, self.path);
+        if standing == NodeType::Directory {
+            sweep::check_tree(dir, to, path, over == Over::Tree)?;
+        }
+        let swap = |a: &str, b: &str| rustix::fs::renameat_with(dir, a, dir, b, RenameFlags::EXCHANGE);
+        let old = match swap(&self.name, to) {
+            Ok(()) => self.name.clone(),
+            Err(Errno::INVAL | Errno::NOSYS) => self.step_aside(to)?,
+            Err(errno) => return Err(io("rename to", path)(errno)),
+        };
+        self.placed = true;
+        if standing != NodeType::Directory {
+            return rustix::fs::unlinkat(dir, old.as_str(), AtFlags::empty()).map_err(io("remove what was", path));
+        }
+        if over == Over::Tree {
+            return sweep::clear(dir, old.as_str(), path);
+        }
+        match rustix::fs::unlinkat(dir, old.as_str(), AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                // Somebody put something there just now: it goes back.
+                let back = if old == self.name {
+                    swap(&old, to)
+                } else {
+                    let plain = |from: &str, to: &str| rustix::fs::renameat(dir, from, dir, to);
+                    plain(to, &self.name).and_then(|()| plain(&old, to))
+                };
+                back.map_err(io("rename back to", path))?;
+                self.placed = false;
+                Err(not_empty(path))
+            }
+            other => other.map_err(io("remove what was", path)),
+        }
+    }
+
+    /// Without an exchange: the old one steps aside first. Cut in between, the next pass finds nothing here and makes it.
+    fn step_aside(&self, to: &str) -> Result<String, Error> {
+        let (dir, path) = (self.dir, self.path);
+        let aside = temporary_name();
+        rustix::fs::renameat(dir, to, dir, aside.as_str()).map_err(io("move aside", path))?;
+        if let Err(errno) = rustix::fs::renameat(dir, self.name.as_str(), dir, to) {
+            rustix::fs::renameat(dir, aside.as_str(), dir, to).map_err(io("rename back to", path))?;
+            return Err(io("rename to", path)(errno));
+        }
+        Ok(aside)
+    }
+}
+
+/// A directory that cannot go since something is in it.
+pub(super) fn not_empty(path: &str) -> Error {
+    Error::Refused {
+        thing: path.to_owned(),
+        reason: "not-empty",
+        why: "the directory is not empty; it stays".to_owned(),
+    }
+}
+
+/// Gives what stands under `name`, if it is a symbolic link, to `owner`.
+pub(super) fn own_link(dir: BorrowedFd<'_>, name: &str, (uid, gid): (u32, u32)) -> Result<(), Errno> {
+    // By its descriptor: whoever owns the directory could put a hard link to another file under the name.
+    let link = rustix::fs::openat(dir, name, HERE, Mode::empty())?;
+    let meta = Meta::of(link.as_fd(), "", AtFlags::EMPTY_PATH)?;
+    if meta.node != NodeType::Symlink || meta.links != 1 {
+        return Err(Errno::STALE);
+    }
+    rustix::fs::chownat(&link, "", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)
+}
+
+/// The label, access control list and user attributes of a new node. As good as it goes: a file
+/// system without them is no error. See xattr(7), acl(5).
+fn extend(node: &OwnedFd, model: Option<&OwnedFd>, trusting: bool) {
+    const LIST: &str = "system.posix_acl_access";
+    if !trusting {
+        // Whoever owns the directory may have set a default list that lets them read what we write.
+        let _ = rustix::fs::fremovexattr(node, LIST);
+        let _ = rustix::fs::fremovexattr(node, "system.posix_acl_default");
+    }
+    let Some(model) = model else { return };
+    let copy = |name: &str| {
+        let mut value = vec![0; 64 * 1024];
+        if let Ok(length) = rustix::fs::fgetxattr(model, name, value.as_mut_slice()) {
+            let _ = rustix::fs::fsetxattr(node, name, &value[..length], XattrFlags::empty());
+        }
+    };
+    copy("security.selinux");
+    if trusting {
+        copy(LIST);
+        let mut names = vec![0; 64 * 1024];
+        let length = rustix::fs::flistxattr(model, names.as_mut_slice()).unwrap_or(0);
+        for name in names[..length].split(|&byte| byte == 0) {
+            if let Ok(name) = std::str::from_utf8(name)
+                && name.starts_with("user.")
+            {
+                copy(name);
+            }
+        }
+    }
+}
+
+/// Makes what changed in an open directory durable.
+pub(super) fn sync(dir: &OwnedFd) -> Result<(), Errno> {
+    match rustix::fs::fsync(dir) {
+        // Some file systems cannot sync a directory, and need not.
+        Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+        other => other,
+    }
+}
+
+/// The same for a directory that was opened for going on only.
+pub(super) fn sync_here(dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    sync(&rustix::fs::openat(dir, ".", flags, Mode::empty())?)
+}
+
+/// Writes all of `content`.
+pub(super) fn write_all(content: &[u8]) -> impl FnOnce(&mut File) -> std::io::Result<()> + '_ {
+    move |file| file.write_all(content)
+}
+
+/// What is fixed in its place: nothing may be written over it, whatever the declaration says.
+pub(super) fn refuse_fixed(meta: &Meta, path: &str) -> Result<(), Error> {
+    if meta.mount_point {
+        return Err(in_the_way(path, "a mount point", ""));
+    }
+    if meta.immutable {
+        let what = if meta.node == NodeType::Directory { "an immutable directory" } else { "an immutable file" };
+        return Err(in_the_way(path, what, "see chattr(1)"));
+    }
+    Ok(())
+}

@@ -1,0 +1,506 @@
+#![allow(clippy::disallowed_methods, reason = "tests make what is then looked at")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::host::Writer;
+
+/// Somebody who is not root and not us.
+const SOMEBODY: u32 = 4242;
+
+struct Host {
+    root: tempfile::TempDir,
+    writer: Writer,
+}
+
+fn host() -> Host {
+    let root = tempfile::tempdir().expect("a scratch directory");
+    let writer = Writer::take(Reader::directory(root.path()).expect("opened")).expect("nobody else holds the lock");
+    Host { root, writer }
+}
+
+impl Host {
+    fn at(&self, path: &str) -> std::path::PathBuf {
+        self.root.path().join(path.trim_start_matches('/'))
+    }
+
+    fn dir(&self, path: &str) {
+        for above in self.at(path).ancestors().collect::<Vec<_>>().into_iter().rev().filter(|at| !at.exists()) {
+            fs::create_dir(above).expect("made");
+            fs::set_permissions(above, fs::Permissions::from_mode(0o755)).expect("set");
+        }
+    }
+
+    fn file(&self, path: &str, content: &str) {
+        self.dir(path.rsplit_once('/').expect("absolute").0);
+        fs::write(self.at(path), content).expect("written");
+        fs::set_permissions(self.at(path), fs::Permissions::from_mode(0o644)).expect("set");
+    }
+
+    fn link(&self, path: &str, target: &str) {
+        self.dir(path.rsplit_once('/').expect("absolute").0);
+        symlink(target, self.at(path)).expect("linked");
+    }
+
+    fn text(&self, path: &str) -> String {
+        fs::read_to_string(self.at(path)).expect("readable")
+    }
+
+    fn mode(&self, path: &str) -> u32 {
+        fs::symlink_metadata(self.at(path)).expect("there").mode() & 0o7777
+    }
+
+    fn left_over(&self) -> Vec<String> {
+        fn below(dir: &Path, found: &mut Vec<String>) {
+            for entry in fs::read_dir(dir).expect("readable").map(|entry| entry.expect("readable")) {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.starts_with(".trueup-") {
+                    found.push(name);
+                }
+                if entry.file_type().expect("told").is_dir() {
+                    below(&entry.path(), found);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        below(self.root.path(), &mut found);
+        found
+    }
+}
+
+/// Giving files away and mounting takes root; elsewhere these tests say so and pass.
+fn root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("not root: not tested");
+    }
+    root
+}
+
+fn plain(mode: u32) -> Attributes {
+    Attributes { mode: Some(mode), ..Attributes::default() }
+}
+
+#[test]
+fn the_systems_own_links_are_followed_and_never_lead_out() {
+    let mut host = host();
+    host.file("/usr/lib/app/x", "x");
+    host.link("/lib", "usr/lib");
+    host.link("/abs", "/usr/lib");
+    host.link("/deep/out", "../../../../../../usr");
+    host.link("/round", "round");
+    for path in ["/lib/app/x", "/abs/app/x", "/deep/out/lib/app/x"] {
+        let meta = host.writer.look(path).expect("trusted").expect("there");
+        assert_eq!(meta.real.as_deref(), Some("/usr/lib/app/x"), "{path}");
+        assert_eq!(host.writer.read(path, 10).expect("readable").expect("there"), b"x");
+    }
+    assert_eq!(host.writer.canonical("/lib/app/new/deep").expect("told"), "/usr/lib/app/new/deep");
+    assert_eq!(host.writer.canonical("/etc/none").expect("told"), "/etc/none");
+    assert!(matches!(host.writer.look("/round/x"), Err(Error::Io { .. })));
+    host.writer.write_file("/abs/made/y", plain(0o644), b"y", Over::Nothing).expect("written");
+    assert_eq!(host.text("/usr/lib/made/y"), "y");
+}
+
+#[test]
+fn a_link_that_somebody_could_move_is_not_followed() {
+    if !root() {
+        return;
+    }
+    let mut host = host();
+    host.dir("/real");
+    // Its own link in root's directory; root's link in its own, in a sticky, in a group's directory; and below its own.
+    host.link("/a/link", "/real");
+    lchown(host.at("/a/link"), Some(SOMEBODY), None).expect("given away");
+    host.link("/b/link", "/real");
+    chown(host.at("/b"), Some(SOMEBODY), None).expect("given away");
+    host.link("/c/link", "/real");
+    fs::set_permissions(host.at("/c"), fs::Permissions::from_mode(0o1777)).expect("set");
+    host.link("/d/link", "/real");
+    fs::set_permissions(host.at("/d"), fs::Permissions::from_mode(0o775)).expect("set");
+    host.link("/e/deep/link", "/real");
+    chown(host.at("/e"), Some(SOMEBODY), None).expect("given away");
+    for (path, who) in [
+        ("/a/link/x", "uid 4242"),
+        ("/b/link/x", "uid 4242, who owns /b,"),
+        ("/c/link/x", "everybody"),
+        ("/d/link/x", "gid 0"),
+        ("/e/deep/link/x", "who owns /e,"),
+    ] {
+        let error = host.writer.write_file(path, plain(0o644), b"x", Over::Nothing).expect_err("refused");
+        assert_eq!(error.reason(), "untrusted-link", "{path}");
+        assert!(error.to_string().contains(who), "{error}");
+        assert_eq!(host.writer.look(path).expect_err("refused").reason(), "untrusted-link");
+    }
+    assert_eq!(fs::read_dir(host.at("/real")).expect("readable").count(), 0);
+}
+
+#[test]
+fn what_leads_elsewhere_in_the_end_is_not_followed_either() {
+    if !root() {
+        return;
+    }
+    let host = host();
+    host.file("/secret", "s");
+    host.link("/etc/x", "/secret");
+    assert_eq!(host.writer.read("/etc/x", 10).expect_err("a link").reason(), "in-the-way");
+    assert_eq!(host.writer.digest("/etc/x", 3).expect_err("a link").reason(), "in-the-way");
+    assert_eq!(host.writer.read_following("/etc/x", 10).expect("root's own").expect("there"), b"s");
+    lchown(host.at("/etc/x"), Some(SOMEBODY), None).expect("given away");
+    assert_eq!(host.writer.read_following("/etc/x", 10).expect_err("not root's").reason(), "untrusted-link");
+}
+
+#[test]
+fn paths_are_absolute_and_normalised() {
+    let host = host();
+    for path in ["relative", "", "/a/../b", "/a/./b", "//a", "/a/", "/a\0b"] {
+        assert_eq!(host.writer.look(path).expect_err(path).reason(), "bad-path", "{path:?}");
+    }
+    assert!(host.writer.look(&format!("/{}", "n".repeat(255))).expect("long enough").is_none());
+    assert_eq!(host.writer.look(&format!("/{}", "n".repeat(256))).expect_err("too long").reason(), "bad-path");
+    assert_eq!(host.writer.look("/").expect("there").expect("there").node, NodeType::Directory);
+}
+
+#[test]
+fn absence_is_not_a_file_on_the_way() {
+    let mut host = host();
+    host.file("/etc/a", "a");
+    assert!(host.writer.look("/etc/none/x").expect("told").is_none());
+    assert_eq!(host.writer.look("/etc/a/x").expect_err("told").reason(), "in-the-way");
+    let error = host.writer.write_file("/etc/a/x", plain(0o644), b"", Over::Nothing).expect_err("no directory");
+    assert_eq!(error.to_string(), "/etc/a/x: a file at /etc/a is in the way");
+}
+
+#[test]
+fn reading_has_a_limit_and_leaves_no_trace() {
+    let host = host();
+    host.file("/etc/a", "abc");
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let times = fs::FileTimes::new().set_accessed(old).set_modified(old + Duration::from_secs(60));
+    for path in ["/etc/a", "/etc"] {
+        fs::File::open(host.at(path)).expect("opened").set_times(times).expect("set");
+    }
+    assert_eq!(host.writer.read("/etc/a", 3).expect("readable").expect("there"), b"abc");
+    assert_eq!(host.writer.read("/etc/a", 2).expect_err("longer").reason(), "too-large");
+    assert_eq!(host.writer.digest("/etc/a", 3).expect("readable"), (Some(Digest::of(b"abc")), 3));
+    assert_eq!(host.writer.digest("/etc/a", 2).expect("readable"), (None, 3));
+    assert_eq!(host.writer.list("/etc").expect("readable"), ["a"]);
+    for path in ["/etc/a", "/etc"] {
+        assert_eq!(fs::metadata(host.at(path)).expect("there").accessed().expect("told"), old, "{path}");
+    }
+}
+
+#[test]
+fn a_fifo_is_neither_opened_nor_replaced_by_chance() {
+    let mut host = host();
+    host.dir("/run");
+    rustix::fs::mkfifoat(rustix::fs::CWD, host.at("/run/f"), Mode::from_raw_mode(0o600)).expect("made");
+    assert_eq!(host.writer.read("/run/f", 1).expect_err("a fifo").to_string(), "/run/f: a fifo is in the way");
+    let error = host.writer.set_attributes("/run/f", plain(0o644)).expect_err("a fifo");
+    assert_eq!(error.reason(), "in-the-way");
+    host.writer.write_file("/run/f", plain(0o644), b"x", Over::Leaf).expect("allowed");
+    assert_eq!(host.text("/run/f"), "x");
+}
+
+#[test]
+fn modes_are_exact() {
+    let mut host = host();
+    for (n, mode) in [0o644, 0o600, 0o666, 0o000, 0o4755, 0o2755, 0o777].into_iter().enumerate() {
+        let path = format!("/a/b/f{n}");
+        host.writer.write_file(&path, plain(mode), b"x", Over::Nothing).expect("written");
+        assert_eq!(host.mode(&path), mode);
+        host.writer.make_directory(&format!("/a/b/d{n}"), plain(mode), Over::Nothing).expect("made");
+        assert_eq!(host.mode(&format!("/a/b/d{n}")), mode);
+    }
+    assert_eq!((host.mode("/a"), host.mode("/a/b")), (0o755, 0o755));
+}
+
+#[test]
+fn modes_are_exact_under_every_umask() {
+    for umask in ["000", "077"] {
+        let test = Command::new("sh")
+            .args(["-c", "umask $1; exec \"$0\" --exact host::files::tests::modes_are_exact"])
+            .arg(std::env::current_exe().expect("known"))
+            .arg(umask)
+            .output()
+            .expect("started");
+        let told = String::from_utf8_lossy(&test.stdout);
+        assert!(test.status.success() && told.contains("1 passed"), "umask {umask}: {told}");
+    }
+}
+
+#[test]
+fn a_new_file_is_the_declared_owners_and_an_old_one_keeps_what_is_not_said() {
+    if !root() {
+        return;
+    }
+    let mut host = host();
+    host.dir("/srv/app");
+    chown(host.at("/srv/app"), Some(SOMEBODY), Some(SOMEBODY)).expect("given away");
+    fs::set_permissions(host.at("/srv/app"), fs::Permissions::from_mode(0o2775)).expect("set");
+    host.writer.write_file("/srv/app/x", plain(0o640), b"1", Over::Nothing).expect("written");
+    let owner = |path: &str| {
+        let meta = fs::symlink_metadata(host.at(path)).expect("there");
+        (meta.uid(), meta.gid(), meta.mode() & 0o7777)
+    };
+    assert_eq!(owner("/srv/app/x"), (0, 0, 0o640), "neither the directory's owner nor its group");
+    chown(host.at("/srv/app/x"), Some(7), Some(8)).expect("given away");
+    host.writer
+        .write_file("/srv/app/x", Attributes { gid: Some(9), ..Attributes::default() }, b"2", Over::Leaf)
+        .expect("ok");
+    let owner = |path: &str| {
+        let meta = fs::symlink_metadata(host.at(path)).expect("there");
+        (meta.uid(), meta.gid(), meta.mode() & 0o7777)
+    };
+    assert_eq!(owner("/srv/app/x"), (7, 9, 0o640));
+    let link = Attributes { uid: Some(5), gid: Some(6), mode: None };
+    host.writer.make_symlink("/srv/app/l", "x", link, Over::Nothing).expect("linked");
+    let meta = fs::symlink_metadata(host.at("/srv/app/l")).expect("there");
+    assert_eq!((meta.uid(), meta.gid()), (5, 6));
+}
+
+#[test]
+fn a_default_list_of_somebodys_directory_does_not_open_what_is_written_there() {
+    if !root() {
+        return;
+    }
+    let mut host = host();
+    host.dir("/srv/app");
+    // acl(5) as the kernel keeps it: version 2; owner rwx, user 4242 rwx, group rwx, mask rwx, others none.
+    let mut list = vec![2, 0, 0, 0];
+    for (tag, id) in [(1_u16, u32::MAX), (2, SOMEBODY), (4, u32::MAX), (16, u32::MAX), (32, u32::MAX)] {
+        list.extend(tag.to_le_bytes());
+        list.extend((if tag == 32 { 0_u16 } else { 7 }).to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    let dir = fs::File::open(host.at("/srv/app")).expect("opened");
+    let set = rustix::fs::fsetxattr(&dir, "system.posix_acl_default", &list, rustix::fs::XattrFlags::empty());
+    if set.is_err() {
+        eprintln!("no access control lists on this file system: not tested");
+        return;
+    }
+    chown(host.at("/srv/app"), Some(SOMEBODY), None).expect("given away");
+    host.writer.write_file("/srv/app/conf/x", plain(0o640), b"s", Over::Nothing).expect("written");
+    host.writer.write_file("/srv/app/y", plain(0o640), b"s", Over::Nothing).expect("written");
+    for path in ["/srv/app/conf/x", "/srv/app/y"] {
+        let file = fs::File::open(host.at(path)).expect("opened");
+        let found = rustix::fs::fgetxattr(&file, "system.posix_acl_access", vec![0; 1024].as_mut_slice());
+        assert_eq!(found, Err(Errno::NODATA), "{path}");
+    }
+}
+
+#[test]
+fn user_attributes_of_a_file_stay_with_it() {
+    let mut host = host();
+    host.file("/etc/a", "1");
+    let old = fs::File::open(host.at("/etc/a")).expect("opened");
+    if rustix::fs::fsetxattr(&old, "user.note", b"mine", rustix::fs::XattrFlags::empty()).is_err() {
+        eprintln!("no extended attributes on this file system: not tested");
+        return;
+    }
+    host.writer.write_file("/etc/a", plain(0o644), b"2", Over::Leaf).expect("written");
+    let mut value = [0; 16];
+    let new = fs::File::open(host.at("/etc/a")).expect("opened");
+    assert_eq!(rustix::fs::fgetxattr(&new, "user.note", value.as_mut_slice()), Ok(4));
+    assert_eq!(&value[..4], b"mine");
+}
+
+#[test]
+fn other_names_of_a_file_stay_as_they_are() {
+    let mut host = host();
+    host.file("/etc/root", "content");
+    fs::set_permissions(host.at("/etc/root"), fs::Permissions::from_mode(0o600)).expect("set");
+    host.dir("/srv");
+    fs::hard_link(host.at("/etc/root"), host.at("/srv/x")).expect("linked");
+    host.writer.set_attributes("/srv/x", plain(0o666)).expect("set");
+    assert_eq!((host.mode("/etc/root"), host.mode("/srv/x")), (0o600, 0o666));
+    assert_eq!(host.text("/srv/x"), "content");
+    assert_ne!(
+        fs::metadata(host.at("/etc/root")).expect("there").ino(),
+        fs::metadata(host.at("/srv/x")).expect("there").ino()
+    );
+    // Where somebody else could have made the link, a copy would show them what they may not read.
+    if root() {
+        host.dir("/home/bob");
+        fs::hard_link(host.at("/etc/root"), host.at("/home/bob/x")).expect("linked");
+        chown(host.at("/home/bob"), Some(SOMEBODY), None).expect("given away");
+        let error = host.writer.set_attributes("/home/bob/x", plain(0o644)).expect_err("refused");
+        assert_eq!(error.reason(), "in-the-way");
+        assert_eq!((host.mode("/etc/root"), host.mode("/home/bob/x")), (0o600, 0o600));
+    }
+    assert_eq!(host.left_over(), Vec::<String>::new());
+}
+
+#[test]
+fn owner_and_mode_of_one_name_are_set_in_place() {
+    if !root() {
+        return;
+    }
+    let mut host = host();
+    host.file("/etc/a", "a");
+    let before = fs::metadata(host.at("/etc/a")).expect("there");
+    host.writer.set_attributes("/etc/a", Attributes { uid: Some(3), gid: None, mode: Some(0o4750) }).expect("set");
+    let after = fs::metadata(host.at("/etc/a")).expect("there");
+    assert_eq!((after.uid(), after.gid(), after.mode() & 0o7777, after.ino()), (3, before.gid(), 0o4750, before.ino()));
+    assert_eq!(host.writer.set_attributes("/etc/none", plain(0o600)).expect_err("nothing").reason(), "no-such-file");
+}
+
+#[test]
+fn what_is_not_allowed_to_go_stays() {
+    let mut host = host();
+    host.file("/etc/dir/stranger", "s");
+    host.file("/etc/a", "a");
+    let refused = |result: Result<(), Error>| result.expect_err("refused").reason();
+    assert_eq!(refused(host.writer.write_file("/etc/a", plain(0o644), b"x", Over::Nothing)), "stale");
+    assert_eq!(refused(host.writer.write_file("/etc/dir", plain(0o644), b"x", Over::Leaf)), "in-the-way");
+    assert_eq!(refused(host.writer.write_file("/etc/dir", plain(0o644), b"x", Over::Empty)), "not-empty");
+    assert_eq!(refused(host.writer.remove_directory("/etc/dir")), "not-empty");
+    assert_eq!(refused(host.writer.remove_directory("/etc/a")), "in-the-way");
+    assert_eq!(refused(host.writer.remove("/etc/dir")), "in-the-way");
+    assert_eq!((host.text("/etc/dir/stranger").as_str(), host.text("/etc/a").as_str()), ("s", "a"));
+    assert_eq!(host.left_over(), Vec::<String>::new());
+}
+
+#[test]
+fn types_change_places_where_that_is_allowed() {
+    let mut host = host();
+    host.file("/etc/dir/deep/stranger", "s");
+    host.link("/etc/dir/out", "/keep");
+    host.file("/keep/me", "k");
+    host.writer.write_file("/etc/dir", plain(0o600), b"f", Over::Tree).expect("a file over a tree");
+    assert_eq!((host.text("/etc/dir").as_str(), host.mode("/etc/dir")), ("f", 0o600));
+    assert_eq!(host.text("/keep/me"), "k", "links below are removed, not followed");
+    host.writer.make_directory("/etc/dir", plain(0o700), Over::Leaf).expect("a directory over a file");
+    assert_eq!(host.mode("/etc/dir"), 0o700);
+    host.writer
+        .make_symlink("/etc/dir", "/keep", Attributes::default(), Over::Empty)
+        .expect("a link over an empty directory");
+    assert_eq!(host.writer.read_link("/etc/dir").expect("readable").as_deref(), Some("/keep"));
+    host.writer.write_file("/etc/dir", plain(0o644), b"g", Over::Leaf).expect("a file over a link");
+    assert_eq!((host.text("/etc/dir").as_str(), host.text("/keep/me").as_str()), ("g", "k"));
+    host.writer.remove("/etc/dir").expect("removed");
+    host.writer.remove("/etc/dir").expect("nothing there is fine");
+    host.writer.remove_tree("/keep").expect("removed");
+    assert!(!host.at("/keep").exists());
+    assert_eq!(host.left_over(), Vec::<String>::new());
+}
+
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn bind(what: &Path, at: &Path) -> Option<Self> {
+        Self::mount(&[std::ffi::OsStr::new("--bind"), what.as_os_str()], at)
+    }
+
+    fn mount(how: &[&std::ffi::OsStr], at: &Path) -> Option<Self> {
+        let done = Command::new("mount").args(how).arg(at).output().is_ok_and(|out| out.status.success());
+        if !done {
+            eprintln!("cannot mount here: not tested");
+        }
+        done.then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg(&self.0).output());
+    }
+}
+
+#[test]
+fn mount_points_stay_whatever_is_allowed() {
+    if !root() {
+        return;
+    }
+    let mut host = host();
+    host.file("/data/precious", "p");
+    host.file("/etc/hosts", "h");
+    host.dir("/etc/tree/sub");
+    host.file("/etc/tree/a", "a");
+    let Some(_file) = Mounted::bind(&host.at("/data/precious"), &host.at("/etc/hosts")) else { return };
+    let Some(_dir) = Mounted::bind(&host.at("/data"), &host.at("/etc/tree/sub")) else { return };
+    assert!(host.writer.look("/etc/hosts").expect("told").expect("there").mount_point);
+    for error in [
+        host.writer.write_file("/etc/hosts", plain(0o644), b"x", Over::Tree).expect_err("mounted"),
+        host.writer.remove("/etc/hosts").expect_err("mounted"),
+        host.writer.set_attributes("/etc/hosts", plain(0o600)).expect_err("mounted"),
+        host.writer.remove_tree("/etc/tree").expect_err("mounted below"),
+        host.writer.write_file("/etc/tree", plain(0o644), b"x", Over::Tree).expect_err("mounted below"),
+        host.writer.remove_directory("/etc/tree/sub").expect_err("mounted"),
+    ] {
+        assert!(error.reason() == "in-the-way" && error.to_string().contains("a mount point"), "{error}");
+    }
+    assert_eq!((host.text("/data/precious").as_str(), host.text("/etc/tree/a").as_str()), ("p", "a"));
+    assert_eq!(host.left_over(), Vec::<String>::new());
+    host.writer.set_attributes("/etc/tree/sub", plain(0o711)).expect("a directory may be mounted and have a mode");
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_file_and_nothing_beside_it() {
+    if !root() {
+        return;
+    }
+    let mut host = host();
+    host.dir("/srv");
+    let how = ["-t", "tmpfs", "-o", "size=64k,mode=0755", "none"].map(std::ffi::OsStr::new);
+    let Some(_full) = Mounted::mount(&how, &host.at("/srv")) else { return };
+    host.file("/srv/x", "old");
+    let error = host.writer.write_file("/srv/x", plain(0o644), &[b'x'; 1 << 20], Over::Leaf).expect_err("no space");
+    assert_eq!(error.reason(), "disk-full");
+    assert_eq!((host.text("/srv/x").as_str(), host.left_over()), ("old", Vec::new()));
+    host.writer.write_file("/srv/x", plain(0o644), b"new", Over::Leaf).expect("space again");
+    assert_eq!(host.text("/srv/x"), "new");
+}
+
+#[test]
+fn an_immutable_file_is_told_as_such() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    if !root() {
+        return;
+    }
+    let mut host = host();
+    host.file("/etc/a", "a");
+    let file = fs::File::open(host.at("/etc/a")).expect("opened");
+    let Ok(flags) = ioctl_getflags(&file) else { return };
+    if ioctl_setflags(&file, flags | IFlags::IMMUTABLE).is_err() {
+        eprintln!("no immutable files on this file system: not tested");
+        return;
+    }
+    let results = [
+        host.writer.write_file("/etc/a", plain(0o644), b"x", Over::Tree),
+        host.writer.remove("/etc/a"),
+        host.writer.set_attributes("/etc/a", plain(0o600)),
+    ];
+    ioctl_setflags(&file, flags).expect("set back");
+    for result in results {
+        assert_eq!(
+            result.expect_err("immutable").to_string(),
+            "/etc/a: an immutable file is in the way; see chattr(1)"
+        );
+    }
+    assert_eq!(host.left_over(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_crash_left_is_swept_and_nothing_else() {
+    let mut host = host();
+    host.file("/etc/.trueup-0123456789abcdef~", "left");
+    host.link("/etc/.trueup-1123456789abcdef~", "/nowhere");
+    host.file("/etc/.trueup-2123456789abcdef~/sub/x", "left");
+    for other in ["/etc/.trueup-0123456789abcdeg~", "/etc/.trueup-0123~", "/etc/.trueup-0123456789abcdef", "/etc/x~"] {
+        host.file(other, "not ours");
+    }
+    assert_eq!(host.writer.sweep("/etc").expect("swept"), 3);
+    assert_eq!(host.writer.list("/etc").expect("readable").len(), 4);
+    assert_eq!(host.writer.sweep("/none").expect("nothing to do"), 0);
+    // Somebody could have given root's own directory our name where they may rename.
+    if root() {
+        host.file("/srv/.trueup-2123456789abcdef~/roots", "r");
+        chown(host.at("/srv"), Some(SOMEBODY), None).expect("given away");
+        assert_eq!(host.writer.sweep("/srv").expect("swept"), 0);
+        assert_eq!(host.text("/srv/.trueup-2123456789abcdef~/roots"), "r");
+    }
+}

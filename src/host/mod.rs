@@ -1,0 +1,222 @@
+//! Storey 2: the only door to the machine.
+//!
+//! Nothing here opens `/` by itself: everything goes through the root directory that a [`Reader`]
+//! was made for, so the whole agent runs on a directory as well. A [`Reader`] cannot write. A
+//! [`Writer`] exists only while it holds the exclusive lock. [`StateDir`] writes our own corner only.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the door to the machine that the lint keeps others from going around"
+)]
+
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+mod bus;
+mod child;
+mod clock;
+mod error;
+mod export;
+mod facts;
+mod files;
+mod payloads;
+mod program;
+mod state;
+mod users;
+
+pub use bus::{Bus, UnitDetails, UnitFileResults, UnitStatus};
+pub use child::Child;
+pub use clock::Clock;
+pub use error::Error;
+pub use export::write_new;
+pub use facts::FactsError;
+pub use files::{Attributes, Meta, NodeType, Over};
+pub use payloads::{Payloads, kept_name};
+pub use program::{Output, Program};
+pub use state::{Document, DocumentError, Lock, LockError, StateDir, StateError};
+pub use users::Users;
+
+/// A view of one machine, or of one directory that stands for a machine. It cannot write.
+#[derive(Debug)]
+pub struct Reader {
+    root: files::Root,
+    machine: bool,
+    clock: Clock,
+    bus: OnceCell<Result<Bus, String>>,
+    interrupt: Arc<AtomicBool>,
+    progress: Progress,
+}
+
+/// Told, in one short line, what is being done or waited for.
+pub struct Progress(Box<dyn Fn(&str)>);
+
+impl Progress {
+    /// `tell` gets each line as it comes; it has to be quick.
+    pub fn new(tell: impl Fn(&str) + 'static) -> Self {
+        Self(Box::new(tell))
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new(|_| ())
+    }
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+impl Reader {
+    /// This machine.
+    ///
+    /// # Errors
+    /// Where `/` cannot be opened.
+    pub fn machine() -> Result<Self, Error> {
+        Self::open(Path::new("/"), true)
+    }
+
+    /// A directory that stands for a machine: no service manager, no package manager, no network.
+    ///
+    /// # Errors
+    /// Where `directory` is not a directory that can be opened.
+    pub fn directory(directory: &Path) -> Result<Self, Error> {
+        Self::open(directory, false)
+    }
+
+    fn open(path: &Path, machine: bool) -> Result<Self, Error> {
+        Ok(Self {
+            root: files::Root::open(path, machine)?,
+            machine,
+            clock: Clock::System,
+            bus: OnceCell::new(),
+            interrupt: Arc::default(),
+            progress: Progress::default(),
+        })
+    }
+
+    /// The same view with another clock, for tests.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The same view that tells `progress` what is going on.
+    #[must_use]
+    pub fn with_progress(mut self, progress: Progress) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// The same view that ends between steps once `flag` is set.
+    #[must_use]
+    pub fn with_interrupt(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.interrupt = flag;
+        self
+    }
+
+    /// Whether this is a running machine rather than a directory.
+    pub fn is_machine(&self) -> bool {
+        self.machine
+    }
+
+    /// The directory that stands for `/`.
+    pub fn root_path(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// `path`, which is absolute, below the root directory: for messages and for programs that take a root.
+    pub fn below_root(&self, path: &str) -> PathBuf {
+        self.root.path().join(path.trim_start_matches('/'))
+    }
+
+    /// Where our own state lives.
+    pub fn state(&self) -> StateDir {
+        StateDir::new(self.below_root("/var/lib/trueup"))
+    }
+
+    /// Seconds since 1970.
+    pub fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// Tells whoever watches, in one short line, what is being done or waited for.
+    pub fn say(&self, line: &str) {
+        (self.progress.0)(line);
+    }
+
+    /// Whether somebody asked for an end; looked at between steps, never inside one.
+    pub fn interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
+    }
+
+    /// Runs a program that only looks, and waits for it.
+    ///
+    /// # Errors
+    /// Where it cannot be started, ends badly or takes too long. See [`Program`].
+    pub fn query(&self, program: &Program) -> Result<Output, Error> {
+        self.machine_only(program)?;
+        program.run(&self.interrupt)
+    }
+
+    /// systemd over D-Bus; one connection, made when first asked for.
+    ///
+    /// # Errors
+    /// Where there is no bus to reach.
+    pub fn bus(&self) -> Result<&Bus, Error> {
+        self.bus
+            .get_or_init(|| Bus::connect().map_err(|error| error.to_string()))
+            .as_ref()
+            .map_err(|why| Error::Unknown { thing: "systemd on the system bus".to_owned(), why: why.clone() })
+    }
+
+    fn machine_only(&self, program: &Program) -> Result<(), Error> {
+        if self.machine {
+            return Ok(());
+        }
+        Err(Error::Unknown { thing: program.name().to_owned(), why: "programs are not run for a directory".to_owned() })
+    }
+}
+
+/// A [`Reader`] that may write too, for as long as it holds the exclusive lock.
+#[derive(Debug)]
+pub struct Writer {
+    reader: Reader,
+    /// Directories that were looked through for left-overs.
+    swept: BTreeSet<String>,
+    _lock: Lock,
+}
+
+impl Writer {
+    /// Takes the exclusive lock of this machine (or directory), without waiting for it.
+    ///
+    /// # Errors
+    /// Where somebody else holds it, or our directory cannot be made. The reader is lost with it.
+    pub fn take(reader: Reader) -> Result<Self, LockError> {
+        let lock = reader.state().lock()?;
+        Ok(Self { reader, swept: BTreeSet::new(), _lock: lock })
+    }
+
+    /// Runs a program that changes the machine, and waits for it.
+    ///
+    /// # Errors
+    /// Where it cannot be started, ends badly or takes too long. See [`Program`].
+    pub fn run(&mut self, program: &Program) -> Result<Output, Error> {
+        self.reader.machine_only(program)?;
+        program.run(&self.reader.interrupt)
+    }
+}
+
+impl std::ops::Deref for Writer {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
+}
