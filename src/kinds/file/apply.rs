@@ -1,0 +1,154 @@
+use super::diff::diff;
+use super::explain::too_large;
+use super::observed::{look, resolved};
+use super::obstacle::{in_the_way, over};
+use super::protected::{self, Shape};
+use super::{File, KEEP, Observed, Present, Replace, Spec, Standing, What, ancestors};
+use crate::host::{Attributes, Error, NodeType, Payloads, Users, Writer};
+use crate::kinds::Job;
+use crate::model::Digest;
+
+/// Converges each path, in the order given.
+pub(super) fn apply(host: &mut Writer, payloads: &Payloads, jobs: &[Job<'_, File>]) -> Vec<Result<(), Error>> {
+    let users = match host.users() {
+        Ok(users) => users,
+        Err(error) => {
+            let why = error.chain();
+            let failed = |job: &Job<'_, File>| Err(Error::Unknown { thing: job.name.to_owned(), why: why.clone() });
+            return jobs.iter().map(failed).collect();
+        }
+    };
+    jobs.iter()
+        .map(|job| {
+            if host.interrupted() {
+                return Err(Error::interrupted(job.name));
+            }
+            host.say(job.name);
+            converge(host, payloads, &users, job)
+        })
+        .collect()
+}
+
+fn converge(host: &mut Writer, payloads: &Payloads, users: &Users, job: &Job<'_, File>) -> Result<(), Error> {
+    // A link that was made since the look may lead elsewhere now.
+    protected::refuse(job.name, &resolved(host, job.name)?, Shape::of(job.want))?;
+    let now = look(host, users, job.name)?;
+    if diff(job.want, &now).is_empty() {
+        return Ok(());
+    }
+    if !job.seen.unchanged(&now) {
+        return Err(Error::Refused {
+            thing: job.name.to_owned(),
+            reason: "stale",
+            why: "it is no longer what the plan was made for; looked at again in the next pass".to_owned(),
+        });
+    }
+    // No copy of it was made, and none can be.
+    if let Observed::Present(Present { what: Standing::Large { size }, .. }) = now
+        && job.want.what != What::Attributes
+    {
+        return Err(too_large(job.name, size, KEEP));
+    }
+    sweep(host, job.name);
+    let work = Work { path: job.name, want: job.want, now: &now, attributes: attributes(host, users, job)? };
+    match &job.want.what {
+        What::Absent => work.remove(host),
+        What::Attributes => host.set_attributes(work.path, work.attributes),
+        What::Directory => work.directory(host),
+        What::Symlink { target } => {
+            let over = over(work.path, work.want, work.now)?;
+            host.make_symlink(work.path, target, work.attributes, over)
+        }
+        What::Regular { content, .. } => work.regular(host, payloads, content),
+    }
+}
+
+/// Removes what an interrupted pass may have left where this one is about to write.
+fn sweep(host: &mut Writer, path: &str) {
+    for above in ancestors(path).chain(["/"]) {
+        match host.look(above) {
+            Ok(None) => {}
+            Ok(Some(meta)) if matches!(meta.node, NodeType::Directory | NodeType::Symlink) => {
+                // As good as it goes: what keeps us from writing here is told by the write that follows.
+                let _ = host.sweep_once(above);
+                return;
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Owner, group and mode as numbers. Where owners cannot be set none is asked for.
+fn attributes(host: &Writer, users: &Users, job: &Job<'_, File>) -> Result<Attributes, Error> {
+    let unknown = |what, name: &str| Error::UnknownOwner { path: job.name.to_owned(), what, name: name.to_owned() };
+    let mut attributes = Attributes { mode: job.want.mode.map(|mode| mode & 0o7777), ..Attributes::default() };
+    if !host.can_own() || !host.has_users() {
+        return Ok(attributes);
+    }
+    if let Some(owner) = &job.want.owner {
+        attributes.uid = Some(users.uid(owner)?.ok_or_else(|| unknown("user", owner))?);
+    }
+    if let Some(group) = &job.want.group {
+        attributes.gid = Some(users.gid(group)?.ok_or_else(|| unknown("group", group))?);
+    }
+    Ok(attributes)
+}
+
+/// One path that has to change.
+struct Work<'a> {
+    path: &'a str,
+    want: &'a Spec,
+    now: &'a Observed,
+    attributes: Attributes,
+}
+
+impl Work<'_> {
+    fn regular(&self, host: &mut Writer, payloads: &Payloads, content: &Digest) -> Result<(), Error> {
+        if let Observed::Present(Present {
+            what: Standing::Regular { digest, .. }, links: 1, mount_point: false, ..
+        }) = self.now
+            && digest == content
+            && self.one_attribute()
+        {
+            return host.set_attributes(self.path, self.attributes);
+        }
+        let over = over(self.path, self.want, self.now)?;
+        let bytes = payloads
+            .get(content)
+            .ok_or_else(|| Error::NoPayload { thing: self.path.to_owned(), digest: content.short() })?;
+        host.write_file(self.path, self.attributes, &bytes, over)
+    }
+
+    /// Whether one call sets all there is to set, so that owner and mode belong together at every
+    /// instant; else the file is written anew.
+    fn one_attribute(&self) -> bool {
+        let changes = diff(self.want, self.now);
+        let mode = changes.iter().any(|change| change.property == "mode");
+        let owner = changes.iter().any(|change| change.property != "mode");
+        // chown(2) clears setuid and setgid.
+        let special = matches!(self.now, Observed::Present(seen) if seen.mode & 0o7000 != 0);
+        mode != owner && !(owner && special)
+    }
+
+    fn directory(&self, host: &mut Writer) -> Result<(), Error> {
+        if let Observed::Present(Present { what: Standing::Directory, .. }) = self.now {
+            return host.set_attributes(self.path, self.attributes);
+        }
+        let over = over(self.path, self.want, self.now)?;
+        host.make_directory(self.path, self.attributes, over)
+    }
+
+    fn remove(&self, host: &mut Writer) -> Result<(), Error> {
+        let Observed::Present(seen) = self.now else { return Ok(()) };
+        match seen.what {
+            Standing::Regular { .. } | Standing::Symlink { .. } => host.remove(self.path),
+            Standing::Directory => match self.want.replace {
+                Replace::Directory | Replace::Any => host.remove_tree(self.path),
+                Replace::Nothing | Replace::Symlink | Replace::Own => host.remove_directory(self.path),
+            },
+            Standing::Large { size } => Err(too_large(self.path, size, KEEP)),
+            Standing::Other(_) if self.want.replace == Replace::Any => host.remove(self.path),
+            Standing::Other(_) => Err(in_the_way(self.path, self.want, seen)),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Observed, Replace, Spec, Standing, What};
+use crate::model::Digest;
+
+/// What stood at a path before trueup wrote there. Owners are numbers, as on the disk; `None` where
+/// they could not be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum Before {
+    /// Nothing.
+    Absent,
+    /// A regular file; its content is kept by its digest.
+    Regular {
+        /// SHA-256 of the content.
+        digest: Digest,
+        /// Its length in bytes.
+        size: u64,
+        /// Owner, group and mode.
+        #[serde(flatten)]
+        attributes: Attributes,
+    },
+    /// A regular file that was too long to be kept, so it is never overwritten.
+    Large {
+        /// Its length in bytes.
+        size: u64,
+        /// Owner, group and mode.
+        #[serde(flatten)]
+        attributes: Attributes,
+    },
+    /// A directory; not what was in it.
+    Directory {
+        /// Owner, group and mode.
+        #[serde(flatten)]
+        attributes: Attributes,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where it pointed.
+        target: String,
+        /// Owner and group.
+        #[serde(flatten)]
+        attributes: Attributes,
+    },
+    /// A device, fifo or socket, which cannot be put back.
+    Other,
+}
+
+/// Owner, group and mode that something had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Number of the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Number of the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl Before {
+    pub(super) fn of(seen: &Observed) -> Self {
+        let Observed::Present(seen) = seen else { return Self::Absent };
+        let attributes = Attributes {
+            uid: seen.owner.as_ref().map(|owner| owner.id),
+            gid: seen.group.as_ref().map(|group| group.id),
+            mode: seen.mode,
+        };
+        match &seen.what {
+            Standing::Regular { digest, size } => Self::Regular { digest: *digest, size: *size, attributes },
+            Standing::Directory => Self::Directory { attributes },
+            Standing::Symlink { target } => Self::Symlink { target: target.clone(), attributes },
+            Standing::Large { size } => Self::Large { size: *size, attributes },
+            Standing::Other(_) => Self::Other,
+        }
+    }
+
+    fn attributes(&self) -> Option<&Attributes> {
+        match self {
+            Self::Absent | Self::Other => None,
+            Self::Regular { attributes, .. }
+            | Self::Large { attributes, .. }
+            | Self::Directory { attributes }
+            | Self::Symlink { attributes, .. } => Some(attributes),
+        }
+    }
+
+    /// This, with owner, group and mode of `before`: those were ours to set since, the content was not.
+    pub(super) fn renewed(&self, before: &Self) -> Self {
+        let mut now = self.clone();
+        if let (
+            Self::Regular { attributes, .. }
+            | Self::Large { attributes, .. }
+            | Self::Directory { attributes }
+            | Self::Symlink { attributes, .. },
+            Some(old),
+        ) = (&mut now, before.attributes())
+        {
+            *attributes = *old;
+        }
+        now
+    }
+
+    /// The content that putting back needs.
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Regular { digest, .. } => Some(*digest),
+            _ => None,
+        }
+    }
+
+    pub(super) fn put_back(&self, last: &Spec) -> Option<Spec> {
+        let old = self.attributes();
+        if last.what == What::Attributes {
+            // Only what was ours to set goes back.
+            let old = old?;
+            return Some(Spec {
+                what: What::Attributes,
+                owner: last.owner.as_ref().and(old.uid).map(|uid| uid.to_string()),
+                group: last.group.as_ref().and(old.gid).map(|gid| gid.to_string()),
+                mode: last.mode.and(Some(old.mode)).filter(|_| !matches!(self, Self::Symlink { .. })),
+                replace: Replace::Nothing,
+            });
+        }
+        self.as_found()
+    }
+
+    /// What stood there, whatever has been there since.
+    pub(super) fn as_found(&self) -> Option<Spec> {
+        let old = self.attributes();
+        let what = match self {
+            Self::Absent => What::Absent,
+            Self::Regular { digest, size, .. } => What::Regular { content: *digest, size: *size },
+            Self::Directory { .. } => What::Directory,
+            Self::Symlink { target, .. } => What::Symlink { target: target.clone() },
+            Self::Large { .. } | Self::Other => return None,
+        };
+        Some(Spec {
+            owner: old.and_then(|old| old.uid).map(|uid| uid.to_string()),
+            group: old.and_then(|old| old.gid).map(|gid| gid.to_string()),
+            mode: old.map(|old| old.mode).filter(|_| !matches!(what, What::Symlink { .. })),
+            what,
+            replace: Replace::Own,
+        })
+    }
+}

@@ -1,0 +1,229 @@
+use std::collections::BTreeMap;
+
+use super::KEEP;
+use super::protected::{self, Shape};
+use crate::host::{Error, Meta, NodeType, Reader, Users};
+use crate::model::Digest;
+
+/// What a look at a path found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// Nothing.
+    Absent,
+    /// Something.
+    Present(Present),
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// Its type and content.
+    pub what: Standing,
+    /// Its owner; `None` where owners cannot be told or set, so that none is wrong.
+    pub owner: Option<Owner>,
+    /// Its group; `None` as for the owner.
+    pub group: Option<Owner>,
+    /// Permission bits, `0o7777` at most; those of a symbolic link mean nothing.
+    pub mode: u32,
+    /// How many names a regular file has; 1 of everything else.
+    pub links: u32,
+    /// Something is mounted here.
+    pub mount_point: bool,
+    /// The path without the symbolic links on the way, where there were any.
+    pub real: Option<String>,
+}
+
+/// Type and content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// A regular file.
+    Regular {
+        /// SHA-256 of its content.
+        digest: Digest,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// A regular file that is too long to be looked into; no content that can be declared is as long.
+    Large {
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink {
+        /// Where it points, as written.
+        target: String,
+    },
+    /// A device, fifo or socket.
+    Other(NodeType),
+}
+
+/// A user or a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Its number.
+    pub id: u32,
+    /// Every name it is known by, the usual one first; none where nobody knows it.
+    pub names: Vec<String>,
+}
+
+impl Owner {
+    /// Whether a declaration that says `wanted`, a name or a number, means this one.
+    pub fn is(&self, wanted: &str) -> bool {
+        if wanted.bytes().all(|byte| byte.is_ascii_digit()) {
+            return wanted.parse() == Ok(self.id);
+        }
+        self.names.iter().any(|name| name == wanted)
+    }
+
+    /// How to call it.
+    pub fn name(&self) -> String {
+        self.names.first().cloned().unwrap_or_else(|| self.id.to_string())
+    }
+}
+
+impl Standing {
+    /// With its article: `a symbolic link`.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::Regular { .. } | Self::Large { .. } => NodeType::Regular.describe(),
+            Self::Directory => NodeType::Directory.describe(),
+            Self::Symlink { .. } => NodeType::Symlink.describe(),
+            Self::Other(node) => node.describe(),
+        }
+    }
+}
+
+impl Observed {
+    /// Whether nothing happened between two looks. Names do not count: a user who was made in between
+    /// changed no file.
+    pub(super) fn unchanged(&self, later: &Self) -> bool {
+        let id = |owner: &Option<Owner>| owner.as_ref().map(|owner| owner.id);
+        match (self, later) {
+            (Self::Absent, Self::Absent) => true,
+            (Self::Present(a), Self::Present(b)) => {
+                (&a.what, id(&a.owner), id(&a.group), a.mode, a.links, a.mount_point, &a.real)
+                    == (&b.what, id(&b.owner), id(&b.group), b.mode, b.links, b.mount_point, &b.real)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Looks at each path.
+pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Error>> {
+    match host.users() {
+        Ok(users) => {
+            let found = names.iter().map(|path| named(host, &users, path)).collect();
+            one_name_each(names, found)
+        }
+        Err(error) => {
+            let why = error.chain();
+            names.iter().map(|path| Err(Error::Unknown { thing: (*path).to_owned(), why: why.clone() })).collect()
+        }
+    }
+}
+
+/// What a look found, and the name of the path without the symbolic links on the way.
+type Named = Result<(Observed, String), Error>;
+
+/// Of one thing only one name is managed: the first of those that are its real one, else the first.
+fn one_name_each(names: &[&str], found: Vec<Named>) -> Vec<Result<Observed, Error>> {
+    let mut known: BTreeMap<String, &str> = BTreeMap::new();
+    for own in [true, false] {
+        for (path, found) in names.iter().zip(&found) {
+            if let Ok((_, real)) = found
+                && (real == path) == own
+            {
+                known.entry(real.clone()).or_insert(path);
+            }
+        }
+    }
+    let judge = |(path, found): (&&str, Named)| {
+        let (seen, real) = found?;
+        match known.get(&real) {
+            Some(other) if other != path => Err(Error::Refused {
+                thing: (*path).to_owned(),
+                reason: "two-names",
+                why: format!(
+                    "symbolic links on the way make it another name of {other}, which is managed too; \
+                     declare one of them (`trueup release` lets go of what is no longer declared)"
+                ),
+            }),
+            _ => Ok(seen),
+        }
+    };
+    names.iter().zip(found).map(judge).collect()
+}
+
+/// Looks at one path, and tells its name without the symbolic links on the way. What that name protects from
+/// being reached, whatever is wanted, is not looked at.
+fn named(host: &Reader, users: &Users, path: &str) -> Named {
+    let real = resolved(host, path)?;
+    protected::refuse(path, &real, Shape::Attributes)?;
+    let seen = look(host, users, path)?;
+    if seen == Observed::Absent {
+        protected::refuse(path, &real, Shape::Other)?;
+    }
+    Ok((seen, real))
+}
+
+/// The name of `path` without the symbolic links on the way.
+pub(super) fn resolved(host: &Reader, path: &str) -> Result<String, Error> {
+    match host.canonical(path) {
+        // Where a file stands on the way nothing can stand behind it.
+        Err(Error::InTheWay { .. }) => Ok(path.to_owned()),
+        other => other,
+    }
+}
+
+/// Looks at one path.
+pub(super) fn look(host: &Reader, users: &Users, path: &str) -> Result<Observed, Error> {
+    let meta = match host.look(path) {
+        Ok(Some(meta)) => meta,
+        // Where a file stands on the way nothing can stand behind it; writing there says what is in the way.
+        Ok(None) | Err(Error::InTheWay { .. }) => return Ok(Observed::Absent),
+        Err(error) => return Err(error),
+    };
+    let Some(what) = standing(host, path, &meta)? else { return Ok(Observed::Absent) };
+    let (owner, group) = if host.can_own() && host.has_users() {
+        let owner = Owner { id: meta.uid, names: users.user_names(meta.uid)? };
+        let group = Owner { id: meta.gid, names: users.group_names(meta.gid)? };
+        (Some(owner), Some(group))
+    } else {
+        (None, None)
+    };
+    Ok(Observed::Present(Present {
+        what,
+        owner,
+        group,
+        mode: meta.mode,
+        // Names of a directory come and go with what is below it.
+        links: if meta.node == NodeType::Regular { meta.links } else { 1 },
+        mount_point: meta.mount_point,
+        real: meta.real,
+    }))
+}
+
+/// `None` where it went away while we looked.
+fn standing(host: &Reader, path: &str, meta: &Meta) -> Result<Option<Standing>, Error> {
+    Ok(Some(match meta.node {
+        NodeType::Regular => {
+            let (digest, size) = match host.digest(path, KEEP) {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                other => other?,
+            };
+            match digest {
+                Some(digest) => Standing::Regular { digest, size },
+                None => Standing::Large { size },
+            }
+        }
+        NodeType::Directory => Standing::Directory,
+        NodeType::Symlink => match host.read_link(path)? {
+            Some(target) => Standing::Symlink { target },
+            None => return Ok(None),
+        },
+        other => Standing::Other(other),
+    }))
+}

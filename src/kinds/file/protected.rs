@@ -1,0 +1,308 @@
+//! Paths that are not for the repository to write, whatever name leads there. Pure.
+//!
+//! The compiler asks of the path that is declared, the look of the path that it resolves to on this host, and the
+//! write once more: a symbolic link on the way, declared a commit earlier, must not lead around any of it.
+
+use super::{Spec, What};
+use crate::host::Error;
+
+/// Directories that a merged /usr (file-hierarchy(7)) or systemd keeps as links, and where they lead.
+const ALIASES: &[(&str, &str)] = &[
+    ("/bin", "/usr/bin"),
+    ("/sbin", "/usr/sbin"),
+    ("/lib", "/usr/lib"),
+    ("/lib64", "/usr/lib64"),
+    ("/var/run", "/run"),
+    ("/var/lock", "/run/lock"),
+];
+
+/// Whole-file management of these is refused: accounts and the loader's preload belong to the system.
+const ACCOUNTS: &[&str] = &[
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/group",
+    "/etc/gshadow",
+    "/etc/passwd-",
+    "/etc/shadow-",
+    "/etc/group-",
+    "/etc/gshadow-",
+    "/etc/ld.so.preload",
+];
+
+/// Directories without which there is no host: never absent, never anything else.
+const STRUCTURE: &[&str] = &[
+    "/",
+    "/boot",
+    "/etc",
+    "/etc/systemd",
+    "/etc/systemd/system",
+    "/home",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/root",
+    "/run",
+    "/run/lock",
+    "/srv",
+    "/tmp",
+    "/usr",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/sbin",
+    "/usr/share",
+    "/usr/local",
+    "/usr/local/bin",
+    "/usr/lib/systemd",
+    "/usr/lib/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/var",
+    "/var/cache",
+    "/var/lib",
+    "/var/log",
+    "/var/tmp",
+];
+
+/// What the kernel makes.
+const KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
+
+/// trueup's own corners of the host, and its program where packages and people put it.
+const OURS: &[&str] = &["/etc/trueup", "/var/lib/trueup", "/run/trueup", "/usr/bin/trueup", "/usr/local/bin/trueup"];
+
+/// Where unit files are that the service manager reads, systemd.unit(5).
+const UNITS: &[&str] = &[
+    "/etc/systemd/system",
+    "/etc/systemd/system.control",
+    "/run/systemd/system",
+    "/usr/lib/systemd/system",
+    "/usr/local/lib/systemd/system",
+];
+
+/// Where Git may put settings of the agent, apart from those of trust.
+const OUR_FRAGMENTS: &str = "/etc/trueup/agent.d";
+
+/// What is wanted at a path, as far as permission depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// Owner, group and mode of what is there.
+    Attributes,
+    /// A symbolic link or nothing.
+    Other,
+}
+
+impl Shape {
+    /// That of a spec.
+    pub fn of(want: &Spec) -> Self {
+        match want.what {
+            What::Regular { .. } => Self::Regular,
+            What::Directory => Self::Directory,
+            What::Attributes => Self::Attributes,
+            What::Absent | What::Symlink { .. } => Self::Other,
+        }
+    }
+}
+
+/// Why a path is not for the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protected {
+    /// Which rule.
+    pub why: String,
+    /// What to do instead.
+    pub hint: Option<&'static str>,
+    /// `self-trust` or `protected-path`.
+    pub reason: &'static str,
+}
+
+impl Protected {
+    fn system(why: String, hint: Option<&'static str>) -> Self {
+        Self { why, hint, reason: "protected-path" }
+    }
+
+    fn ours(why: String) -> Self {
+        Self { why, hint: None, reason: "self-trust" }
+    }
+}
+
+/// `path` with the system's own links at its beginning resolved.
+pub fn unaliased(path: &str) -> String {
+    for (alias, real) in ALIASES {
+        if let Some(rest) = path.strip_prefix(alias)
+            && (rest.is_empty() || rest.starts_with('/'))
+        {
+            return format!("{real}{rest}");
+        }
+    }
+    path.to_owned()
+}
+
+/// Whether `path` is `tree` or lies below it.
+pub fn is_or_below(path: &str, tree: &str) -> bool {
+    path.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether the repository may want something of this shape at the canonical `path`. What a settings fragment of
+/// ours holds is another question, see [`is_fragment`].
+///
+/// # Errors
+/// Why not.
+pub fn permitted(path: &str, shape: Shape) -> Result<(), Protected> {
+    made_by_the_kernel(path)?;
+    if ACCOUNTS.contains(&path) && shape != Shape::Attributes {
+        let hint = "accounts are made by sysusers.d(5); attributes_only = true is possible";
+        return Err(Protected::system(format!("{path} cannot be managed whole"), Some(hint)));
+    }
+    if STRUCTURE.contains(&path) && !matches!(shape, Shape::Directory | Shape::Attributes) {
+        return Err(Protected::system(format!("{path} must stay a directory"), None));
+    }
+    if OURS.iter().any(|ours| is_or_below(path, ours)) && !is_fragment(path) {
+        let hint = "the repository may declare files /etc/trueup/agent.d/NAME.toml only";
+        return Err(Protected { hint: Some(hint), ..Protected::ours(format!("{path} is trueup's own")) });
+    }
+    if is_fragment(path) && shape != Shape::Regular {
+        return Err(Protected::ours(format!("{path} must be a regular file")));
+    }
+    if let Some(unit) = our_unit(path) {
+        return Err(Protected::ours(format!("{path} belongs to trueup's own {unit}")));
+    }
+    Ok(())
+}
+
+/// Refuses what is below `/proc`, `/sys` and `/dev`.
+///
+/// # Errors
+/// Why not.
+pub fn made_by_the_kernel(path: &str) -> Result<(), Protected> {
+    match KERNEL.iter().find(|tree| is_or_below(path, tree)) {
+        None => Ok(()),
+        Some(tree) => {
+            let why = format!("nothing in {tree} can be managed: the kernel makes what is there");
+            Err(Protected::system(why, None))
+        }
+    }
+}
+
+/// Whether the canonical `path` is a fragment of the agent's settings, which Git may declare.
+pub fn is_fragment(path: &str) -> bool {
+    let name = path.strip_prefix(OUR_FRAGMENTS).and_then(|rest| rest.strip_prefix('/'));
+    name.is_some_and(|name| !name.contains('/') && name.ends_with(".toml"))
+}
+
+/// Whether a unit of this name runs trueup itself: `trueup.service`, `trueup-….timer`.
+pub fn is_our_unit(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(stem, suffix)| {
+        stem.starts_with("trueup") && matches!(suffix, "service" | "timer" | "socket" | "path")
+    })
+}
+
+/// The unit of ours whose unit file, or whose directory of drop-ins or links, is at or above `path`.
+fn our_unit(path: &str) -> Option<&str> {
+    const LINKS: [&str; 3] = [".wants", ".requires", ".upholds"];
+    let inside = UNITS.iter().find_map(|units| path.strip_prefix(units)?.strip_prefix('/'))?;
+    let (first, rest) = inside.split_once('/').unwrap_or((inside, ""));
+    let unit = LINKS.iter().chain(&[".d"]).find_map(|end| first.strip_suffix(end)).unwrap_or(first);
+    // A link of that name in `timers.target.wants/` is what starts it at boot.
+    let linked = LINKS.iter().any(|end| first.ends_with(end)).then_some(rest);
+    [Some(unit), linked].into_iter().flatten().find(|unit| is_our_unit(unit))
+}
+
+/// The same question of what `path` is on this host, where symbolic links on the way make that the name `real`.
+///
+/// # Errors
+/// `self-trust` or `protected-path`, with both names.
+pub(super) fn refuse(path: &str, real: &str, shape: Shape) -> Result<(), Error> {
+    let real = unaliased(real);
+    if real == path {
+        return Ok(());
+    }
+    // The settings of the agent are judged by what they hold, which only the compiler does, by their own name.
+    let judged = match is_fragment(&real) {
+        true => Err(Protected::ours(format!("{real} is trueup's own"))),
+        false => permitted(&real, shape),
+    };
+    judged.map_err(|protected| Error::Refused {
+        thing: path.to_owned(),
+        reason: protected.reason,
+        why: format!("symbolic links on the way lead to {real}: {}", protected.why),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(path: &str, shape: Shape) -> Option<&'static str> {
+        permitted(path, shape).err().map(|protected| protected.reason)
+    }
+
+    #[test]
+    fn accounts_are_not_managed_whole() {
+        for path in ["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/ld.so.preload", "/etc/shadow-"] {
+            assert_eq!(reason(path, Shape::Regular), Some("protected-path"), "{path}");
+            assert_eq!(reason(path, Shape::Other), Some("protected-path"), "{path}");
+            assert_eq!(reason(path, Shape::Attributes), None, "{path}");
+        }
+        assert_eq!(reason("/etc/passwd.d", Shape::Regular), None);
+    }
+
+    #[test]
+    fn the_structure_of_a_host_stays() {
+        for path in ["/", "/etc", "/var/lib", "/usr/local/bin"] {
+            assert_eq!(reason(path, Shape::Other), Some("protected-path"), "{path}");
+            assert_eq!(reason(path, Shape::Regular), Some("protected-path"), "{path}");
+            assert_eq!(reason(path, Shape::Directory), None, "{path}");
+            assert_eq!(reason(path, Shape::Attributes), None, "{path}");
+        }
+        assert_eq!(reason("/sys/x", Shape::Attributes), Some("protected-path"));
+    }
+
+    #[test]
+    fn the_program_and_its_units_are_ours() {
+        for path in [
+            "/usr/bin/trueup",
+            "/usr/local/bin/trueup",
+            "/etc/trueup/agent.toml",
+            "/var/lib/trueup/ledger",
+            "/etc/systemd/system/trueup.service",
+            "/usr/lib/systemd/system/trueup-run.timer",
+            "/etc/systemd/system/trueup.service.d",
+            "/etc/systemd/system/trueup.service.d/x.conf",
+            "/etc/systemd/system/timers.target.wants/trueup.timer",
+            "/etc/systemd/system/trueup.timer.wants/x.service",
+            "/usr/local/lib/systemd/system/trueup.socket",
+        ] {
+            assert_eq!(reason(path, Shape::Regular), Some("self-trust"), "{path}");
+            assert_eq!(reason(path, Shape::Attributes), Some("self-trust"), "{path}");
+        }
+        for path in [
+            "/usr/bin/trueup-exporter",
+            "/etc/systemd/system/app.service.d/trueup.conf",
+            "/etc/systemd/system/trueup.target",
+            "/etc/systemd/system/nottrueup.service",
+            "/etc/systemd/user/trueup.service",
+            "/etc/trueup/agent.d/x.toml",
+        ] {
+            assert_eq!(reason(path, Shape::Regular), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn another_name_of_it_is_no_way_around() {
+        let reason = |real| refuse("/opt/e/x", real, Shape::Regular).err().map(|error| error.reason());
+        assert_eq!(reason("/etc/trueup/agent.toml"), Some("self-trust"));
+        assert_eq!(
+            reason("/etc/trueup/agent.d/x.toml"),
+            Some("self-trust"),
+            "what it holds is not judged by this name"
+        );
+        assert_eq!(reason("/etc/passwd"), Some("protected-path"));
+        assert_eq!(reason("/bin/trueup"), Some("self-trust"));
+        assert_eq!(reason("/etc/motd"), None);
+        assert!(refuse("/opt/e/passwd", "/etc/passwd", Shape::Attributes).is_ok());
+        let own = "/etc/trueup/agent.d/x.toml";
+        assert!(refuse(own, own, Shape::Regular).is_ok());
+    }
+}

@@ -1,0 +1,71 @@
+use serde::{Deserialize, Serialize};
+
+use crate::model::Digest;
+
+/// What is wanted at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// What stands there.
+    #[serde(flatten)]
+    pub what: What,
+    /// User name or number; `None` leaves the owner alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Group name or number; `None` leaves the group alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Permission bits, `0o7777` at most; `None` leaves the mode alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// What may be in the way and be replaced.
+    #[serde(default, skip_serializing_if = "Replace::is_nothing")]
+    pub replace: Replace,
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum What {
+    /// Nothing.
+    Absent,
+    /// A regular file with this content.
+    Regular {
+        /// SHA-256 of the content; the content itself is a payload.
+        content: Digest,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink {
+        /// Where it points, as written.
+        target: String,
+    },
+    /// Whatever it is; only owner, group and mode are ours.
+    Attributes,
+}
+
+/// What may be in the way and be replaced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Replace {
+    /// Nothing of another type.
+    #[default]
+    Nothing,
+    /// A symbolic link.
+    Symlink,
+    /// A directory with all that is below it.
+    Directory,
+    /// Anything but a mount point.
+    Any,
+    /// What trueup put there itself: anything of these but a directory with something in it. Never
+    /// declared, only used to put back what stood there before.
+    Own,
+}
+
+impl Replace {
+    fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
+}

@@ -1,0 +1,353 @@
+//! What apt's programs print, understood. Pure; each with fixtures of what they really printed.
+
+use std::collections::HashMap;
+
+use crate::kinds::package::{Install, Transaction};
+use crate::model::one_line;
+
+/// Why something is not done. It is told to each package that it concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The stable reason word.
+    pub reason: &'static str,
+    /// One line for people.
+    pub why: String,
+    /// What could help.
+    pub remedy: Remedy,
+}
+
+/// What could help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing of ours.
+    None,
+    /// A fresh index of the package sources.
+    Refresh,
+    /// Nothing, and no other package would fare better.
+    General,
+}
+
+impl Fault {
+    /// `reason`, with what `why` says.
+    pub fn new(reason: &'static str, why: impl Into<String>) -> Self {
+        Self { reason, why: why.into(), remedy: Remedy::None }
+    }
+
+    /// The same, and what could help.
+    pub fn with(mut self, remedy: Remedy) -> Self {
+        self.remedy = remedy;
+        self
+    }
+}
+
+impl From<crate::host::Error> for Fault {
+    fn from(error: crate::host::Error) -> Self {
+        Self { reason: error.reason(), why: error.chain(), remedy: Remedy::General }
+    }
+}
+
+/// The versions of one package that apt could install.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// What apt would choose.
+    pub candidate: Option<String>,
+    /// All, with their pin priorities; see apt_preferences(5).
+    pub versions: Vec<(String, i32)>,
+}
+
+/// `apt-cache policy NAME…`: by name as apt writes it. Names it does not know are missing.
+pub fn policy(text: &str) -> HashMap<String, Policy> {
+    let mut all: HashMap<String, Policy> = HashMap::new();
+    let mut current = String::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_suffix(':').filter(|_| !line.starts_with(' ')) {
+            name.clone_into(&mut current);
+            all.entry(current.clone()).or_default();
+            continue;
+        }
+        let Some(policy) = all.get_mut(&current) else { continue };
+        if let Some(candidate) = line.strip_prefix("  Candidate: ") {
+            policy.candidate = Some(candidate.to_owned()).filter(|candidate| candidate != "(none)");
+        } else if line.starts_with("     ") || line.starts_with(" *** ") {
+            // A version stands in the sixth column; where it can be had from stands further in.
+            let rest = &line[5..];
+            if !rest.starts_with(' ') {
+                let mut words = rest.split_ascii_whitespace();
+                if let (Some(version), Some(priority)) = (words.next(), words.next()) {
+                    policy.versions.push((version.to_owned(), priority.parse().unwrap_or(0)));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// What `apt-get -s` says that it would do.
+pub fn simulation(text: &str) -> Result<Transaction, String> {
+    let mut transaction = Transaction::default();
+    for line in text.lines() {
+        let doubt = || format!("a line of apt-get that is not understood: {}", one_line(line, 120));
+        let mut words = line.split(' ');
+        match (words.next(), words.next()) {
+            (Some("Inst"), Some(name)) => {
+                let mut word = words.next().ok_or_else(doubt)?;
+                let from = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).map(str::to_owned);
+                if from.is_some() {
+                    word = words.next().ok_or_else(doubt)?;
+                }
+                let to = word.strip_prefix('(').ok_or_else(doubt)?.trim_end_matches(')').to_owned();
+                transaction.install.push(Install { name: name.to_owned(), from, to });
+            }
+            (Some("Remv" | "Purg"), Some(name)) => transaction.remove.push(name.to_owned()),
+            _ => {}
+        }
+    }
+    Ok(transaction)
+}
+
+/// Who holds the lock that a program did not get, as far as it says: `unattended-upgr (pid 812)`.
+/// `None` where it got its lock, be it after having waited for it.
+pub fn lock_holder(text: &str) -> Option<String> {
+    const BY_APT: [&str; 3] =
+        ["E: Could not get lock ", "E: Unable to acquire the dpkg frontend lock ", "E: Unable to lock directory "];
+    let by_dpkg = text.lines().find_map(|line| line.split_once("was locked by another process with pid "));
+    if let Some((_, pid)) = by_dpkg {
+        return Some(format!("pid {}", one_line(pid.trim(), 20)));
+    }
+    if !text.lines().any(|line| BY_APT.iter().any(|start| line.starts_with(start))) {
+        return None;
+    }
+    // The name may stand in the lines that it printed while it waited.
+    let named = text.lines().find_map(|line| line.split_once("It is held by process ").map(|(_, holder)| holder));
+    let Some(holder) = named else { return Some("another process".to_owned()) };
+    let holder = holder.trim_end_matches("...").trim();
+    Some(match holder.split_once(' ') {
+        Some((pid, name)) => format!("{} (pid {})", one_line(name.trim_matches(['(', ')']), 40), one_line(pid, 20)),
+        None => format!("pid {}", one_line(holder, 20)),
+    })
+}
+
+/// dpkg left work undone, see `dpkg --configure -a` in dpkg(1).
+pub fn is_interrupted(text: &str) -> bool {
+    text.contains("dpkg was interrupted")
+}
+
+/// What is installed lacks what it depends on, so that apt does nothing before that is mended.
+pub fn is_unmet(text: &str) -> bool {
+    text.contains("E: Unmet dependencies")
+}
+
+/// Why `apt-get` did not do, or would not do, what it was asked.
+pub fn refusal(stdout: &str, stderr: &str) -> Fault {
+    /// What apt says of the packages that it was asked for, rather than of itself.
+    const OF_PACKAGES: &[&str] = &[
+        "E: Unable to correct problems",
+        "E: Unable to locate package",
+        "E: Version '",
+        "has no installation candidate",
+        "E: Couldn't find any package",
+        "E: Error, pkgProblemResolver::Resolve",
+        "E: Unable to satisfy dependencies",
+        "needs to be reinstalled, but",
+    ];
+    if let Some(holder) = lock_holder(stderr).or_else(|| lock_holder(stdout)) {
+        return lock_held(&holder);
+    }
+    let both = format!("{stdout}\n{stderr}");
+    let said = last_errors(&both);
+    let fault = |reason, why| Fault::new(reason, why);
+    if both.contains("E: Essential packages were removed") {
+        return fault("protected-package", "that would remove an essential or protected package".to_owned());
+    }
+    if both.contains("E: Held packages were changed") {
+        let held = block(&both, "The following held packages will be changed:");
+        return fault("package-held", format!("that would change what is held: {held}"));
+    }
+    if both.contains("E: Packages were downgraded") {
+        let older = block(&both, "The following packages will be DOWNGRADED:");
+        return fault("downgrade-refused", format!("that would put an older version in place of {older}"));
+    }
+    if OF_PACKAGES.iter().any(|words| both.contains(words)) {
+        let unmet = block(&both, "The following packages have unmet dependencies:");
+        let why = if unmet.is_empty() { said } else { unmet };
+        return fault("unresolvable", why).with(Remedy::Refresh);
+    }
+    let full = ["enough free space", "No space left on device"].iter().any(|words| both.contains(words));
+    if full {
+        return fault("disk-full", said).with(Remedy::General);
+    }
+    if both.contains("E: Failed to fetch") || both.contains("E: Some files failed to download") {
+        return fault("download-failed", said).with(Remedy::Refresh);
+    }
+    fault("package-failed", said).with(Remedy::General)
+}
+
+/// Somebody else is at work with packages.
+pub fn lock_held(holder: &str) -> Fault {
+    let why = format!("the package lock is held by {holder}; it was waited for, and is tried again later");
+    Fault::new("package-lock-held", why).with(Remedy::General)
+}
+
+/// Why the package `name` did not get through a transaction that printed `log`.
+pub fn failure_of(name: &str, log: &str) -> Fault {
+    // On a terminal of apt's own, lines end with a carriage return too.
+    let lines: Vec<&str> = log.split(['\n', '\r']).map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let start = format!("dpkg: error processing package {name} ");
+    let archive = "dpkg: error processing archive ";
+    let bare = name.split(':').next().unwrap_or(name);
+    let of_archive = |line: &&str| {
+        let file = line.strip_prefix(archive).and_then(|rest| rest.split(' ').next());
+        file.and_then(|file| file.rsplit('/').next()).is_some_and(|file| {
+            // apt numbers the files when there are many: `12-nginx_1.0_amd64.deb`.
+            let file = file.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches('-');
+            file.split('_').next() == Some(bare)
+        })
+    };
+    let Some(at) = lines.iter().position(|line| line.starts_with(&start) || of_archive(line)) else {
+        return refusal(log, "");
+    };
+    let why = lines.get(at + 1).map_or("", |line| line.trim());
+    // What its own script said last stands right before.
+    let before = at.checked_sub(1).and_then(|i| lines.get(i)).map_or("", |line| line.trim());
+    let said = match before {
+        "" => why.to_owned(),
+        line if ["Setting up ", "Unpacking ", "Removing ", "Preparing ", "Processing triggers"]
+            .iter()
+            .any(|start| line.starts_with(start)) =>
+        {
+            why.to_owned()
+        }
+        line => format!("{why}: {line}"),
+    };
+    Fault::new("package-failed", one_line(&said, 400))
+}
+
+/// apt's last words: its `E:` lines, without those that say nothing of the matter.
+fn last_errors(text: &str) -> String {
+    const BESIDE: &[&str] = &["E: Can not write log", "E: Some index files failed to download", "E: Some files failed"];
+    let clean = |line: &str| line.trim_start_matches("E: ").trim().to_owned();
+    let errors: Vec<String> = text
+        .split(['\n', '\r'])
+        .filter(|line| line.starts_with("E: ") && !BESIDE.iter().any(|start| line.starts_with(start)))
+        .map(clean)
+        .collect();
+    if errors.is_empty() {
+        let last = text.split(['\n', '\r']).map(str::trim).rfind(|line| !line.is_empty());
+        return one_line(last.unwrap_or("it said nothing"), 300);
+    }
+    one_line(&errors[errors.len().saturating_sub(3)..].join("; "), 500)
+}
+
+/// The indented lines after the line `head`, joined.
+fn block(text: &str, head: &str) -> String {
+    let lines = text.lines().skip_while(|line| *line != head).skip(1);
+    let words: Vec<&str> = lines.take_while(|line| line.starts_with(' ')).map(str::trim).collect();
+    one_line(&words.join("; "), 400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_and_versions_are_read() {
+        let all = policy(include_str!("../fixtures/policy.txt"));
+        let alpha = &all["alpha"];
+        assert_eq!(alpha.candidate.as_deref(), Some("2:2.0-1"));
+        let versions: Vec<&str> = alpha.versions.iter().map(|(version, _)| version.as_str()).collect();
+        assert_eq!(versions, ["2:2.0-1", "1.1-2+deb12u1", "1.1-1", "1.0-1"]);
+        assert!(alpha.versions.iter().all(|(_, priority)| *priority == 500));
+    }
+
+    #[test]
+    fn the_installed_version_is_one_of_them() {
+        let all = policy(include_str!("../fixtures/policy.txt"));
+        assert_eq!(all["libc6"].versions, [("2.36-9+deb12u14".to_owned(), 100)]);
+    }
+
+    #[test]
+    fn a_virtual_package_has_no_candidate_and_an_unknown_one_is_missing() {
+        let all = policy(include_str!("../fixtures/policy.txt"));
+        assert_eq!(all["mail-thing"], Policy::default());
+        assert!(!all.contains_key("nope"));
+        assert!(all.contains_key("forei:i386") && !all.contains_key("forei"));
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_read() {
+        let transaction = simulation(include_str!("../fixtures/simulate.txt")).expect("understood");
+        let install: Vec<(&str, Option<&str>, &str)> =
+            transaction.install.iter().map(|i| (i.name.as_str(), i.from.as_deref(), i.to.as_str())).collect();
+        assert_eq!(install, [("broken", None, "1.0"), ("conff", Some("1.0"), "1.1"), ("forei:i386", None, "1.0")]);
+        assert_eq!(transaction.remove, ["beta", "libm:i386"]);
+    }
+
+    #[test]
+    fn a_simulation_that_is_not_understood_is_no_simulation() {
+        assert!(simulation("Inst alpha\n").is_err());
+        assert!(simulation("Inst alpha [1.0]\n").is_err());
+        assert!(simulation("Inst alpha 1.0\n").is_err());
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_is_named() {
+        let text = include_str!("../fixtures/lock-frontend.txt");
+        assert_eq!(lock_holder(text).as_deref(), Some("unattended-upgr (pid 11776)"));
+        let text = include_str!("../fixtures/lock-lists.txt");
+        assert_eq!(lock_holder(text).as_deref(), Some("apt-get (pid 11777)"));
+        let text = include_str!("../fixtures/lock-dpkg.txt");
+        assert_eq!(lock_holder(text).as_deref(), Some("pid 11776"));
+        assert_eq!(lock_holder("Reading package lists...\n"), None);
+        let waited = "Waiting for cache lock: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7837 (perl)...\n";
+        assert_eq!(lock_holder(waited), None);
+        let in_vain = format!(
+            "{waited}E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?\n"
+        );
+        assert_eq!(lock_holder(&in_vain).as_deref(), Some("perl (pid 7837)"));
+        assert_eq!(refusal("", include_str!("../fixtures/lock-frontend.txt")).reason, "package-lock-held");
+    }
+
+    #[test]
+    fn a_refusal_says_which_dependency_is_unmet() {
+        let fault = refusal(include_str!("../fixtures/unmet.txt"), "");
+        assert_eq!(fault.reason, "unresolvable");
+        assert_eq!(fault.why, "delta : Depends: nothing-here but it is not installable");
+        assert_eq!(fault.remedy, Remedy::Refresh);
+    }
+
+    #[test]
+    fn refusals_are_told_apart() {
+        for (text, reason) in [
+            (include_str!("../fixtures/essential.txt"), "protected-package"),
+            (include_str!("../fixtures/held.txt"), "package-held"),
+            (include_str!("../fixtures/downgrade.txt"), "downgrade-refused"),
+            (include_str!("../fixtures/not-fetched.txt"), "download-failed"),
+            ("E: Malformed entry 1 in list file /etc/apt/sources.list (Suite)\n", "package-failed"),
+            ("E: You don't have enough free space in /var/cache/apt/archives/.\n", "disk-full"),
+        ] {
+            assert_eq!(refusal(text, "").reason, reason, "{text}");
+        }
+        assert!(refusal(include_str!("../fixtures/held.txt"), "").why.ends_with("held: alpha"));
+    }
+
+    #[test]
+    fn an_interrupted_dpkg_and_unmet_dependencies_are_known() {
+        assert!(is_interrupted(include_str!("../fixtures/interrupted.txt")));
+        assert!(is_unmet(include_str!("../fixtures/fix-broken.txt")));
+        assert!(!is_unmet(include_str!("../fixtures/unmet.txt")));
+        assert!(!is_interrupted(include_str!("../fixtures/unmet.txt")));
+    }
+
+    #[test]
+    fn the_last_words_of_a_maintainer_script_are_kept() {
+        let log = include_str!("../fixtures/postinst-failed.txt");
+        let fault = failure_of("broken", log);
+        assert_eq!(fault.reason, "package-failed");
+        assert_eq!(
+            fault.why,
+            "installed broken package post-installation script subprocess returned error exit status 1: so sorry"
+        );
+        assert_eq!(failure_of("broken", &log.replace('\n', "\r\n")), fault);
+        assert_eq!(failure_of("other", log).why, "Sub-process /usr/bin/dpkg returned an error code (1)");
+    }
+}

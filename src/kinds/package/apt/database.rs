@@ -1,0 +1,319 @@
+//! What dpkg and apt have written down about what is installed: deb822(5) paragraphs, read by ourselves,
+//! which is many times faster than asking; dpkg is asked where reading leaves a doubt.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::host::{Error, Program, Reader};
+use crate::kinds::package::Observed;
+use crate::model::one_line;
+
+const STATUS: &str = "/var/lib/dpkg/status";
+const UPDATES: &str = "/var/lib/dpkg/updates";
+const STATES: &str = "/var/lib/apt/extended_states";
+const LIMIT: u64 = 64 << 20;
+/// The same facts in the same words as the status file has, one package a line.
+const QUERY: &str = "-f=${Status}\\t${Package}\\t${Version}\\t${Architecture}\\t${Essential}\\t${Protected}\\n";
+
+/// Every package that dpkg knows something of.
+#[derive(Debug)]
+pub struct Database {
+    native: String,
+    packages: HashMap<String, Vec<Entry>>,
+    /// Name and architecture; packages for all architectures are here under the native one.
+    automatic: HashSet<(String, String)>,
+    interrupted: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    architecture: String,
+    version: String,
+    essential: bool,
+    held: bool,
+    state: State,
+}
+
+/// In ascending order of how much of the package is there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    NotInstalled,
+    ConfigFiles,
+    Broken(String),
+    Installed,
+}
+
+impl Database {
+    /// Reads it.
+    pub fn read(host: &Reader) -> Result<Self, Error> {
+        let interrupted = interrupted(host)?;
+        let status = host.read(STATUS, LIMIT)?.filter(|_| !interrupted);
+        // A doubt about the file is resolved by its owner; a doubt about the owner's answer is an error.
+        let parsed = status.and_then(|status| parse_status(&String::from_utf8_lossy(&status)).ok());
+        let packages = match parsed {
+            Some(packages) => packages,
+            None => {
+                let output = host.query(&Program::new("dpkg-query").args(["-W", QUERY]))?;
+                parse_query(&output.text()).map_err(|why| unknown("dpkg-query", why))?
+            }
+        };
+        let states = host.read(STATES, LIMIT)?.unwrap_or_default();
+        let automatic = parse_states(&String::from_utf8_lossy(&states)).map_err(|why| unknown(STATES, why))?;
+        Self::of(packages, automatic, interrupted).map_err(|why| unknown(STATUS, why))
+    }
+
+    fn of(
+        packages: HashMap<String, Vec<Entry>>,
+        automatic: HashSet<(String, String)>,
+        interrupted: bool,
+    ) -> Result<Self, String> {
+        // dpkg is itself a package, and always of the native architecture.
+        let native = packages
+            .get("dpkg")
+            .and_then(|entries| entries.iter().find(|entry| entry.state > State::ConfigFiles))
+            .map(|entry| entry.architecture.clone())
+            .ok_or("dpkg itself is not among the packages")?;
+        Ok(Self { native, packages, automatic, interrupted })
+    }
+
+    /// The name that apt prints: an architecture is part of it only where it is a foreign one.
+    pub fn canonical<'a>(&self, name: &'a str) -> &'a str {
+        match name.split_once(':') {
+            Some((bare, "native" | "all" | "any")) => bare,
+            Some((bare, architecture)) if architecture == self.native => bare,
+            _ => name,
+        }
+    }
+
+    /// The package of this name: of the native architecture, unless the name says otherwise.
+    pub fn observed(&self, name: &str) -> Observed {
+        let Some((name, entry)) = self.entry(name) else { return Observed::Absent { config_files: false } };
+        match &entry.state {
+            State::NotInstalled => Observed::Absent { config_files: false },
+            State::ConfigFiles => Observed::Absent { config_files: true },
+            State::Broken(status) => {
+                Observed::Broken { status: status.clone(), version: entry.version.clone(), essential: entry.essential }
+            }
+            State::Installed => Observed::Installed {
+                version: entry.version.clone(),
+                architecture: entry.architecture.clone(),
+                essential: entry.essential,
+                automatic: self.is_automatic(name, &entry.architecture),
+                held: entry.held,
+            },
+        }
+    }
+
+    /// Kept as it is, by whomever; also where that is "not installed".
+    pub fn is_held(&self, name: &str) -> bool {
+        self.entry(name).is_some_and(|(_, entry)| entry.held)
+    }
+
+    /// An earlier run of dpkg did not come to its end, for any package.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted || self.packages.values().flatten().any(|entry| matches!(entry.state, State::Broken(_)))
+    }
+
+    fn entry<'a>(&self, name: &'a str) -> Option<(&'a str, &Entry)> {
+        let name = self.canonical(name);
+        let (bare, foreign) = name.split_once(':').map_or((name, None), |(bare, foreign)| (bare, Some(foreign)));
+        let ours = |entry: &&Entry| match foreign {
+            Some(foreign) => entry.architecture == foreign,
+            None => entry.architecture == self.native || entry.architecture == "all",
+        };
+        let entries = self.packages.get(bare)?;
+        // A package that changed between `all` and the native architecture may have left a trace of the old.
+        Some((bare, entries.iter().filter(ours).max_by_key(|entry| &entry.state)?))
+    }
+
+    fn is_automatic(&self, bare: &str, architecture: &str) -> bool {
+        let architecture = if architecture == "all" { &self.native } else { architecture };
+        self.automatic.contains(&(bare.to_owned(), architecture.to_owned()))
+    }
+}
+
+/// dpkg writes down each step here, and clears it once all is in its status file.
+fn interrupted(host: &Reader) -> Result<bool, Error> {
+    Ok(!host.list(UPDATES)?.is_empty())
+}
+
+fn unknown(thing: &str, why: String) -> Error {
+    Error::Unknown { thing: thing.to_owned(), why }
+}
+
+/// The paragraphs of a deb822(5) file, each the fields that `wanted` names, in that order.
+fn paragraphs<'a, const N: usize>(text: &'a str, wanted: [&str; N]) -> Vec<[&'a str; N]> {
+    let mut all = Vec::new();
+    let mut fields = [""; N];
+    let mut any = false;
+    for line in text.lines().chain(std::iter::once("")) {
+        if line.trim().is_empty() {
+            if std::mem::take(&mut any) {
+                all.push(std::mem::replace(&mut fields, [""; N]));
+            }
+        } else {
+            any = true;
+            // A line that starts with space goes on with the field before, and none of ours has several.
+            if let Some((name, value)) = line.split_once(':').filter(|_| !line.starts_with([' ', '\t']))
+                && let Some(i) = wanted.iter().position(|field| field.eq_ignore_ascii_case(name))
+            {
+                fields[i] = value.trim();
+            }
+        }
+    }
+    all
+}
+
+fn parse_status(text: &str) -> Result<HashMap<String, Vec<Entry>>, String> {
+    const FIELDS: [&str; 6] = ["Status", "Package", "Version", "Architecture", "Essential", "Protected"];
+    if !text.is_empty() && !text.ends_with('\n') {
+        return Err("the last line has no end".to_owned());
+    }
+    collect(paragraphs(text, FIELDS))
+}
+
+fn parse_query(text: &str) -> Result<HashMap<String, Vec<Entry>>, String> {
+    let mut rows = Vec::new();
+    for line in text.lines() {
+        let row: Vec<&str> = line.split('\t').collect();
+        rows.push(row.try_into().map_err(|_| format!("a line that is not understood: {}", one_line(line, 80)))?);
+    }
+    collect(rows)
+}
+
+fn collect(rows: Vec<[&str; 6]>) -> Result<HashMap<String, Vec<Entry>>, String> {
+    let mut packages: HashMap<String, Vec<Entry>> = HashMap::with_capacity(rows.len());
+    for [status, name, version, architecture, essential, protected] in rows {
+        let doubt = |what: &str| Err(format!("package {}: {what} {:?}", one_line(name, 80), one_line(status, 80)));
+        if name.is_empty() {
+            return Err("a paragraph that names no package".to_owned());
+        }
+        let words: Vec<&str> = status.split_ascii_whitespace().collect();
+        let [want, flag, state] = words[..] else { return doubt("status") };
+        let state = match (flag, state) {
+            (_, "not-installed") => State::NotInstalled,
+            ("ok", "config-files") => State::ConfigFiles,
+            ("ok", "installed") => State::Installed,
+            (
+                "ok" | "reinstreq",
+                "half-installed" | "unpacked" | "half-configured" | "triggers-awaited" | "triggers-pending",
+            ) => State::Broken(state.to_owned()),
+            ("reinstreq", "installed" | "config-files") => State::Broken("needs to be reinstalled".to_owned()),
+            _ => return doubt("status"),
+        };
+        if state > State::NotInstalled && (architecture.is_empty() || version.is_empty() && state == State::Installed) {
+            return doubt("no version or architecture for");
+        }
+        packages.entry(name.to_owned()).or_default().push(Entry {
+            architecture: architecture.to_owned(),
+            version: version.to_owned(),
+            essential: essential == "yes" || protected == "yes",
+            held: want == "hold",
+            state,
+        });
+    }
+    Ok(packages)
+}
+
+fn parse_states(text: &str) -> Result<HashSet<(String, String)>, String> {
+    let mut automatic = HashSet::new();
+    for [name, architecture, mark] in paragraphs(text, ["Package", "Architecture", "Auto-Installed"]) {
+        match (name, mark) {
+            ("", _) => return Err("a paragraph that names no package".to_owned()),
+            (_, "1") => drop(automatic.insert((name.to_owned(), architecture.to_owned()))),
+            _ => {}
+        }
+    }
+    Ok(automatic)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// The packages of a real host, as its files have them.
+    pub fn fixture() -> Database {
+        let packages = parse_status(include_str!("../fixtures/status.txt")).expect("understood");
+        let automatic = parse_states(include_str!("../fixtures/extended_states.txt")).expect("understood");
+        Database::of(packages, automatic, false).expect("has dpkg")
+    }
+
+    fn installed(version: &str, architecture: &str) -> Observed {
+        Observed::Installed {
+            version: version.to_owned(),
+            architecture: architecture.to_owned(),
+            essential: false,
+            automatic: false,
+            held: false,
+        }
+    }
+
+    #[test]
+    fn a_package_is_found_with_its_version() {
+        assert_eq!(fixture().observed("conff"), installed("1.0", "all"));
+        assert_eq!(fixture().observed("nothing-of-that-name"), Observed::Absent { config_files: false });
+    }
+
+    #[test]
+    fn essential_and_protected_held_and_automatic_are_told_apart() {
+        let database = fixture();
+        for name in ["essent", "protec", "dpkg"] {
+            assert!(crate::kinds::package::is_protected(&database.observed(name)), "{name}");
+        }
+        assert!(!crate::kinds::package::is_protected(&database.observed("conff")));
+        assert!(matches!(database.observed("alpha"), Observed::Installed { held: true, automatic: false, .. }));
+        assert!(matches!(database.observed("libkeyutils1"), Observed::Installed { held: false, automatic: true, .. }));
+    }
+
+    #[test]
+    fn a_foreign_architecture_is_another_package() {
+        let database = fixture();
+        assert_eq!(database.observed("libm"), Observed::Absent { config_files: false });
+        assert_eq!(database.observed("libm:i386"), installed("1.0", "i386"));
+        assert_eq!(database.observed("conff:amd64"), installed("1.0", "all"));
+        assert_eq!(database.canonical("conff:amd64"), "conff");
+        assert_eq!(database.canonical("libm:i386"), "libm:i386");
+    }
+
+    #[test]
+    fn what_is_half_there_is_neither_installed_nor_absent() {
+        let database = fixture();
+        assert!(matches!(database.observed("broken"), Observed::Broken { status, .. } if status == "half-configured"));
+        assert!(database.is_interrupted());
+        assert_eq!(database.observed("leftover"), Observed::Absent { config_files: true });
+    }
+
+    #[test]
+    fn the_file_and_the_program_tell_the_same() {
+        let asked = parse_query(include_str!("../fixtures/dpkg-query.txt")).expect("understood");
+        let read = parse_status(include_str!("../fixtures/status.txt")).expect("understood");
+        // The fixture of the file is cut to some packages; of each of these both say the same.
+        for (name, entries) in &read {
+            assert_eq!(Some(entries), asked.get(name), "{name}");
+        }
+        assert!(read.len() > 5);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_not_absence() {
+        for text in [
+            "Package: a\nStatus: install ok\n\n",
+            "Package: a\nStatus: install ok new-word\nArchitecture: all\nVersion: 1\n\n",
+            "Status: install ok installed\nVersion: 1\n\n",
+            "Package: a\nStatus: install ok installed\nArchitecture: all\n\n",
+            "Package: a\nVersion: 1\n\n",
+            "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1.0-",
+        ] {
+            assert!(parse_status(text).is_err(), "{text}");
+        }
+        assert!(parse_query("install ok installed\ta\t1.0\n").is_err());
+        assert!(Database::of(parse_status("").expect("empty"), HashSet::new(), false).is_err());
+    }
+
+    #[test]
+    fn fields_are_found_whatever_their_case_and_descriptions_are_passed_over() {
+        let text = "package: a\nstatus: hold ok installed\nArchitecture: all\nVersion: 1\nDescription: x\n Version: 9\n .\n Status: y\n\n\n";
+        let packages = parse_status(text).expect("understood");
+        assert_eq!(packages["a"][0].version, "1");
+        assert!(packages["a"][0].held);
+    }
+}

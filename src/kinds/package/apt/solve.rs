@@ -1,0 +1,456 @@
+//! From what is wanted to one transaction that apt can do. Pure, but for the question that it is handed.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
+
+use super::answers::{Fault, Policy, Remedy};
+use super::database::Database;
+use super::version;
+use crate::kinds::package::{Downgrade, Observed, Spec, Transaction, Version, glob, is_protected, satisfies};
+use crate::model::one_line;
+
+/// One declaration that does not hold.
+#[derive(Debug)]
+pub struct Open<'a> {
+    /// Which job.
+    pub index: usize,
+    /// The name as apt prints it.
+    pub name: &'a str,
+    /// What is wanted.
+    pub want: &'a Spec,
+    /// What is there now.
+    pub seen: Observed,
+    /// It is held, which one may also do to a package that is not installed.
+    pub held: bool,
+}
+
+/// What to ask of apt for one declaration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Which job.
+    pub index: usize,
+    /// The name as apt prints it.
+    pub name: String,
+    /// What to do.
+    pub action: Action,
+    /// The package is held, and is to change nevertheless.
+    pub held: bool,
+}
+
+/// What to do with one package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Install it, apt's candidate where no version is said; `downgrade`: an older one than is there.
+    Install { version: Option<String>, downgrade: bool },
+    /// Remove it.
+    Remove,
+    /// Remove it, unless something needs it.
+    Release,
+}
+
+impl Task {
+    /// The argument for `apt-get install`, see apt-get(8).
+    pub fn argument(&self) -> String {
+        match &self.action {
+            Action::Install { version: Some(version), .. } => format!("{}={version}", self.name),
+            Action::Install { version: None, .. } => self.name.clone(),
+            Action::Remove | Action::Release => format!("{}-", self.name),
+        }
+    }
+
+    /// It puts an older version in place of a newer one.
+    pub fn is_downgrade(&self) -> bool {
+        matches!(self.action, Action::Install { downgrade: true, .. })
+    }
+
+    fn takes_away(&self) -> bool {
+        matches!(self.action, Action::Remove | Action::Release)
+    }
+}
+
+/// A name as Debian policy 5.6.1 has it, with an architecture perhaps: nothing that apt takes for an
+/// option, a pattern or a wish to remove.
+pub fn is_name(name: &str) -> bool {
+    let (bare, architecture) = name.split_once(':').unwrap_or((name, "any"));
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    bare.len() >= 2
+        && bare.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && bare.bytes().all(|b| plain(b) || b"+.-".contains(&b))
+        && !architecture.is_empty()
+        && architecture.bytes().all(|b| plain(b) || b == b'-')
+}
+
+/// What to ask of apt for `open`; `None` where marking what is installed is all.
+pub fn task(open: &Open<'_>, policies: &HashMap<String, Policy>) -> Result<Option<Task>, Fault> {
+    let task = |action| Ok(Some(Task { index: open.index, name: open.name.to_owned(), action, held: open.held }));
+    match (open.want, &open.seen) {
+        (Spec::Absent | Spec::Released, Observed::Absent { .. }) => Ok(None),
+        (Spec::Absent, seen) if is_protected(seen) => {
+            Err(Fault::new("protected-package", "it is essential or protected, and is never removed"))
+        }
+        // It goes no further than `automatic`.
+        (Spec::Released, seen) if is_protected(seen) => Ok(None),
+        (Spec::Absent, _) => task(Action::Remove),
+        (Spec::Released, _) => task(Action::Release),
+        (Spec::Present { version, .. }, Observed::Installed { version: there, .. }) if satisfies(version, there) => {
+            Ok(None)
+        }
+        (Spec::Present { version, downgrade }, seen) => {
+            if !is_name(open.name) {
+                let why = format!("{} cannot be the name of a package", one_line(open.name, 80));
+                return Err(Fault::new("no-such-package", why));
+            }
+            let version = choose(open.name, version, policies)?;
+            let older = matches!((seen, &version),
+                (Observed::Installed { version: there, .. } | Observed::Broken { version: there, .. }, Some(version))
+                    if version::compare(version, there) == Ordering::Less);
+            if older && *downgrade == Downgrade::Never {
+                let why = "a newer version than the declared one is installed, and downgrade = \"never\"";
+                return Err(Fault::new("downgrade-refused", why));
+            }
+            task(Action::Install { version, downgrade: older })
+        }
+    }
+}
+
+/// The version to install: by apt's own rule, the highest pin priority and of these the newest, where
+/// several would do.
+fn choose(name: &str, want: &Version, policies: &HashMap<String, Policy>) -> Result<Option<String>, Fault> {
+    let missing = |why: String| Fault::new("no-such-package", why).with(Remedy::Refresh);
+    let Some(policy) = policies.get(name) else {
+        let start = format!("{name}:");
+        return Err(missing(match policies.keys().find(|other| other.starts_with(&start)) {
+            Some(other) => format!("there is only {other}; declare that name to have it"),
+            None => "no package source has a package of this name".to_owned(),
+        }));
+    };
+    let matching = policy
+        .versions
+        .iter()
+        .filter(|(version, priority)| match want {
+            Version::Any => policy.candidate.is_some(),
+            Version::Exact(exact) => version == exact,
+            Version::Glob(pattern) => *priority >= 0 && glob::matches(pattern, version),
+        })
+        .max_by(|(a, a_priority), (b, b_priority)| a_priority.cmp(b_priority).then_with(|| version::compare(a, b)));
+    match (want, matching) {
+        (Version::Any, Some(_)) => Ok(None),
+        (_, Some((version, _))) => Ok(Some(version.clone())),
+        _ if policy.versions.is_empty() => {
+            Err(missing("no package source has it; the name is a virtual or a former one".to_owned()))
+        }
+        (Version::Any, None) => Err(missing("apt's preferences allow none of its versions".to_owned())),
+        (Version::Exact(wanted) | Version::Glob(wanted), None) => {
+            let there: Vec<&str> = policy.versions.iter().map(|(version, _)| version.as_str()).collect();
+            let (wanted, there) = (one_line(wanted, 80), one_line(&there.join(", "), 200));
+            let why = format!("no package source has version {wanted}; available: {there}");
+            Err(Fault::new("no-such-version", why).with(Remedy::Refresh))
+        }
+    }
+}
+
+/// Whether a simulated transaction keeps to what was declared: nothing else goes, nothing held changes,
+/// nothing is replaced by something older. `may_go` are the names that are declared absent or let go.
+pub fn judge(
+    transaction: &Transaction,
+    tasks: &[&Task],
+    may_go: &BTreeSet<String>,
+    database: &Database,
+) -> Result<(), Fault> {
+    let listed = |names: &[&str]| one_line(&names.join(", "), 300);
+    let gone: Vec<&str> = transaction.remove.iter().map(String::as_str).collect();
+    let undeclared: Vec<&str> = gone.iter().copied().filter(|name| !may_go.contains(*name)).collect();
+    if !undeclared.is_empty() {
+        let what = listed(&undeclared);
+        let why = format!("that would also remove {what}, which is not declared absent");
+        return Err(Fault::new("removes-undeclared", why));
+    }
+    let task_of = |name: &str| tasks.iter().find(|task| task.name == name);
+    let changes = transaction.install.iter().map(|install| install.name.as_str());
+    // What is declared absent may go although held: the declaration says so.
+    let held: Vec<&str> =
+        changes.filter(|name| database.is_held(name) && !task_of(name).is_some_and(|task| task.held)).collect();
+    if !held.is_empty() {
+        return Err(Fault::new("package-held", format!("that would change what is held: {}", listed(&held))));
+    }
+    let older = transaction.install.iter().find(|install| {
+        install.from.as_ref().is_some_and(|from| version::compare(&install.to, from) == Ordering::Less)
+            && !task_of(&install.name).is_some_and(|task| task.is_downgrade())
+    });
+    match older {
+        Some(install) => {
+            let why = format!("that would put an older version in place of {}", one_line(&install.name, 80));
+            Err(Fault::new("downgrade-refused", why))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What of the tasks can be done together.
+#[derive(Debug, Default)]
+pub struct Settled<'t> {
+    /// These.
+    pub accepted: Vec<&'t Task>,
+    /// What they come to.
+    pub transaction: Transaction,
+    /// Not these, and why.
+    pub failed: Vec<(&'t Task, Fault)>,
+}
+
+/// Finds the tasks that `ask` allows together, asking as little as it can: all at once, and only where
+/// that is refused by halves, so that one impossible package does not keep the others out.
+pub fn settle<'t>(
+    tasks: impl IntoIterator<Item = &'t Task>,
+    mut ask: impl FnMut(&[&Task]) -> Result<Transaction, Fault>,
+) -> Result<Settled<'t>, Fault> {
+    let mut all: Vec<&Task> = tasks.into_iter().collect();
+    // What is let go comes last: it gives way to what is wanted.
+    all.sort_by_key(|task| (task.action == Action::Release, task.takes_away()));
+    let mut settled = Settled::default();
+    add(&mut settled, &all, &mut ask)?;
+    // What was refused for want of something that was accepted after it.
+    let again = std::mem::take(&mut settled.failed);
+    let last = settled.accepted.last().map(|task| all.iter().position(|other| other == task));
+    for (task, fault) in again {
+        let at = all.iter().position(|other| *other == task);
+        if last.is_some_and(|last| at < last) {
+            add(&mut settled, &[task], &mut ask)?;
+        } else {
+            settled.failed.push((task, fault));
+        }
+    }
+    Ok(settled)
+}
+
+fn add<'t>(
+    settled: &mut Settled<'t>,
+    tasks: &[&'t Task],
+    ask: &mut impl FnMut(&[&Task]) -> Result<Transaction, Fault>,
+) -> Result<(), Fault> {
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let together: Vec<&Task> = settled.accepted.iter().chain(tasks).copied().collect();
+    match ask(&together) {
+        Ok(transaction) => {
+            settled.transaction = transaction;
+            settled.accepted.extend(tasks);
+            Ok(())
+        }
+        Err(fault) if fault.remedy == Remedy::General => Err(fault),
+        Err(fault) if tasks.len() == 1 => {
+            settled.failed.push((tasks[0], fault));
+            Ok(())
+        }
+        Err(_) => {
+            let (left, right) = tasks.split_at(tasks.len() / 2);
+            add(settled, left, ask)?;
+            add(settled, right, ask)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::super::answers;
+    use super::super::database::tests::fixture;
+    use super::*;
+    use crate::kinds::package::Install;
+
+    fn policies() -> HashMap<String, Policy> {
+        answers::policy(include_str!("../fixtures/policy.txt"))
+    }
+
+    fn present(version: Version, downgrade: Downgrade) -> Spec {
+        Spec::Present { version, downgrade }
+    }
+
+    fn installed(version: &str, is_essential: bool) -> Observed {
+        Observed::Installed {
+            version: version.to_owned(),
+            architecture: "all".to_owned(),
+            essential: is_essential,
+            automatic: false,
+            held: false,
+        }
+    }
+
+    fn ask_for(name: &str, want: &Spec, seen: Observed) -> Result<Option<String>, Fault> {
+        let found = task(&Open { index: 0, name, want, seen, held: false }, &policies())?;
+        Ok(found.map(|task| format!("{}{}", task.argument(), if task.is_downgrade() { " (downgrade)" } else { "" })))
+    }
+
+    fn version(version: Version) -> Result<Option<String>, Fault> {
+        let gone = Observed::Absent { config_files: false };
+        ask_for("alpha", &present(version, Downgrade::Intended), gone)
+    }
+
+    #[test]
+    fn a_glob_becomes_the_newest_version_that_matches() {
+        assert_eq!(version(Version::Glob("1.*".to_owned())), Ok(Some("alpha=1.1-2+deb12u1".to_owned())));
+        assert_eq!(version(Version::Exact("1.0-1".to_owned())), Ok(Some("alpha=1.0-1".to_owned())));
+        assert_eq!(version(Version::Any), Ok(Some("alpha".to_owned())));
+    }
+
+    #[test]
+    fn a_version_that_is_not_there_names_those_that_are() {
+        for wanted in [Version::Exact("9".to_owned()), Version::Glob("9.*".to_owned())] {
+            let fault = version(wanted).expect_err("not there");
+            assert_eq!((fault.reason, fault.remedy), ("no-such-version", Remedy::Refresh));
+            assert!(fault.why.ends_with("available: 2:2.0-1, 1.1-2+deb12u1, 1.1-1, 1.0-1"), "{}", fault.why);
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_package_is_refused() {
+        let any = present(Version::Any, Downgrade::Intended);
+        let gone = || Observed::Absent { config_files: false };
+        for (name, said) in [("nope", "no package source"), ("mail-thing", "virtual"), ("forei", "only forei:i386")] {
+            let fault = ask_for(name, &any, gone()).expect_err(name);
+            assert_eq!((fault.reason, fault.remedy), ("no-such-package", Remedy::Refresh), "{name}");
+            assert!(fault.why.contains(said), "{}", fault.why);
+        }
+        for name in ["", "-y", "a", "a*", "alpha=1.0", "--purge", "Alpha", "alpha beta", "alpha/x", "alpha:", "a.*:b/"]
+        {
+            assert_eq!(ask_for(name, &any, gone()).expect_err(name).reason, "no-such-package", "{name:?}");
+        }
+        assert!(is_name("g++-12") && is_name("libm:i386") && is_name("0ad") && is_name("xx:kfreebsd-amd64"));
+    }
+
+    #[test]
+    fn a_downgrade_is_allowed_unless_it_is_never() {
+        let older = || Version::Exact("1.0-1".to_owned());
+        let seen = || installed("1.1-1", false);
+        assert_eq!(
+            ask_for("alpha", &present(older(), Downgrade::Intended), seen()),
+            Ok(Some("alpha=1.0-1 (downgrade)".to_owned()))
+        );
+        let fault = ask_for("alpha", &present(older(), Downgrade::Never), seen()).expect_err("never");
+        assert_eq!(fault.reason, "downgrade-refused");
+        let newer = present(Version::Exact("2:2.0-1".to_owned()), Downgrade::Never);
+        assert_eq!(ask_for("alpha", &newer, seen()), Ok(Some("alpha=2:2.0-1".to_owned())));
+    }
+
+    #[test]
+    fn what_is_essential_is_not_removed() {
+        assert_eq!(ask_for("alpha", &Spec::Absent, installed("1", false)), Ok(Some("alpha-".to_owned())));
+        assert_eq!(
+            ask_for("alpha", &Spec::Absent, installed("1", true)).expect_err("essential").reason,
+            "protected-package"
+        );
+        assert_eq!(ask_for("alpha", &Spec::Released, installed("1", true)), Ok(None));
+    }
+
+    fn install(name: &str, from: Option<&str>, to: &str) -> Install {
+        Install { name: name.to_owned(), from: from.map(str::to_owned), to: to.to_owned() }
+    }
+
+    fn some(index: usize, name: &str, action: Action) -> Task {
+        Task { index, name: name.to_owned(), action, held: false }
+    }
+
+    fn fresh(index: usize, name: &str) -> Task {
+        some(index, name, Action::Install { version: None, downgrade: false })
+    }
+
+    #[test]
+    fn nothing_undeclared_is_removed() {
+        let wants = [some(0, "alpha", Action::Remove)];
+        let tasks: Vec<&Task> = wants.iter().collect();
+        let transaction = Transaction { remove: vec!["beta".to_owned(), "alpha".to_owned()], ..Transaction::default() };
+        let declared = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let fault = judge(&transaction, &tasks, &declared(&["alpha"]), &fixture()).expect_err("beta");
+        assert_eq!(fault.reason, "removes-undeclared");
+        assert!(fault.why.contains("remove beta,"), "{}", fault.why);
+        assert_eq!(judge(&transaction, &tasks, &declared(&["alpha", "beta"]), &fixture()), Ok(()));
+    }
+
+    #[test]
+    fn what_somebody_holds_or_has_newer_is_not_changed_along_the_way() {
+        let wants = [fresh(0, "beta")];
+        let tasks: Vec<&Task> = wants.iter().collect();
+        let none = BTreeSet::new();
+        let held = Transaction { install: vec![install("alpha", Some("1.1-1"), "2:2.0-1")], ..Transaction::default() };
+        assert_eq!(judge(&held, &tasks, &none, &fixture()).expect_err("held").reason, "package-held");
+        let older = Transaction { install: vec![install("conff", Some("1.0"), "0.9")], ..Transaction::default() };
+        assert_eq!(judge(&older, &tasks, &none, &fixture()).expect_err("older").reason, "downgrade-refused");
+        let fine = Transaction { install: vec![install("conff", Some("1.0"), "1.1")], ..Transaction::default() };
+        assert_eq!(judge(&fine, &tasks, &none, &fixture()), Ok(()));
+    }
+
+    fn names(tasks: &[&Task]) -> Vec<String> {
+        tasks.iter().map(|task| task.argument()).collect()
+    }
+
+    #[test]
+    fn what_can_be_done_is_asked_once() {
+        let wants: Vec<Task> = (0..50).map(|i| fresh(i, &format!("p{i}"))).collect();
+        let asked = Cell::new(0);
+        let settled = settle(&wants, |_| {
+            asked.set(asked.get() + 1);
+            Ok(Transaction::default())
+        });
+        assert_eq!(settled.expect("all").accepted.len(), 50);
+        assert_eq!(asked.get(), 1);
+    }
+
+    #[test]
+    fn one_impossible_package_is_left_out_and_the_others_go_on() {
+        let wants: Vec<Task> = (0..64).map(|i| fresh(i, &format!("p{i}"))).collect();
+        let asked = Cell::new(0);
+        let settled = settle(&wants, |tasks| {
+            asked.set(asked.get() + 1);
+            match tasks.iter().any(|task| task.name == "p17") {
+                true => Err(Fault::new("unresolvable", "no")),
+                false => Ok(Transaction::default()),
+            }
+        })
+        .expect("the others");
+        assert_eq!(settled.accepted.len(), 63);
+        assert_eq!(settled.failed.len(), 1);
+        assert_eq!(settled.failed[0].0.name, "p17");
+        assert!(asked.get() < 20, "{}", asked.get());
+    }
+
+    #[test]
+    fn what_is_let_go_gives_way_to_what_is_wanted() {
+        let wants = [some(0, "alpha", Action::Release), fresh(1, "beta")];
+        let settled = settle(&wants, |tasks| match names(tasks).contains(&"alpha-".to_owned()) && tasks.len() == 2 {
+            true => Err(Fault::new("unresolvable", "beta needs alpha")),
+            false => Ok(Transaction::default()),
+        })
+        .expect("one of them");
+        assert_eq!(names(&settled.accepted), ["beta"]);
+        assert_eq!(settled.failed[0].0.name, "alpha");
+    }
+
+    #[test]
+    fn what_was_refused_for_want_of_a_later_one_is_tried_again() {
+        let wants = [fresh(0, "first"), fresh(1, "second"), fresh(2, "never")];
+        let settled = settle(&wants, |tasks| {
+            let names = names(tasks);
+            let has = |name: &str| names.iter().any(|other| other == name);
+            match has("never") || has("first") && !has("second") {
+                true => Err(Fault::new("unresolvable", "no")),
+                false => Ok(Transaction::default()),
+            }
+        })
+        .expect("two of them");
+        assert_eq!(names(&settled.accepted), ["second", "first"]);
+        assert_eq!(settled.failed.len(), 1);
+    }
+
+    #[test]
+    fn what_no_package_could_help_ends_the_asking() {
+        let wants: Vec<Task> = (0..50).map(|i| fresh(i, &format!("p{i}"))).collect();
+        let asked = Cell::new(0);
+        let settled = settle(&wants, |_| {
+            asked.set(asked.get() + 1);
+            Err(Fault::new("package-lock-held", "held").with(Remedy::General))
+        });
+        assert_eq!(settled.expect_err("the lock").reason, "package-lock-held");
+        assert_eq!(asked.get(), 1);
+    }
+}

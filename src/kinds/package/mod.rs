@@ -1,0 +1,501 @@
+//! Packages of the distribution. The name is the package's own; `foo:i386` is that of a foreign architecture.
+//!
+//! What satisfies a declaration is never upgraded. All that is to be done is one transaction, simulated
+//! first: it is refused where it would take away what no declaration lets go. A second package manager
+//! is a module beside `apt` and its word in `backend`.
+
+mod apt;
+mod backend;
+mod glob;
+mod spec;
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use self::backend::Backend;
+use crate::host::{self, Payloads, Reader, Writer};
+use crate::kinds::{Foreseen, Job, Kind, Need, Phase};
+use crate::model::{Cause, Change, one_line};
+
+pub use spec::{Downgrade, Spec, Version};
+
+/// The kind whose word is `package`.
+#[derive(Debug)]
+pub struct Package;
+
+/// What a look at one package found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// Not installed.
+    Absent {
+        /// Its configuration files were left behind.
+        config_files: bool,
+    },
+    /// Installed, and configured.
+    Installed {
+        /// As the package manager writes it, epoch included.
+        version: String,
+        /// Its architecture: `amd64`, `all`.
+        architecture: String,
+        /// Essential or protected: the system does not do without it.
+        essential: bool,
+        /// Installed because something else needed it, so that it may go once nothing does.
+        automatic: bool,
+        /// Kept at its version by the package manager.
+        held: bool,
+    },
+    /// Somewhere in between.
+    Broken {
+        /// The package manager's own word: `half-configured`, `unpacked`, `half-installed`…
+        status: String,
+        /// Of what is half there; may be empty.
+        version: String,
+        /// Essential or protected.
+        essential: bool,
+    },
+}
+
+/// What stood there before trueup did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum Before {
+    /// Not installed.
+    Absent,
+    /// Installed, or half so.
+    Installed {
+        /// In this version.
+        version: String,
+        /// Because something else needed it.
+        automatic: bool,
+        /// Kept at its version.
+        held: bool,
+    },
+}
+
+/// What a transaction would do, dependencies included.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// What is installed or replaced, in the package manager's order.
+    pub install: Vec<Install>,
+    /// The names of what goes.
+    pub remove: Vec<String>,
+    /// What is refused, and why; it is not part of the transaction.
+    pub refused: Vec<Refusal>,
+    /// The names of what this index does not know, or cannot satisfy: a fresh one is fetched before it is tried.
+    pub undecided: Vec<String>,
+}
+
+impl Transaction {
+    /// What it does beside what was asked for, and what of that it refuses.
+    fn beside(self, wants: &[(&str, &Spec, &Observed)]) -> Foreseen {
+        let place = |name: &str| wants.iter().position(|(wanted, ..)| *wanted == name);
+        let listed = |what: &str, names: Vec<String>| {
+            (!names.is_empty()).then(|| format!("packages: {what} {}", names.join(", ")))
+        };
+        let also = self.install.iter().filter(|install| place(&install.name).is_none());
+        let also = also.map(|install| format!("{} {}", install.name, install.to)).collect();
+        let gone = self.remove.into_iter().filter(|name| place(name).is_none()).collect();
+        let refused = self.refused.into_iter().filter_map(|refusal| {
+            let error = host::Error::Refused { thing: refusal.name.clone(), reason: refusal.reason, why: refusal.why };
+            Some((place(&refusal.name)?, error))
+        });
+        Foreseen {
+            notes: listed("also installs", also).into_iter().chain(listed("also removes", gone)).collect(),
+            refused: refused.collect(),
+        }
+    }
+}
+
+/// One package that a transaction would install.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Install {
+    /// Its name, with its architecture where that is a foreign one.
+    pub name: String,
+    /// The version that is there now.
+    pub from: Option<String>,
+    /// The version that will be.
+    pub to: String,
+}
+
+/// A declaration that is not tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The name as declared.
+    pub name: String,
+    /// The stable reason word.
+    pub reason: &'static str,
+    /// One line for people.
+    pub why: String,
+}
+
+/// The system does not do without this package: it is never removed.
+pub fn is_protected(seen: &Observed) -> bool {
+    match seen {
+        Observed::Absent { .. } => false,
+        Observed::Installed { essential, .. } | Observed::Broken { essential, .. } => *essential,
+    }
+}
+
+/// What converging `jobs` (name, wanted, seen) would do. Nothing is written, not even a cache.
+///
+/// # Errors
+/// Where the package manager cannot tell.
+pub fn simulate(host: &Reader, jobs: &[(&str, &Spec, &Observed)]) -> Result<Transaction, host::Error> {
+    if !host.is_machine() || jobs.iter().all(|(_, want, seen)| Package::diff(want, seen).is_empty()) {
+        return Ok(Transaction::default());
+    }
+    Backend::of(host)?.simulate(host, jobs)
+}
+
+/// Fetches the indexes of all package sources. It takes at most a few minutes.
+///
+/// # Errors
+/// Where any source did not answer; the indexes of the others are fresh then. Reason `index-failed`, or
+/// `package-lock-held` where somebody else is at work.
+pub fn refresh_index(host: &mut Writer) -> Result<(), host::Error> {
+    Backend::of(host)?.refresh_index(host)
+}
+
+impl Kind for Package {
+    const WORD: &'static str = "package";
+    type Spec = Spec;
+    type Observed = Observed;
+    type Before = Before;
+
+    fn describe(want: &Spec) -> String {
+        match want {
+            Spec::Absent => "absent".to_owned(),
+            Spec::Released => "released".to_owned(),
+            Spec::Present { version: Version::Any, .. } => "present".to_owned(),
+            Spec::Present { version: Version::Exact(version), .. } => format!("{version}, held"),
+            Spec::Present { version: Version::Glob(pattern), .. } => pattern.clone(),
+        }
+    }
+
+    fn is_protected(seen: &Observed) -> bool {
+        is_protected(seen)
+    }
+
+    fn foresee(host: &Reader, jobs: &[Job<'_, Self>]) -> Foreseen {
+        let wants: Vec<_> = jobs.iter().map(|job| (job.name, job.want, job.seen)).collect();
+        match simulate(host, &wants) {
+            Ok(transaction) => transaction.beside(&wants),
+            Err(error) => Foreseen {
+                notes: vec![format!("packages: cannot be told beforehand: {}", error.chain())],
+                refused: Vec::new(),
+            },
+        }
+    }
+
+    fn obstacle(name: &str, want: &Spec, seen: &Observed, cause: Cause) -> Option<host::Error> {
+        let (Spec::Present { version, downgrade }, Observed::Installed { version: installed, .. }) = (want, seen)
+        else {
+            return None;
+        };
+        let wanted = match version {
+            Version::Any => return None,
+            Version::Exact(wanted) => wanted.as_str(),
+            Version::Glob(pattern) if glob::matches(pattern, installed) => return None,
+            Version::Glob(pattern) => pattern.split(['*', '?']).next().unwrap_or_default(),
+        };
+        let word = match downgrade {
+            Downgrade::Never => "never",
+            Downgrade::Intended if cause != Cause::Intended => "intended",
+            Downgrade::Intended | Downgrade::Always => return None,
+        };
+        if apt::compare(installed, wanted) != Ordering::Greater {
+            return None;
+        }
+        let why = format!(
+            "{installed} is installed, newer than what is declared; downgrade = \"{word}\" does not put the older one back"
+        );
+        Some(host::Error::Refused { thing: format!("package:{name}"), reason: "downgrade-refused", why })
+    }
+
+    fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
+        match (want, seen) {
+            (Spec::Absent | Spec::Released, Observed::Absent { .. }) => Vec::new(),
+            (Spec::Absent, _) => vec![Change::new("state", state(seen), "absent")],
+            // Whether something needs it cannot be told from here; automatic is as far as letting go goes.
+            (Spec::Released, Observed::Installed { automatic: true, held: false, .. }) => Vec::new(),
+            (Spec::Released, _) => vec![Change::new("state", state(seen), "released")],
+            (Spec::Present { version, .. }, Observed::Installed { version: there, automatic, held, .. }) => {
+                let mut changes = Vec::new();
+                if !satisfies(version, there) {
+                    changes.push(Change::new("version", there, text(version)));
+                }
+                if matches!(version, Version::Exact(_)) && !held {
+                    changes.push(Change::new("hold", "", "held"));
+                }
+                // What is declared must not go once nothing else needs it.
+                if *automatic {
+                    changes.push(Change::new("mark", "automatic", "manual"));
+                }
+                changes
+            }
+            (Spec::Present { version, .. }, _) => {
+                let mut changes = vec![Change::new("state", state(seen), "installed")];
+                if *version != Version::Any {
+                    changes.push(Change::new("version", "", text(version)));
+                }
+                if matches!(version, Version::Exact(_)) {
+                    changes.push(Change::new("hold", "", "held"));
+                }
+                changes
+            }
+        }
+    }
+
+    fn is_absent(seen: &Observed) -> bool {
+        matches!(seen, Observed::Absent { .. })
+    }
+
+    fn removes(want: &Spec) -> bool {
+        matches!(want, Spec::Absent | Spec::Released)
+    }
+
+    fn phase(_name: &str, _want: &Spec, _changes: &[Change]) -> Phase {
+        Phase::Packages
+    }
+
+    fn needs(_name: &str, _want: &Spec) -> Vec<Need> {
+        Vec::new()
+    }
+
+    fn before(seen: &Observed) -> Before {
+        match seen {
+            Observed::Absent { .. } => Before::Absent,
+            Observed::Installed { version, automatic, held, .. } => {
+                Before::Installed { version: version.clone(), automatic: *automatic, held: *held }
+            }
+            Observed::Broken { version, .. } => {
+                Before::Installed { version: version.clone(), automatic: false, held: false }
+            }
+        }
+    }
+
+    fn put_back(before: &Before, last: &Spec) -> Option<Spec> {
+        match (before, last) {
+            // Ours to let go.
+            (Before::Absent, Spec::Present { .. }) => Some(Spec::Released),
+            // Ours to put back, in whatever version there is now.
+            (Before::Installed { .. }, Spec::Absent | Spec::Released) => {
+                Some(Spec::Present { version: Version::Any, downgrade: Downgrade::default() })
+            }
+            (Before::Absent, _) | (Before::Installed { .. }, Spec::Present { .. }) => None,
+        }
+    }
+
+    fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, host::Error>> {
+        if !host.is_machine() {
+            return names.iter().map(|name| Err(deferred(name))).collect();
+        }
+        match Backend::of(host).and_then(|backend| backend.observe(host, names)) {
+            Ok(found) => found.into_iter().map(Ok).collect(),
+            Err(error) => {
+                let why = error.chain();
+                names
+                    .iter()
+                    .map(|name| Err(host::Error::Unknown { thing: one_line(name, 80), why: why.clone() }))
+                    .collect()
+            }
+        }
+    }
+
+    fn apply(host: &mut Writer, _payloads: &Payloads, jobs: &[Job<'_, Self>]) -> Vec<Result<(), host::Error>> {
+        if !host.is_machine() {
+            return jobs.iter().map(|job| Err(deferred(job.name))).collect();
+        }
+        match Backend::of(host) {
+            Ok(backend) => backend.apply(host, jobs),
+            Err(error) => {
+                let why = error.chain();
+                jobs.iter()
+                    .map(|job| Err(host::Error::Unknown { thing: one_line(job.name, 80), why: why.clone() }))
+                    .collect()
+            }
+        }
+    }
+}
+
+fn deferred(name: &str) -> host::Error {
+    host::Error::Refused {
+        thing: one_line(name, 80),
+        reason: "deferred",
+        why: "packages are not installed into a directory".to_owned(),
+    }
+}
+
+/// Whether a package of version `there` is what `want` asks for.
+fn satisfies(want: &Version, there: &str) -> bool {
+    match want {
+        Version::Any => true,
+        Version::Exact(version) => version == there,
+        Version::Glob(pattern) => glob::matches(pattern, there),
+    }
+}
+
+fn text(version: &Version) -> &str {
+    match version {
+        Version::Any => "any",
+        Version::Exact(text) | Version::Glob(text) => text,
+    }
+}
+
+fn state(seen: &Observed) -> &str {
+    match seen {
+        Observed::Absent { .. } => "absent",
+        Observed::Installed { .. } => "installed",
+        Observed::Broken { status, .. } => status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn installed(version: &str) -> Observed {
+        Observed::Installed {
+            version: version.to_owned(),
+            architecture: "amd64".to_owned(),
+            essential: false,
+            automatic: false,
+            held: false,
+        }
+    }
+
+    fn automatic(version: &str, is_held: bool) -> Observed {
+        let mut seen = installed(version);
+        if let Observed::Installed { automatic, held, .. } = &mut seen {
+            (*automatic, *held) = (true, is_held);
+        }
+        seen
+    }
+
+    fn held(version: &str) -> Observed {
+        let mut seen = installed(version);
+        if let Observed::Installed { held, .. } = &mut seen {
+            *held = true;
+        }
+        seen
+    }
+
+    fn half() -> Observed {
+        Observed::Broken { status: "half-configured".to_owned(), version: "1.0".to_owned(), essential: false }
+    }
+
+    fn present(version: Version) -> Spec {
+        Spec::Present { version, downgrade: Downgrade::default() }
+    }
+
+    fn exact(version: &str) -> Spec {
+        present(Version::Exact(version.to_owned()))
+    }
+
+    fn changes(want: &Spec, seen: &Observed) -> Vec<String> {
+        Package::diff(want, seen).iter().map(ToString::to_string).collect()
+    }
+
+    const GONE: Observed = Observed::Absent { config_files: false };
+    const REST: Observed = Observed::Absent { config_files: true };
+
+    #[test]
+    fn a_newer_version_is_replaced_only_as_the_declaration_allows() {
+        let obstacle = |version, downgrade, cause| {
+            Package::obstacle("p", &Spec::Present { version, downgrade }, &installed("2.0"), cause).is_some()
+        };
+        let exact = || Version::Exact("1.0".to_owned());
+        assert!(obstacle(exact(), Downgrade::Never, Cause::Intended));
+        assert!(!obstacle(exact(), Downgrade::Intended, Cause::Intended));
+        assert!(obstacle(exact(), Downgrade::Intended, Cause::Corrective));
+        assert!(!obstacle(exact(), Downgrade::Always, Cause::Corrective));
+        assert!(obstacle(Version::Glob("1.*".to_owned()), Downgrade::Never, Cause::Intended));
+        assert!(!obstacle(Version::Glob("2.*".to_owned()), Downgrade::Never, Cause::Corrective));
+        assert!(!obstacle(Version::Exact("3.0".to_owned()), Downgrade::Never, Cause::Corrective));
+        assert!(!obstacle(Version::Any, Downgrade::Never, Cause::Corrective));
+    }
+
+    #[test]
+    fn present_is_satisfied_by_any_version_and_a_hold_is_left_alone() {
+        assert!(changes(&present(Version::Any), &installed("1.0")).is_empty());
+        assert!(changes(&present(Version::Any), &held("1.0")).is_empty());
+        assert_eq!(changes(&present(Version::Any), &GONE), ["absent → installed"]);
+        assert_eq!(changes(&present(Version::Any), &REST), ["absent → installed"]);
+        assert_eq!(changes(&present(Version::Any), &half()), ["half-configured → installed"]);
+    }
+
+    #[test]
+    fn what_is_declared_is_not_automatic() {
+        assert_eq!(changes(&present(Version::Any), &automatic("1.0", false)), ["mark automatic → manual"]);
+    }
+
+    #[test]
+    fn an_exact_version_is_that_version_and_held() {
+        assert!(changes(&exact("1.0"), &held("1.0")).is_empty());
+        assert_eq!(changes(&exact("1.0"), &installed("1.0")), ["held"]);
+        assert_eq!(changes(&exact("1.1"), &held("1.0")), ["1.0 → 1.1"]);
+        assert_eq!(changes(&exact("1.1"), &GONE), ["absent → installed", "version 1.1", "held"]);
+    }
+
+    #[test]
+    fn a_glob_is_satisfied_by_what_matches_it() {
+        let want = present(Version::Glob("1.22.*".to_owned()));
+        assert!(changes(&want, &installed("1.22.1-9")).is_empty());
+        assert_eq!(changes(&want, &installed("1.24.0")), ["1.24.0 → 1.22.*"]);
+    }
+
+    #[test]
+    fn configuration_files_left_behind_are_absence() {
+        assert!(changes(&Spec::Absent, &REST).is_empty());
+        assert!(Package::is_absent(&REST));
+        assert_eq!(changes(&Spec::Absent, &installed("1.0")), ["installed → absent"]);
+        assert_eq!(changes(&Spec::Absent, &half()), ["half-configured → absent"]);
+    }
+
+    #[test]
+    fn letting_go_ends_with_absent_or_automatic_and_unheld() {
+        assert!(changes(&Spec::Released, &GONE).is_empty());
+        assert!(changes(&Spec::Released, &automatic("1.0", false)).is_empty());
+        assert_eq!(changes(&Spec::Released, &automatic("1.0", true)), ["installed → released"]);
+        assert_eq!(changes(&Spec::Released, &installed("1.0")), ["installed → released"]);
+    }
+
+    #[test]
+    fn a_package_that_was_there_before_stays_and_one_of_ours_is_let_go() {
+        let there = Package::before(&installed("1.0"));
+        assert_eq!(Package::put_back(&there, &present(Version::Any)), None);
+        assert_eq!(Package::put_back(&there, &Spec::Absent), Some(present(Version::Any)));
+        let gone = Package::before(&REST);
+        assert_eq!(Package::put_back(&gone, &exact("1.0")), Some(Spec::Released));
+        assert_eq!(Package::put_back(&gone, &Spec::Absent), None);
+    }
+
+    #[test]
+    fn before_is_written_as_it_was_and_read_again() {
+        let before = Package::before(&held("1.0"));
+        let json = serde_json::to_string(&before).expect("plain data");
+        assert_eq!(json, r#"{"state":"installed","version":"1.0","automatic":false,"held":true}"#);
+        assert_eq!(serde_json::from_str::<Before>(&json).expect("as written"), before);
+        assert_eq!(serde_json::from_str::<Before>(r#"{"state":"absent"}"#).expect("as documented"), Before::Absent);
+    }
+
+    #[test]
+    fn a_directory_defers_every_package() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let host = Reader::directory(directory.path()).expect("a directory");
+        for answer in Package::observe(&host, &["a", "b"]) {
+            let error = answer.expect_err("deferred");
+            assert_eq!(error.reason(), "deferred");
+        }
+    }
+
+    #[test]
+    fn an_unknown_package_manager_is_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let host = Reader::directory(directory.path()).expect("a directory");
+        assert!(Backend::of(&host).expect_err("none").to_string().contains("no package manager"));
+        std::fs::DirBuilder::new().recursive(true).create(directory.path().join("usr/bin/dnf")).expect("made");
+        assert!(Backend::of(&host).expect_err("another").to_string().contains("dnf and rpm are not supported yet"));
+    }
+}

@@ -1,0 +1,46 @@
+use serde::{Deserialize, Serialize};
+
+/// What is wanted of a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum Spec {
+    /// Not installed.
+    Absent,
+    /// Installed.
+    Present {
+        /// In which version.
+        #[serde(default)]
+        version: Version,
+        /// Whether a newer one may be replaced.
+        #[serde(default)]
+        downgrade: Downgrade,
+    },
+    /// Let go: removed if nothing else installed needs it, else marked as installed automatically.
+    Released,
+}
+
+/// Which version satisfies a declaration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Version {
+    /// Any; what is installed is never upgraded.
+    #[default]
+    Any,
+    /// This one, held.
+    Exact(String),
+    /// Any that matches, `*` and `?` standing for anything.
+    Glob(String),
+}
+
+/// Whether a newer version than the wanted one may be replaced by it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Downgrade {
+    /// Never: a newer version is an error.
+    Never,
+    /// When the declaration moved.
+    #[default]
+    Intended,
+    /// Always, drift included.
+    Always,
+}

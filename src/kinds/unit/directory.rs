@@ -1,0 +1,382 @@
+//! Units below a directory that stands for a machine: what `systemctl --root` would do. Nothing runs
+//! there, so only unit files and their links are looked at and made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::name;
+use super::rules::{self, refused};
+use super::{FileState, Install, Load, Observed, Spec, Unit};
+use crate::host::{Attributes, Error, Over, Reader, Writer};
+use crate::kinds::Job;
+
+/// Where the administrator's unit files and all links are.
+const SYSTEM: &str = "/etc/systemd/system";
+/// Where unit files are looked for, the first wins; see systemd.unit(5).
+const SEARCHED: [&str; 4] = [SYSTEM, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+const NULL: &str = "/dev/null";
+/// How large a unit file may be that is looked into, in bytes.
+const LIMIT: u64 = 1 << 20;
+
+/// A unit file that was found.
+struct Found {
+    /// Where; links point there.
+    path: String,
+    install: Install,
+    state: FileState,
+}
+
+/// The links below /etc/systemd/system: by the name of the unit that they pull in or rename.
+type Links = BTreeMap<String, BTreeSet<String>>;
+
+/// Looks at `names`.
+pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Error>> {
+    let links = match all_links(host) {
+        Ok(links) => links,
+        Err(error) => {
+            let why = error.chain();
+            let unknown = |name: &&str| Err(Error::Unknown { thing: format!("unit:{name}"), why: why.clone() });
+            return names.iter().map(unknown).collect();
+        }
+    };
+    names.iter().map(|name| look(host, &links, name)).collect()
+}
+
+fn look(host: &Reader, links: &Links, name: &str) -> Result<Observed, Error> {
+    if !name::is_valid(name) {
+        return Err(refused(name, "not-a-unit-name", "unit names end in their type, as nginx.service"));
+    }
+    let mut seen = Observed::nothing(None);
+    let Some(found) = find(host, name)? else { return Ok(seen) };
+    seen.load = if found.state == FileState::Masked { Load::Masked } else { Load::Loaded };
+    seen.file = match found.state {
+        FileState::Disabled if is_linked(links, name) => FileState::Enabled,
+        state => state,
+    };
+    Ok(seen)
+}
+
+/// Every link that enabling could have made.
+fn all_links(host: &Reader) -> Result<Links, Error> {
+    let mut links = Links::new();
+    let mut add = |unit: &str, path: String| {
+        links.entry(unit.to_owned()).or_default().insert(path);
+    };
+    for entry in host.list(SYSTEM)? {
+        let path = format!("{SYSTEM}/{entry}");
+        if [".wants", ".requires", ".upholds"].iter().any(|end| entry.ends_with(end)) {
+            for unit in host.list(&path)? {
+                let path = format!("{path}/{unit}");
+                if host.read_link(&path)?.is_some() {
+                    add(&unit, path);
+                }
+            }
+        } else if name::is_valid(&entry)
+            && let Some(target) = host.read_link(&path)?
+        {
+            let target = base_name(&target);
+            if target != entry && name::is_valid(target) {
+                add(target, path);
+            }
+        }
+    }
+    Ok(links)
+}
+
+fn is_linked(links: &Links, name: &str) -> bool {
+    !links_of(links, name).is_empty()
+}
+
+/// The links to `name`; those to any instance where it is a template.
+fn links_of<'a>(links: &'a Links, name: &str) -> Vec<&'a str> {
+    let is_its = |unit: &str| unit == name || name::template(unit).is_some_and(|template| template == name);
+    links.iter().filter(|(unit, _)| is_its(unit)).flat_map(|(_, paths)| paths).map(String::as_str).collect()
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The unit file of `name`, or of its template, where there is one.
+fn find(host: &Reader, name: &str) -> Result<Option<Found>, Error> {
+    for file in name::files(name) {
+        for directory in SEARCHED {
+            if let Some(found) = at(host, directory, &file, name)? {
+                return Ok(Some(found));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn at(host: &Reader, directory: &str, file: &str, name: &str) -> Result<Option<Found>, Error> {
+    let path = format!("{directory}/{file}");
+    let found = |path: &str, install, state| Ok(Some(Found { path: path.to_owned(), install, state }));
+    let mut text = None;
+    match host.read_link(&path)? {
+        Some(target) if target == NULL => return found(&path, Install::default(), FileState::Masked),
+        Some(target) => {
+            let other = base_name(&target);
+            // An instance that is linked to its template is the template's.
+            if other != file && name::template(file).as_deref() != Some(other) && name::is_valid(other) {
+                return found(&path, Install::default(), FileState::Alias);
+            }
+            let target = if target.starts_with('/') { target } else { format!("{directory}/{target}") };
+            // A link that leads nowhere is no unit file.
+            if host.read_link(&target)?.is_none() {
+                text = host.read(&target, LIMIT)?;
+            }
+        }
+        None => text = host.read(&path, LIMIT)?,
+    }
+    let Some(text) = text else { return Ok(None) };
+    if text.is_empty() {
+        return found(&path, Install::default(), FileState::Masked);
+    }
+    let mut install = Install::default();
+    install.add(&String::from_utf8_lossy(&text));
+    for drop_ins in name::files(name) {
+        let directory = format!("{SYSTEM}/{drop_ins}.d");
+        let mut names = host.list(&directory)?;
+        names.sort();
+        for drop_in in names.iter().filter(|name| name.ends_with(".conf")) {
+            if let Some(text) = host.read(&format!("{directory}/{drop_in}"), LIMIT)? {
+                install.add(&String::from_utf8_lossy(&text));
+            }
+        }
+    }
+    let state = if install.is_empty() {
+        FileState::Static
+    } else if install.has_no_links() {
+        FileState::Indirect
+    } else {
+        FileState::Disabled
+    };
+    found(&path, install, state)
+}
+
+/// Converges each job, one by one: there is nothing to gain from a batch of links.
+pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(), Error>> {
+    jobs.iter().map(|job| converge(host, job.name, job.want)).collect()
+}
+
+fn converge(host: &mut Writer, name: &str, want: &Spec) -> Result<(), Error> {
+    // What the plan saw is from before the files were written.
+    let mut links = all_links(host)?;
+    let mut now = look(host, &links, name)?;
+    let mask = format!("{SYSTEM}/{name}");
+    if want.masked == Some(true) {
+        if now.file == FileState::Masked {
+            return Ok(());
+        }
+        if host.read_link(&mask)?.is_some() || host.read(&mask, LIMIT)?.is_some() {
+            let why =
+                format!("{mask} stands where the mask would be; take it out of the tree, or declare the unit off");
+            return Err(refused(name, "unit-file-in-the-way", &why));
+        }
+        return host.make_symlink(&mask, NULL, Attributes::default(), Over::Nothing);
+    }
+    if now.is_masked() && want.masked == Some(false) {
+        if host.read_link(&mask)?.as_deref() == Some(NULL) {
+            host.remove(&mask)?;
+        }
+        links = all_links(host)?;
+        now = look(host, &links, name)?;
+    }
+    match want.enabled {
+        Some(true) if now.is_masked() => {
+            Err(refused(name, "masked", "it is masked here; declare `masked = false`, or remove the mask"))
+        }
+        Some(true) if now.is_absent() => Err(deferred(name)),
+        Some(true) if rules::diff(want, &now).is_empty() => Ok(()),
+        Some(true) => enable(host, name, &mut BTreeSet::new()),
+        Some(false) if !rules::diff(want, &now).is_empty() => disable(host, &links, name, &mut BTreeSet::new()),
+        _ => Ok(()),
+    }
+}
+
+fn deferred(name: &str) -> Error {
+    refused(name, "deferred", "its unit file is not below this directory; its package brings it on the machine")
+}
+
+/// Makes the links of `name` and of what its `[Install]` section names with it.
+fn enable(host: &mut Writer, name: &str, seen: &mut BTreeSet<String>) -> Result<(), Error> {
+    if !name::is_valid(name) || !seen.insert(name.to_owned()) {
+        return Ok(());
+    }
+    let found = find(host, name)?.ok_or_else(|| deferred(name))?;
+    let links = found.install.links(name).map_err(|error| refused(name, "cannot-enable", &error.to_string()))?;
+    for link in links {
+        let link = format!("{SYSTEM}/{link}");
+        match host.read_link(&link)? {
+            Some(target) if target == found.path => continue,
+            // As `systemctl --force enable`: a link of another unit gives way, a file never does.
+            Some(_) => host.remove(&link)?,
+            None => {}
+        }
+        host.make_symlink(&link, &found.path, Attributes::default(), Over::Nothing)?;
+    }
+    for also in &found.install.also {
+        enable(host, also, seen)?;
+    }
+    Ok(())
+}
+
+/// Removes every link to `name`, and to what its `[Install]` section names with it.
+fn disable(host: &mut Writer, links: &Links, name: &str, seen: &mut BTreeSet<String>) -> Result<(), Error> {
+    if !name::is_valid(name) || !seen.insert(name.to_owned()) {
+        return Ok(());
+    }
+    for link in links_of(links, name) {
+        host.remove(link)?;
+    }
+    for also in find(host, name)?.map(|found| found.install.also).unwrap_or_default() {
+        disable(host, links, &also, seen)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::OnChange;
+    use super::*;
+    use crate::host::Reader;
+    use std::fs;
+    use std::path::Path;
+
+    const NGINX: &str =
+        "[Service]\nExecStart=/bin/x\n[Install]\nWantedBy=multi-user.target\nAlias=www.service\nAlso=nginx.socket\n";
+
+    struct Place {
+        _directory: tempfile::TempDir,
+        host: Writer,
+    }
+
+    impl Place {
+        #[allow(clippy::disallowed_methods, reason = "a scratch directory")]
+        fn new(files: &[(&str, &str)]) -> Self {
+            let directory = tempfile::tempdir().expect("a scratch directory");
+            for (path, content) in files {
+                let path = directory.path().join(path.trim_start_matches('/'));
+                fs::create_dir_all(path.parent().expect("has one")).expect("scratch");
+                match content.strip_prefix("-> ") {
+                    Some(target) => std::os::unix::fs::symlink(target, path).expect("scratch"),
+                    None => fs::write(path, content).expect("scratch"),
+                }
+            }
+            let reader = Reader::directory(directory.path()).expect("it is there");
+            Self { host: Writer::take(reader).expect("nobody else is here"), _directory: directory }
+        }
+
+        fn file(&self, name: &str) -> FileState {
+            observe(&self.host, &[name]).remove(0).expect("can be looked at").file
+        }
+
+        fn converge(&mut self, name: &str, want: &Spec) -> Result<(), Error> {
+            let result = converge(&mut self.host, name, want);
+            if result.is_ok() {
+                let seen = observe(&self.host, &[name]).remove(0).expect("can be looked at");
+                assert_eq!(rules::diff(want, &seen), [], "converged");
+            }
+            result
+        }
+
+        fn target(&self, path: &str) -> Option<String> {
+            let path = self.host.root_path().join(path.trim_start_matches('/'));
+            fs::read_link(Path::new(&path)).ok().map(|target| target.display().to_string())
+        }
+    }
+
+    fn enabled(enabled: bool) -> Spec {
+        Spec { enabled: Some(enabled), active: Some(enabled), masked: Some(false), ..Spec::default() }
+    }
+
+    #[test]
+    fn enabling_links_as_the_install_section_says_and_disabling_takes_it_all_back() {
+        let mut place = Place::new(&[
+            ("/usr/lib/systemd/system/nginx.service", NGINX),
+            ("/usr/lib/systemd/system/nginx.socket", "[Install]\nWantedBy=sockets.target\n"),
+        ]);
+        assert_eq!(place.file("nginx.service"), FileState::Disabled);
+        place.converge("nginx.service", &enabled(true)).expect("can be enabled");
+        let service = Some("/usr/lib/systemd/system/nginx.service".to_owned());
+        assert_eq!(place.target("/etc/systemd/system/multi-user.target.wants/nginx.service"), service);
+        assert_eq!(place.target("/etc/systemd/system/www.service"), service);
+        assert_eq!(place.file("nginx.socket"), FileState::Enabled);
+        assert_eq!(place.file("www.service"), FileState::Alias);
+
+        place.converge("nginx.service", &enabled(false)).expect("can be disabled");
+        assert_eq!(place.target("/etc/systemd/system/www.service"), None);
+        assert_eq!(place.file("nginx.service"), FileState::Disabled);
+        assert_eq!(place.file("nginx.socket"), FileState::Disabled);
+    }
+
+    #[test]
+    fn an_instance_is_enabled_by_its_template() {
+        let template = "[Install]\nWantedBy=multi-user.target\n";
+        let mut place = Place::new(&[("/lib/systemd/system/app@.service", template)]);
+        place.converge("app@one.service", &enabled(true)).expect("can be enabled");
+        assert_eq!(
+            place.target("/etc/systemd/system/multi-user.target.wants/app@one.service").as_deref(),
+            Some("/lib/systemd/system/app@.service")
+        );
+        assert_eq!(place.file("app@two.service"), FileState::Disabled);
+        assert_eq!(place.converge("app@.service", &Spec { enabled: Some(true), ..Spec::default() }).ok(), Some(()));
+        let other = "[Install]\nWantedBy=multi-user.target\n";
+        let mut place = Place::new(&[("/lib/systemd/system/bare@.service", other)]);
+        assert_eq!(place.converge("bare@.service", &enabled(true)).expect_err("no instance").reason(), "cannot-enable");
+    }
+
+    #[test]
+    fn a_unit_whose_package_is_still_to_come_is_deferred() {
+        let mut place = Place::new(&[]);
+        let seen = observe(&place.host, &["nginx.service"]).remove(0).expect("nothing there is an answer");
+        assert!(seen.is_absent());
+        assert_eq!(place.converge("nginx.service", &enabled(true)).expect_err("no file").reason(), "deferred");
+        place.converge("nginx.service", &enabled(false)).expect("absent is off");
+    }
+
+    #[test]
+    fn masks_are_links_to_dev_null_and_never_replace_a_file() {
+        let mut place = Place::new(&[
+            ("/usr/lib/systemd/system/nginx.service", NGINX),
+            ("/usr/lib/systemd/system/nginx.socket", "[Socket]\n"),
+            ("/etc/systemd/system/own.service", "[Service]\n"),
+        ]);
+        let mask = Spec { masked: Some(true), ..Spec::default() };
+        place.converge("nginx.service", &mask).expect("can be masked");
+        assert_eq!(place.target("/etc/systemd/system/nginx.service").as_deref(), Some("/dev/null"));
+        assert_eq!(place.converge("own.service", &mask).expect_err("a file").reason(), "unit-file-in-the-way");
+
+        let undeclared = Spec { masked: None, ..enabled(true) };
+        assert_eq!(place.converge("nginx.service", &undeclared).expect_err("masked").reason(), "masked");
+        place.converge("nginx.service", &enabled(true)).expect("unmasked, then enabled");
+    }
+
+    #[test]
+    fn static_units_and_drop_ins_are_understood() {
+        let mut place = Place::new(&[
+            ("/usr/lib/systemd/system/static.service", "[Service]\nExecStart=/bin/x\n"),
+            ("/usr/lib/systemd/system/late.service", "[Service]\nExecStart=/bin/x\n"),
+            ("/etc/systemd/system/late.service.d/install.conf", "[Install]\nWantedBy=late.target\n"),
+            ("/etc/systemd/system/empty.service", ""),
+            ("/etc/systemd/system/off.service", "-> /dev/null"),
+        ]);
+        assert_eq!(place.file("static.service"), FileState::Static);
+        place.converge("static.service", &enabled(true)).expect("nothing to do");
+        assert_eq!(place.file("empty.service"), FileState::Masked);
+        assert_eq!(place.file("off.service"), FileState::Masked);
+        place.converge("late.service", &enabled(true)).expect("its drop-in says where");
+        assert!(place.target("/etc/systemd/system/late.target.wants/late.service").is_some());
+    }
+
+    #[test]
+    fn nothing_but_links_is_ever_removed() {
+        let mut place = Place::new(&[
+            ("/usr/lib/systemd/system/a.service", "[Install]\nWantedBy=x.target\n"),
+            ("/etc/systemd/system/x.target.wants/a.service", "a file, not a link"),
+        ]);
+        assert_eq!(place.file("a.service"), FileState::Disabled);
+        let want = Spec { on_change: OnChange::None, ..enabled(false) };
+        place.converge("a.service", &want).expect("nothing to do");
+    }
+}

@@ -1,0 +1,306 @@
+//! Units of a running machine, over D-Bus.
+
+use super::name;
+use super::rules::{self, Work};
+use super::{Active, FileState, Install, Load, Observed, Unit};
+use crate::host::{Attributes, Error, Over, Reader, UnitDetails, UnitFileResults, UnitStatus, Writer};
+use crate::kinds::{Job, Refresh};
+
+/// How large a unit file may be that is looked into, in bytes.
+const UNIT_FILE: u64 = 1 << 20;
+
+/// Where the administrator's unit files are.
+const SYSTEM: &str = name::OWN_DIRECTORIES[0];
+
+/// Looks at `names`: one call for how they run, one for their files, then what only some have.
+pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Error>> {
+    let bus = match host.bus() {
+        Ok(bus) => bus,
+        Err(error) => {
+            let why = error.to_string();
+            let unknown = |name: &&str| Err(Error::Unknown { thing: format!("unit:{name}"), why: why.clone() });
+            return names.iter().map(unknown).collect();
+        }
+    };
+    let valid: Vec<&str> = names.iter().copied().filter(|name| name::is_valid(name)).collect();
+    let loadable: Vec<&str> = valid.iter().copied().filter(|name| !name::is_template(name)).collect();
+    let mut files = bus.file_states(&valid).into_iter();
+    let mut statuses = bus.statuses(&loadable).into_iter();
+    let mut found: Vec<Result<Observed, Error>> = names
+        .iter()
+        .map(|name| {
+            if !name::is_valid(name) {
+                return Err(rules::refused(name, "not-a-unit-name", "unit names end in their type, as nginx.service"));
+            }
+            let file = files.next().unwrap_or(Ok(None))?;
+            // A template has a unit file, and nothing that runs.
+            let status = if name::is_template(name) { None } else { statuses.next().transpose()? };
+            Ok(first_look(file.as_deref(), status.as_ref()))
+        })
+        .collect();
+
+    let loaded: Vec<usize> = (0..names.len())
+        .filter(|&i| !name::is_template(names[i]) && matches!(&found[i], Ok(seen) if seen.load == Load::Loaded))
+        .collect();
+    let asks: Vec<(&str, bool)> = loaded
+        .iter()
+        .map(|&i| (names[i], matches!(&found[i], Ok(seen) if seen.active != Some(Active::Active))))
+        .collect();
+    for (&i, details) in loaded.iter().zip(bus.details(&asks)) {
+        match (details, &mut found[i]) {
+            (Ok(details), Ok(seen)) => add(seen, details),
+            (Err(error), seen) => *seen = Err(error),
+            (Ok(_), Err(_)) => {}
+        }
+    }
+    for (name, seen) in names.iter().zip(&mut found) {
+        if let Err(error) = seen.as_mut().map_or(Ok(()), |seen| refine(host, name, seen)) {
+            *seen = Err(error);
+        }
+    }
+    found
+}
+
+/// What the two calls for many units tell of one.
+fn first_look(file: Option<&str>, status: Option<&UnitStatus>) -> Observed {
+    let file = file.filter(|state| !state.is_empty()).map_or(FileState::None, FileState::parse);
+    let mut seen = Observed::nothing(Some(Active::Inactive));
+    seen.file = file;
+    match status {
+        Some(status) => {
+            seen.load = Load::parse(&status.load);
+            seen.active = Some(Active::parse(&status.active));
+            seen.sub.clone_from(&status.sub);
+        }
+        None => {
+            seen.load = match file {
+                FileState::None => Load::NotFound,
+                FileState::Masked | FileState::MaskedRuntime => Load::Masked,
+                _ => Load::Loaded,
+            }
+        }
+    }
+    seen
+}
+
+fn add(seen: &mut Observed, details: UnitDetails) {
+    seen.oneshot = details.service_type.as_deref() == Some("oneshot") && !details.remain_after_exit;
+    seen.condition_failed = details.condition_failed;
+    seen.invocation = details.invocation;
+    seen.need_daemon_reload = details.need_daemon_reload;
+}
+
+/// Two words of systemd's mean two things each, which only the unit file itself tells apart.
+fn refine(host: &Reader, name: &str, seen: &mut Observed) -> Result<(), Error> {
+    let loaded = seen.load == Load::Loaded && !name::is_template(name);
+    match seen.file {
+        // Nothing to enable: as good as static, though systemd calls it linked.
+        FileState::Linked | FileState::LinkedRuntime if loaded && !has_install(host, name)? => {
+            seen.file = FileState::Static;
+        }
+        // Not enabled, though another name of it is linked.
+        FileState::Indirect if loaded && has_install(host, name)? => seen.file = FileState::Disabled,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn has_install(host: &Reader, name: &str) -> Result<bool, Error> {
+    let path = host.bus()?.fragment(name)?;
+    let text = if path.is_empty() { None } else { host.read_following(&path, UNIT_FILE)? };
+    let mut install = Install::default();
+    install.add(&String::from_utf8_lossy(&text.unwrap_or_default()));
+    Ok(!install.has_no_links())
+}
+
+/// Masks and links first, then one daemon-reload, then what stops, then what starts.
+pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(), Error>> {
+    let names: Vec<&str> = jobs.iter().map(|job| job.name).collect();
+    // What the plan saw is from before packages and files: the look that counts is now.
+    let mut now = observe(host, &names);
+    let behind = |(seen, job): (&Result<Observed, Error>, &Job<'_, Unit>)| match seen {
+        Ok(seen) => seen.need_daemon_reload || (seen.load == Load::NotFound && rules::wants_on(job.want)),
+        Err(_) => false,
+    };
+    if now.iter().zip(jobs).any(behind) {
+        if let Err(error) = host.daemon_reload() {
+            return everybody(&names, &error);
+        }
+        now = observe(host, &names);
+    }
+    unmask(host, jobs, &names, &mut now);
+
+    let mut works: Vec<Result<Work, Error>> =
+        now.into_iter().zip(jobs).map(|(seen, job)| rules::work(job.name, job.want, &seen?)).collect();
+    let links = kept_links(host, &names, &works);
+    let mut changed = false;
+    let mut keep = |(results, any): UnitFileResults| {
+        changed |= any;
+        results
+    };
+    stage(&mut works, &names, |work| work.disable, |names| keep(host.disable_units(names, false)));
+    stage(&mut works, &names, |work| work.disable_runtime, |names| keep(host.disable_units(names, true)));
+    stage(&mut works, &names, |work| work.enable, |names| keep(host.enable_units(names)));
+    stage(&mut works, &names, |work| work.mask, |names| keep(host.mask_units(names)));
+    for (i, path, target) in links {
+        if let Err(error) = keep_link(host, &path, &target) {
+            works[i] = Err(error);
+        }
+    }
+    if changed && let Err(error) = host.daemon_reload() {
+        return everybody(&names, &error);
+    }
+    stage(&mut works, &names, |work| work.stop, |names| host.stop_units(names));
+    stage(&mut works, &names, |work| work.start, |names| host.start_units(names));
+    works.into_iter().map(|work| work.map(drop)).collect()
+}
+
+/// Unit files that are links of the administrator's: disabling would remove them, and the unit with them.
+fn kept_links(host: &Reader, names: &[&str], works: &[Result<Work, Error>]) -> Vec<(usize, String, String)> {
+    let disabled = (0..names.len()).filter(|&i| matches!(&works[i], Ok(work) if work.disable));
+    disabled
+        .filter_map(|i| {
+            let path = format!("{SYSTEM}/{}", names[i]);
+            let target = host.read_link(&path).ok()??;
+            // A link to another name is an alias, which goes with the links of its unit.
+            (target.rsplit('/').next() == Some(names[i])).then_some((i, path, target))
+        })
+        .collect()
+}
+
+fn keep_link(host: &mut Writer, path: &str, target: &str) -> Result<(), Error> {
+    match host.read_link(path)? {
+        Some(_) => Ok(()),
+        None => host.make_symlink(path, target, Attributes::default(), Over::Nothing),
+    }
+}
+
+/// Takes masks off where that is declared; what is below is only then to be seen.
+fn unmask(host: &mut Writer, jobs: &[Job<'_, Unit>], names: &[&str], now: &mut [Result<Observed, Error>]) {
+    let masked: Vec<usize> = (0..jobs.len())
+        .filter(|&i| jobs[i].want.masked == Some(false) && matches!(&now[i], Ok(seen) if seen.is_masked()))
+        .collect();
+    if masked.is_empty() {
+        return;
+    }
+    let some: Vec<&str> = masked.iter().map(|&i| names[i]).collect();
+    let (results, _) = host.unmask_units(&some);
+    let reloaded = host.daemon_reload();
+    for ((&i, result), seen) in masked.iter().zip(results).zip(observe(host, &some)) {
+        now[i] = match (&reloaded, result) {
+            (Ok(()), Ok(())) => seen,
+            (_, Err(error)) => Err(error),
+            (Err(error), _) => Err(again(names[i], error)),
+        };
+    }
+}
+
+/// Does one kind of work for all that need it; whoever fails is out of the rest.
+fn stage(
+    works: &mut [Result<Work, Error>],
+    names: &[&str],
+    needed: impl Fn(&Work) -> bool,
+    run: impl FnOnce(&[&str]) -> Vec<Result<(), Error>>,
+) {
+    let some: Vec<usize> = (0..works.len()).filter(|&i| matches!(&works[i], Ok(work) if needed(work))).collect();
+    if some.is_empty() {
+        return;
+    }
+    let batch: Vec<&str> = some.iter().map(|&i| names[i]).collect();
+    for (&i, result) in some.iter().zip(run(&batch)) {
+        if let Err(error) = result {
+            works[i] = Err(error);
+        }
+    }
+}
+
+/// Restarts, reloads and starts; each answers for itself. What is not active is neither restarted nor reloaded.
+pub(super) fn refresh(host: &mut Writer, jobs: &[(&str, Refresh)]) -> Vec<Result<(), Error>> {
+    let names: Vec<&str> = jobs.iter().map(|job| job.0).collect();
+    let statuses = match host.bus() {
+        Ok(bus) => bus.statuses(&names),
+        Err(error) => return everybody(&names, &error),
+    };
+    let mut results: Vec<Result<(), Error>> = Vec::with_capacity(jobs.len());
+    let mut due = [Vec::new(), Vec::new(), Vec::new()];
+    for (i, (status, (_, what))) in statuses.into_iter().zip(jobs).enumerate() {
+        let active = status.map(|status| Active::parse(&status.active).is_active());
+        match (&active, what) {
+            (Ok(true), Refresh::Reload) => due[0].push(i),
+            (Ok(true), Refresh::Restart) => due[1].push(i),
+            (Ok(_), Refresh::Start) => due[2].push(i),
+            (Ok(false), _) | (Err(_), _) => {}
+        }
+        results.push(active.map(drop));
+    }
+    let batch = |which: &[usize]| which.iter().map(|&i| names[i]).collect::<Vec<_>>();
+    let done =
+        [host.reload_units(&batch(&due[0])), host.restart_units(&batch(&due[1])), host.start_units(&batch(&due[2]))];
+    for (i, result) in due.into_iter().flatten().zip(done.into_iter().flatten()) {
+        results[i] = result;
+    }
+    results
+}
+
+/// One cause, told for each name.
+fn everybody(names: &[&str], error: &Error) -> Vec<Result<(), Error>> {
+    names.iter().map(|name| Err(again(name, error))).collect()
+}
+
+fn again(name: &str, error: &Error) -> Error {
+    let (what, why) = match error {
+        Error::Unit { what, why, .. } => (*what, why.clone()),
+        other => ("systemd", other.to_string()),
+    };
+    Error::Unit { thing: format!("unit:{name}"), what, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(load: &str, active: &str) -> UnitStatus {
+        UnitStatus { load: load.to_owned(), active: active.to_owned(), sub: "dead".to_owned() }
+    }
+
+    #[test]
+    fn absence_is_what_both_calls_say() {
+        assert!(first_look(None, Some(&status("not-found", "inactive"))).is_absent());
+        assert!(first_look(Some(""), Some(&status("not-found", "inactive"))).is_absent());
+        assert!(!first_look(None, Some(&status("loaded", "active"))).is_absent());
+        assert!(first_look(Some("masked"), Some(&status("not-found", "inactive"))).is_masked());
+    }
+
+    #[test]
+    fn a_template_is_there_when_its_file_is() {
+        assert!(first_look(None, None).is_absent());
+        let seen = first_look(Some("disabled"), None);
+        assert_eq!((seen.load, seen.active), (Load::Loaded, Some(Active::Inactive)));
+    }
+
+    #[test]
+    fn who_failed_is_out_of_the_rest() {
+        let mut works: Vec<Result<Work, Error>> =
+            (0..3).map(|i| Ok(Work { enable: i < 2, start: true, ..Work::default() })).collect();
+        let names = ["a.service", "b.service", "c.service"];
+        stage(
+            &mut works,
+            &names,
+            |work| work.enable,
+            |names| {
+                assert_eq!(names, ["a.service", "b.service"]);
+                vec![Err(rules::refused("a.service", "no-such-unit", "")), Ok(())]
+            },
+        );
+        stage(
+            &mut works,
+            &names,
+            |work| work.start,
+            |names| {
+                assert_eq!(names, ["b.service", "c.service"]);
+                vec![Ok(()), Ok(())]
+            },
+        );
+        assert!(works[0].is_err() && works[1].is_ok() && works[2].is_ok());
+    }
+}

@@ -1,0 +1,108 @@
+//! systemd units of any type. The name is the full unit name, `nginx.service`.
+//!
+//! What to do is told by pure rules over what was observed. On a machine systemd itself is asked, over
+//! D-Bus; in a directory that stands for a machine only unit files and their links are there to see.
+
+use std::collections::BTreeSet;
+
+use crate::host::{self, Payloads, Reader, Writer};
+use crate::kinds::{Job, Kind, Need, Phase, Refresh};
+use crate::model::{Change, Id};
+
+mod directory;
+mod install;
+mod machine;
+mod name;
+mod rules;
+mod spec;
+mod state;
+
+use install::Install;
+pub use rules::{uses, watches};
+pub use spec::{OnChange, Spec};
+pub use state::{Active, Before, FileState, Load, Observed};
+
+/// The kind whose word is `unit`.
+#[derive(Debug)]
+pub struct Unit;
+
+impl Kind for Unit {
+    const WORD: &'static str = "unit";
+    type Spec = Spec;
+    type Observed = Observed;
+    type Before = Before;
+
+    fn describe(want: &Spec) -> String {
+        rules::describe(want)
+    }
+
+    fn fallen(name: &str, _: &Spec, seen: &Observed) -> Option<host::Error> {
+        (seen.active == Some(Active::Failed)).then(|| host::Error::Unit {
+            thing: format!("unit:{name}"),
+            what: "start",
+            why: format!("it was started, and failed since; see journalctl -u {name}"),
+        })
+    }
+
+    fn without(name: &str, want: &Spec, goes: &dyn Fn(&Id) -> bool) -> Option<Spec> {
+        let file = rules::unit_files(name).iter().any(|path| goes(&Id::new("file", path)));
+        file.then(|| Spec { enabled: Some(false), active: Some(false), masked: want.masked, ..want.clone() })
+    }
+
+    fn deferred(name: &str, want: &Spec, seen: &Observed, declared: &dyn Fn(&Id) -> bool) -> Option<&'static str> {
+        let here = rules::unit_files(name).iter().any(|path| declared(&Id::new("file", path)));
+        let missing = seen.active.is_none() && seen.is_absent() && rules::wants_on(want) && !here;
+        missing.then_some("its unit file is not below this directory; its package brings it on the machine")
+    }
+
+    fn invocation(seen: &Observed) -> Option<&str> {
+        seen.invocation.as_deref()
+    }
+
+    fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
+        rules::diff(want, seen)
+    }
+
+    fn is_absent(seen: &Observed) -> bool {
+        seen.is_absent()
+    }
+
+    /// A unit that is stopped or masked is still there.
+    fn removes(_: &Spec) -> bool {
+        false
+    }
+
+    fn phase(_: &str, _: &Spec, changes: &[Change]) -> Phase {
+        rules::phase(changes)
+    }
+
+    fn needs(name: &str, want: &Spec) -> Vec<Need> {
+        rules::needs(name, want)
+    }
+
+    fn refresh(name: &str, want: &Spec, seen: &Observed, changed: &BTreeSet<Id>) -> Option<Refresh> {
+        rules::refresh(name, want, seen, changed)
+    }
+
+    fn before(seen: &Observed) -> Before {
+        Before::from(seen)
+    }
+
+    fn put_back(before: &Before, last: &Spec) -> Option<Spec> {
+        Some(rules::put_back(before, last))
+    }
+
+    fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, host::Error>> {
+        if host.is_machine() { machine::observe(host, names) } else { directory::observe(host, names) }
+    }
+
+    fn apply(host: &mut Writer, _: &Payloads, jobs: &[Job<'_, Self>]) -> Vec<Result<(), host::Error>> {
+        if host.is_machine() { machine::apply(host, jobs) } else { directory::apply(host, jobs) }
+    }
+}
+
+/// Does what [`Kind::refresh`] found to be due, in one batch; each answers for itself, in order. In a
+/// directory nothing runs, and nothing is done.
+pub fn refresh(host: &mut Writer, jobs: &[(&str, Refresh)]) -> Vec<Result<(), host::Error>> {
+    if host.is_machine() { machine::refresh(host, jobs) } else { jobs.iter().map(|_| Ok(())).collect() }
+}

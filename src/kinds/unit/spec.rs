@@ -1,0 +1,37 @@
+use serde::{Deserialize, Serialize};
+
+/// What is wanted of a unit. `None` leaves that property alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Started at boot, by its `[Install]` section.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Running, listening, waiting, mounted: systemd's `active`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<bool>,
+    /// Linked to /dev/null, so that nothing starts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked: Option<bool>,
+    /// What to do when something it uses changes.
+    #[serde(default)]
+    pub on_change: OnChange,
+    /// Patterns of declared files that it uses, besides its unit file and drop-ins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watch: Vec<String>,
+}
+
+/// What a unit does when something it uses changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnChange {
+    /// Restart it, if it is active.
+    #[default]
+    Restart,
+    /// Reload it, if it is active.
+    Reload,
+    /// Start it (a oneshot, run once).
+    Start,
+    /// Nothing.
+    None,
+}

@@ -1,0 +1,99 @@
+use serde::{Deserialize, Serialize};
+
+use crate::host;
+use crate::model::Id;
+
+/// What jobs would do beside what they say.
+#[derive(Debug, Default)]
+pub struct Foreseen {
+    /// In words: `packages: also installs libfoo 1.2`.
+    pub notes: Vec<String>,
+    /// Jobs that would be refused, by their place, and why.
+    pub refused: Vec<(usize, host::Error)>,
+}
+
+/// The order of work within a pass; see `DESIGN.md` §5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Units that have to stop or be masked, before what they run on goes.
+    Stop,
+    /// Files that package managers and systemd-sysusers(8) read; their activation follows.
+    Early,
+    /// One package transaction.
+    Packages,
+    /// All other files, new before removed.
+    Files,
+    /// Files and directories that go.
+    Removals,
+    /// Units: enabled, started, reloaded, restarted.
+    Units,
+}
+
+/// Something that must hold before a resource is tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// This resource, where it is declared.
+    Resource(Id),
+    /// Every declared resource whose id matches: (kind word, name prefix).
+    Below(&'static str, String),
+    /// Every declared file that matches this pattern.
+    Matching(String),
+}
+
+/// What a unit does when something it uses has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Refresh {
+    /// Stop and start.
+    Restart,
+    /// Read its configuration again.
+    Reload,
+    /// Run once (a oneshot).
+    Start,
+}
+
+impl Refresh {
+    /// The word used in manifests and plans.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Restart => "restart",
+            Self::Reload => "reload",
+            Self::Start => "start",
+        }
+    }
+}
+
+/// What the system needs after a file changes, done by its own engines. In order of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// systemd-sysusers(8).
+    Sysusers,
+    /// Package indexes are fetched again before any package work.
+    PackageIndex,
+    /// daemon-reload of the service manager; before anything else that concerns units.
+    DaemonReload,
+    /// `systemd-tmpfiles --create`, see systemd-tmpfiles(8).
+    Tmpfiles,
+    /// systemd-modules-load(8).
+    ModulesLoad,
+    /// systemd-sysctl(8).
+    Sysctl,
+    /// `udevadm control --reload`, see udevadm(8).
+    Udev,
+    /// `networkctl reload`, see networkctl(1).
+    Networkd,
+    /// Restart of systemd-journald(8).
+    Journald,
+    /// Restart of systemd-resolved(8).
+    Resolved,
+    /// Restart of systemd-timesyncd(8).
+    Timesyncd,
+    /// update-ca-certificates(8) or update-ca-trust(8).
+    CaCertificates,
+    /// ldconfig(8).
+    Ldconfig,
+    /// D-Bus or logind: only a reboot is safe. Told, never done.
+    NeedsReboot,
+}
