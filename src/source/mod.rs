@@ -1,0 +1,29 @@
+//! Storey 4: from a source to a verified [`Snapshot`].
+//!
+//! [`Source`] speaks with the fetch worker, a process of its own, over a pipe, and believes nothing it
+//! says: every object is hashed, from the commit down. [`Record`] is our own synced memory of where each
+//! branch was, and only what contains that is accepted. [`Directory`] is a plain directory, for checking
+//! and trying out; [`Origin`] is either.
+
+mod directory;
+mod error;
+mod git;
+mod objects;
+mod origin;
+mod pipe;
+mod record;
+mod snapshot;
+
+pub use directory::Directory;
+pub use error::SourceError;
+pub use git::Source;
+pub use origin::Origin;
+pub use record::{BranchRecord, Mark, Record, judge};
+pub use snapshot::{BadName, Entry, Snapshot};
+
+/// How deep directories may be nested.
+const DEEPEST: usize = 64;
+/// How many files and directories of one revision are read at most.
+const MOST_ENTRIES: usize = 200_000;
+/// How many bytes of one revision are read at most.
+const MOST_BYTES: u64 = 512 << 20;

@@ -1,0 +1,86 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Directory, Snapshot, Source, SourceError};
+use crate::model::Revision;
+
+/// Where a snapshot comes from.
+#[derive(Debug)]
+pub enum Origin {
+    /// A commit.
+    Git(Box<Source>),
+    /// A directory as it is on disk.
+    Directory(Directory),
+}
+
+type Result<T> = std::result::Result<T, SourceError>;
+
+impl Origin {
+    /// The fleet repository in `path`, `subdirectory` below it: what is committed at `HEAD`, where `path`
+    /// is in a Git repository, else the directory as it is.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn local(path: &Path, subdirectory: &str, executable: &Path) -> Result<Self> {
+        let path = fs::canonicalize(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
+        match repository_of(&path) {
+            Some((repository, within)) => {
+                let within =
+                    within.to_str().ok_or_else(|| SourceError::Settings(format!("{} is not UTF-8", path.display())))?;
+                let below = [within, subdirectory.trim_matches('/')].join("/");
+                Source::head(&repository, below.trim_matches('/'), executable).map(|source| Self::Git(Box::new(source)))
+            }
+            None => Self::work_tree(&path, subdirectory),
+        }
+    }
+
+    /// The directory `subdirectory` of `path` as it is on disk, under Git or not.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn work_tree(path: &Path, subdirectory: &str) -> Result<Self> {
+        Directory::open(&path.join(subdirectory)).map(Self::Directory)
+    }
+
+    /// Which commit; `uncommitted` for a directory.
+    pub fn revision(&self) -> &Revision {
+        match self {
+            Self::Git(source) => source.tip(),
+            Self::Directory(directory) => directory.revision(),
+        }
+    }
+
+    /// The root of the fleet repository: `trueup.toml`, and the names of hosts and roles.
+    ///
+    /// # Errors
+    /// See [`Source::snapshot`], [`Directory::snapshot`].
+    pub fn snapshot(&mut self) -> Result<Snapshot> {
+        match self {
+            Self::Git(source) => source.snapshot(),
+            Self::Directory(directory) => directory.snapshot(),
+        }
+    }
+
+    /// Reads the whole of `layers` into `snapshot`.
+    ///
+    /// # Errors
+    /// See [`Source::read_layers`], [`Directory::read_layers`].
+    pub fn read_layers(&mut self, snapshot: &mut Snapshot, layers: &[String]) -> Result<()> {
+        match self {
+            Self::Git(source) => source.read_layers(snapshot, layers),
+            Self::Directory(directory) => directory.read_layers(snapshot, layers),
+        }
+    }
+}
+
+/// The repository that `path` is in, and where in it: the nearest directory upwards that is a bare
+/// repository or has a `.git`.
+fn repository_of(path: &Path) -> Option<(PathBuf, &Path)> {
+    path.ancestors().find_map(|at| {
+        if fs::symlink_metadata(at.join(".git")).is_ok() {
+            return Some((at.to_owned(), path.strip_prefix(at).expect("an ancestor is a prefix")));
+        }
+        let bare = at.join("HEAD").is_file() && at.join("objects").is_dir() && at.join("refs").is_dir();
+        bare.then(|| (at.to_owned(), Path::new("")))
+    })
+}
