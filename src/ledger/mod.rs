@@ -1,0 +1,160 @@
+//! Storey 7: what trueup has taken charge of on this host.
+//!
+//! Ownership is recorded before something is made and dropped only after it is gone; a restart owed is
+//! recorded before the file is written. So whatever a crash leaves behind, the ledger knows of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::{Activation, Before, Refresh, Spec};
+use crate::model::{Drift, Id, Release, Revision};
+
+mod kept;
+mod store;
+
+pub use kept::{KEPT_BYTES, Kept, KeptLimits, Why};
+pub use store::{load, save};
+
+/// Everything that is ours on this host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ledger {
+    /// The name and machine this ledger is of; `None` before the first pass.
+    pub bound: Option<Binding>,
+    /// By resource.
+    pub entries: BTreeMap<Id, Entry>,
+    /// What the system needs since files changed, not done yet.
+    pub activations: BTreeSet<Activation>,
+    /// What units have to do since something they use changed, not done yet.
+    pub refreshes: BTreeMap<Id, OwedRefresh>,
+    /// Directories made only because something declared lies below them.
+    pub implied: BTreeSet<String>,
+    /// Copies of what was overwritten.
+    pub kept: Vec<Kept>,
+    /// The revision of which everything held last.
+    pub applied: Option<Revision>,
+    /// The revision that was tried last.
+    pub attempted: Option<Revision>,
+}
+
+/// Whose ledger this is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The name of the host's directory.
+    pub host: String,
+    /// machine-id(5), where there is one.
+    pub machine_id: Option<String>,
+}
+
+/// One resource that is ours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What stood there before.
+    pub origin: Origin,
+    /// What was last applied and held; `None` while the first attempt is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Spec>,
+    /// What is being applied: written before the effect, taken off after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intended: Option<Spec>,
+    /// What was last said about drift, for when the declaration is gone.
+    pub drift: Drift,
+    /// What was last said about letting go, for when the declaration is gone.
+    pub release: Release,
+    /// The layer that declared it last.
+    pub layer: String,
+}
+
+/// What stood in a resource's place before trueup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// It was as declared when first seen, and never written since: letting go leaves it.
+    Adopted,
+    /// This; nothing, where trueup made it.
+    Found {
+        /// Enough to put it back.
+        before: Before,
+        /// When it was first overwritten, in seconds since 1970.
+        at: i64,
+        /// Its content was overwritten, not only its attributes.
+        #[serde(default)]
+        overwritten: bool,
+    },
+}
+
+/// A unit has to do this still.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedRefresh {
+    /// What.
+    pub how: Refresh,
+    /// Since these changed.
+    pub because: Vec<Id>,
+    /// The unit's invocation when the debt was written down: another one proves that it restarted since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invocation: Option<String>,
+}
+
+impl Entry {
+    /// What the host is known to have been brought to: what was last applied, or what was being applied
+    /// when a pass ended early, where `holds` says that it is what stands there.
+    pub fn effective(&self, holds: impl Fn(&Spec) -> bool) -> Option<&Spec> {
+        match &self.intended {
+            Some(intended) if holds(intended) => Some(intended),
+            _ => self.applied.as_ref(),
+        }
+    }
+
+    /// What to converge to when it is let go; `None` leaves it as it is. Originals older than
+    /// `originals` seconds are no longer there to be put back.
+    pub fn put_back(&self, now: i64, originals: i64) -> Option<Spec> {
+        let Origin::Found { before, at, overwritten } = &self.origin else { return None };
+        if before.expires() && now.saturating_sub(*at) > originals {
+            return None;
+        }
+        let last = self.intended.as_ref().or(self.applied.as_ref())?;
+        let whole = if *overwritten { before.as_found() } else { None };
+        whole.or_else(|| before.put_back(last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::file;
+
+    /// The wire format of version 1, as it was first written; it must stay readable.
+    const FIRST: &str = include_str!("fixtures/1.json");
+
+    #[test]
+    fn every_version_it_ever_had_is_still_read() {
+        let ledger: Ledger = serde_json::from_str(FIRST).expect("version 1 is read");
+        assert_eq!(ledger.entries.len(), 3);
+        let again = serde_json::to_string(&ledger).expect("written");
+        assert_eq!(serde_json::from_str::<Ledger>(&again).expect("read again"), ledger);
+    }
+
+    #[test]
+    fn what_a_crash_left_applied_counts_as_applied() {
+        let spec = |mode| {
+            Spec::File(file::Spec {
+                what: file::What::Directory,
+                owner: None,
+                group: None,
+                mode: Some(mode),
+                replace: file::Replace::Nothing,
+            })
+        };
+        let entry = Entry {
+            origin: Origin::Adopted,
+            applied: Some(spec(1)),
+            intended: Some(spec(2)),
+            drift: Drift::Correct,
+            release: Release::Restore,
+            layer: String::new(),
+        };
+        assert_eq!(entry.effective(|_| true), Some(&spec(2)));
+        assert_eq!(entry.effective(|_| false), Some(&spec(1)));
+    }
+}
