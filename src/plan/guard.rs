@@ -1,0 +1,184 @@
+use super::{Action, Plan, Step};
+use crate::compile::Desired;
+use crate::ledger::Ledger;
+use crate::model::Id;
+
+/// Up to this many removals are nobody's mistake.
+const FEW: u64 = 10;
+
+/// Why a plan is refused whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It takes away more than anybody is likely to mean.
+    #[error(
+        "it would remove {removals} of {managed} managed resources ({first}…); if that is meant, allow it once with \
+         --allow-removals {removals}, or in the repository with [guard] max_removals = {removals}"
+    )]
+    TooManyRemovals {
+        /// How many go.
+        removals: u64,
+        /// How many there are.
+        managed: u64,
+        /// One of them.
+        first: Id,
+    },
+    /// The system does not work without it.
+    #[error("{0} is essential or protected on this host and is never removed")]
+    Protected(Id),
+    /// trueup does not remove itself.
+    #[error("{0} is trueup's own; it is not changed from the repository")]
+    SelfTrust(Id),
+}
+
+impl Refusal {
+    /// The stable reason word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooManyRemovals { .. } => "guard",
+            Self::Protected(_) => "protected",
+            Self::SelfTrust(_) => "self-trust",
+        }
+    }
+}
+
+/// Refuses a plan that would do more harm than anybody is likely to mean: `DESIGN.md` §6.
+/// `allowed` is how many removals somebody has allowed in words.
+///
+/// # Errors
+/// The first reason to refuse, the gravest first.
+pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, allowed: Option<u64>) -> Result<(), Refusal> {
+    for step in plan.removals() {
+        if step.id.as_str() == "package:trueup" {
+            return Err(Refusal::SelfTrust(step.id.clone()));
+        }
+        if step.seen.is_protected() {
+            return Err(Refusal::Protected(step.id.clone()));
+        }
+    }
+    // On a host that is new here, what it is to have counts as what it has.
+    let managed = ledger.entries.len().max(plan.wanted) as u64;
+    let going: Vec<&Step> = plan.removals().collect();
+    let let_go: Vec<&Step> = plan.steps.iter().filter(|step| step.action == Action::LetGo).collect();
+    // Whoever lets go of all has lost the host's directory, whether things are removed or put back.
+    let none_stays = !ledger.entries.keys().any(|id| desired.resources.contains_key(id));
+    let refused = if !let_go.is_empty() && none_stays {
+        let_go
+    } else if going.len() as u64 > FEW && going.len() as u64 * 4 > managed {
+        going
+    } else {
+        return Ok(());
+    };
+    let removals = refused.len() as u64;
+    if allowed.is_none_or(|allowed| removals > allowed)
+        && let Some(first) = refused.first()
+    {
+        return Err(Refusal::TooManyRemovals { removals, managed, first: first.id.clone() });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::Wanted;
+    use crate::kinds::{Observed, Phase, Spec, package};
+    use crate::ledger::{Entry, Origin};
+    use crate::model::{Cause, Drift, Release};
+
+    fn id(n: usize) -> Id {
+        Id::new("package", &format!("p{n}"))
+    }
+
+    fn managed(count: usize) -> Ledger {
+        let entry = Entry {
+            origin: Origin::Adopted,
+            applied: None,
+            intended: None,
+            drift: Drift::Correct,
+            release: Release::Restore,
+            layer: String::new(),
+        };
+        Ledger { entries: (0..count).map(|n| (id(n), entry.clone())).collect(), ..Ledger::default() }
+    }
+
+    /// A host that wants the last `kept` of `of` packages.
+    fn wanting(of: usize, kept: usize) -> Desired {
+        let wanted = || Wanted {
+            spec: Spec::Package(package::Spec::Absent),
+            drift: Drift::Correct,
+            release: Release::Restore,
+            layer: String::new(),
+        };
+        let resources = (of - kept..of).map(|n| (id(n), wanted())).collect();
+        Desired { host: String::new(), resources, update: None, max_removals: None }
+    }
+
+    fn removing(count: usize, action: Action, essential: bool) -> Plan {
+        let seen = Observed::Package(package::Observed::Installed {
+            version: "1".to_owned(),
+            architecture: "all".to_owned(),
+            essential,
+            automatic: false,
+            held: false,
+        });
+        let step = |n| Step {
+            id: id(n),
+            action,
+            cause: Cause::Intended,
+            changes: Vec::new(),
+            detail: None,
+            layer: String::new(),
+            want: Spec::Package(package::Spec::Absent),
+            seen: seen.clone(),
+            phase: Phase::Packages,
+            original: false,
+            keep: None,
+            drift: Drift::Correct,
+            release: Release::Restore,
+        };
+        Plan { steps: (0..count).map(step).collect(), ..Plan::default() }
+    }
+
+    fn refused(removals: usize, of: usize, allowed: Option<u64>) -> bool {
+        let plan = removing(removals, Action::LetGo, false);
+        guard(&plan, &managed(of), &wanting(of, of - removals), allowed).is_err()
+    }
+
+    #[test]
+    fn more_than_ten_and_more_than_a_quarter_is_too_much() {
+        assert!(!refused(10, 12, None), "ten are few");
+        assert!(refused(11, 43, None), "eleven of 43 are more than a quarter");
+        assert!(!refused(11, 44, None), "eleven of 44 are a quarter");
+        assert!(refused(1, 1, None) && refused(3, 3, None), "all of it, however few");
+        assert!(!refused(11, 12, Some(11)));
+        assert!(refused(11, 12, Some(10)));
+    }
+
+    #[test]
+    fn what_is_declared_absent_counts_as_removal_but_never_as_all() {
+        assert!(guard(&removing(3, Action::Remove, false), &managed(3), &wanting(3, 3), None).is_ok());
+        assert!(guard(&removing(11, Action::Remove, false), &managed(11), &wanting(11, 11), None).is_err());
+    }
+
+    #[test]
+    fn essential_packages_and_trueup_itself_are_never_allowed_to_go() {
+        let plan = removing(1, Action::Remove, true);
+        assert_eq!(guard(&plan, &managed(9), &wanting(9, 9), Some(99)), Err(Refusal::Protected(id(0))));
+        let mut plan = removing(1, Action::Remove, false);
+        plan.steps[0].id = Id::new("package", "trueup");
+        assert!(matches!(guard(&plan, &managed(9), &wanting(9, 9), Some(99)), Err(Refusal::SelfTrust(_))));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_does_not_make_letting_go_of_all_any_smaller() {
+        let plan = removing(5, Action::LetGo, false);
+        assert!(guard(&plan, &managed(6), &wanting(6, 0), None).is_err());
+        assert!(guard(&plan, &managed(6), &wanting(6, 1), None).is_ok());
+    }
+
+    #[test]
+    fn a_new_host_is_measured_by_what_it_is_to_have() {
+        let plan = Plan { wanted: 111, ..removing(11, Action::Remove, false) };
+        assert!(guard(&plan, &managed(0), &wanting(0, 0), None).is_ok());
+    }
+}

@@ -1,0 +1,273 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, classify};
+use crate::compile::{Desired, Wanted};
+use crate::host;
+use crate::kinds::{Observed, Phase, Spec};
+use crate::ledger::{Entry, Ledger, Origin, Why};
+use crate::model::{Cause, Drift, Id, Release, Takeover};
+
+/// Everything that a plan is made from.
+#[derive(Debug)]
+pub struct Situation<'a> {
+    /// What is ours.
+    pub ledger: &'a Ledger,
+    /// What is wanted.
+    pub desired: &'a Desired,
+    /// What a look found, for every id of either.
+    pub observed: &'a BTreeMap<Id, Result<Observed, host::Error>>,
+    /// Whether this host allows what stands on it to be taken over.
+    pub takeover: Takeover,
+    /// What was not there when this pass began: a package that it installed brought it, so taking it over
+    /// takes nothing from anybody.
+    pub brought: &'a BTreeSet<Id>,
+    /// How long originals are kept, in seconds.
+    pub originals: i64,
+    /// Seconds since 1970.
+    pub now: i64,
+}
+
+/// The plan of a situation. The same situation gives the same plan.
+pub fn make(situation: &Situation<'_>) -> Plan {
+    let mut plan = Plan { wanted: situation.desired.resources.len(), ..Plan::default() };
+    let ids: BTreeSet<&Id> = situation.desired.resources.keys().chain(situation.ledger.entries.keys()).collect();
+    for id in ids {
+        match situation.observed.get(id) {
+            Some(Ok(seen)) => judge(situation, &mut plan, id, seen),
+            Some(Err(error)) => {
+                let unseen = Unseen { id: id.clone(), reason: error.reason(), message: error.chain() };
+                if unseen.reason == "deferred" { plan.deferred.push(unseen) } else { plan.failed.push(unseen) }
+            }
+            None => plan.failed.push(Unseen {
+                id: id.clone(),
+                reason: "cannot-tell",
+                message: format!("{id} was not looked at"),
+            }),
+        }
+    }
+    gone_with_their_files(&mut plan);
+    order(&mut plan.steps);
+    follow_up(situation, &mut plan);
+    plan
+}
+
+fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
+    let entry = situation.ledger.entries.get(id);
+    let wanted = situation.desired.resources.get(id);
+    let put_back = entry.and_then(|entry| entry.put_back(situation.now, situation.originals));
+    let applied = entry.and_then(|entry| entry.effective(|spec| spec.diff(seen).is_empty()));
+    match classify(applied, wanted.map(|wanted| &wanted.spec), seen, entry.is_some(), put_back.as_ref()) {
+        Verdict::NotOurs => {}
+        Verdict::Adopt => plan.adopted.push(id.clone()),
+        Verdict::InSync => plan.in_sync.push(id.clone()),
+        Verdict::Forget => plan.forgotten.push(id.clone()),
+        Verdict::Act(cause) => {
+            // Only where something is wanted does the table say to act.
+            if let Some(wanted) = wanted {
+                act(situation, plan, id, seen, entry, wanted, cause);
+            }
+        }
+        Verdict::LetGo(cause) => {
+            if let Some(entry) = entry {
+                let_go(plan, id, seen, entry, put_back, cause);
+            }
+        }
+    }
+}
+
+fn act(
+    situation: &Situation<'_>,
+    plan: &mut Plan,
+    id: &Id,
+    seen: &Observed,
+    entry: Option<&Entry>,
+    wanted: &Wanted,
+    cause: Cause,
+) {
+    let declared = |id: &Id| situation.desired.resources.contains_key(id);
+    if let Some(why) = wanted.spec.deferred(id.name(), seen, &declared) {
+        return plan.deferred.push(Unseen { id: id.clone(), reason: "deferred", message: why.to_owned() });
+    }
+    let changes = wanted.spec.diff(seen);
+    let told = |reason| Told {
+        id: id.clone(),
+        cause,
+        changes: changes.clone(),
+        detail: None,
+        layer: wanted.layer.clone(),
+        reason,
+        want: wanted.spec.clone(),
+        seen: seen.clone(),
+    };
+    match (wanted.drift, cause) {
+        (Drift::Report, Cause::Corrective | Cause::Conflicting) => return plan.told.push(told("report-only")),
+        (Drift::Ignore, Cause::Corrective) if !seen.is_absent() => return plan.ignored.push(id.clone()),
+        _ => {}
+    }
+    if let Some(error) = wanted.spec.obstacle(id.name(), seen, cause) {
+        return plan.failed.push(Unseen { id: id.clone(), reason: error.reason(), message: error.chain() });
+    }
+    // A directory that we made for what lies below it is nobody else's.
+    let implied = id.kind() == "file" && situation.ledger.implied.contains(id.name());
+    let strangers = entry.is_none() && !seen.is_absent() && !implied;
+    if strangers && situation.takeover == Takeover::Refuse && !situation.brought.contains(id) {
+        return plan.told.push(told("takeover-refused"));
+    }
+    let action = if wanted.spec.removes() {
+        Action::Remove
+    } else if seen.is_absent() {
+        Action::Create
+    } else if strangers {
+        Action::TakeOver
+    } else {
+        Action::Change
+    };
+    let original = is_original(entry, wanted, cause);
+    let keep = match original {
+        _ if seen.is_absent() || implied => None,
+        true => Some(Why::Original),
+        false => (cause != Cause::Intended || is_strange(entry, seen)).then_some(Why::Edit),
+    };
+    let phase = wanted.spec.phase(id.name(), &changes);
+    plan.steps.push(Step {
+        id: id.clone(),
+        action,
+        cause,
+        changes,
+        detail: None,
+        layer: wanted.layer.clone(),
+        want: wanted.spec.clone(),
+        seen: seen.clone(),
+        phase,
+        original,
+        keep,
+        drift: wanted.drift,
+        release: wanted.release,
+    });
+}
+
+/// Whether what stands there now is what stood there before us.
+fn is_original(entry: Option<&Entry>, wanted: &Wanted, cause: Cause) -> bool {
+    let Some(entry) = entry else { return true };
+    match &entry.origin {
+        // What was adopted and drifted is put back to what was adopted, not to the drift.
+        Origin::Adopted => cause != Cause::Corrective,
+        // Content that was left alone so far is about to be overwritten; it may have changed since.
+        Origin::Found { overwritten, .. } => {
+            let left_alone = entry.applied.as_ref().is_some_and(|applied| !applied.overwrites());
+            !overwritten && left_alone && wanted.spec.overwrites()
+        }
+    }
+}
+
+/// A first attempt was cut short, and what stands there is neither what was before it nor what it was to make:
+/// somebody wrote there since. Only what is written whole tells that from our own half-done work.
+fn is_strange(entry: Option<&Entry>, seen: &Observed) -> bool {
+    let Some(Entry { origin: Origin::Found { before, .. }, applied: None, intended, .. }) = entry else { return false };
+    let now = seen.before();
+    now.expires() && now != *before && !intended.as_ref().is_some_and(|intended| intended.diff(seen).is_empty())
+}
+
+fn let_go(plan: &mut Plan, id: &Id, seen: &Observed, entry: &Entry, put_back: Option<Spec>, cause: Cause) {
+    if entry.origin == Origin::Adopted && seen.is_absent() {
+        return plan.forgotten.push(id.clone());
+    }
+    let mut left = |why| plan.left.push(Left { id: id.clone(), why });
+    if entry.release == Release::Leave {
+        return left("released, left in place");
+    }
+    if cause == Cause::Conflicting && entry.drift == Drift::Report {
+        return left("changed by somebody else, left in place");
+    }
+    if entry.origin == Origin::Adopted {
+        return left("was there before, stays");
+    }
+    let Some(want) = put_back else { return left("released, left in place") };
+    if want.obstacle(id.name(), seen, cause).is_some() {
+        return left("something else stands there by now, left in place");
+    }
+    let changes = want.diff(seen);
+    if changes.is_empty() {
+        return left("was there before, stays");
+    }
+    let phase = want.phase(id.name(), &changes);
+    plan.steps.push(Step {
+        id: id.clone(),
+        action: Action::LetGo,
+        cause,
+        changes,
+        detail: None,
+        layer: entry.layer.clone(),
+        want,
+        seen: seen.clone(),
+        phase,
+        original: false,
+        keep: (cause == Cause::Conflicting).then_some(Why::Edit),
+        drift: entry.drift,
+        release: entry.release,
+    });
+}
+
+/// What is let go together with the file that defines it returns to nothing: it cannot be started again.
+fn gone_with_their_files(plan: &mut Plan) {
+    let going: BTreeSet<Id> = plan.removals().map(|step| step.id.clone()).collect();
+    for step in plan.steps.iter_mut().filter(|step| step.action == Action::LetGo) {
+        if let Some(want) = step.want.without(step.id.name(), &|id| going.contains(id)) {
+            step.changes = want.diff(&step.seen);
+            step.phase = want.phase(step.id.name(), &step.changes);
+            step.want = want;
+        }
+    }
+    let (idle, steps) = std::mem::take(&mut plan.steps)
+        .into_iter()
+        .partition::<Vec<_>, _>(|step| step.action == Action::LetGo && step.changes.is_empty());
+    plan.steps = steps;
+    plan.forgotten.extend(idle.into_iter().map(|step| step.id));
+}
+
+/// In the order of work; parents before what is in them, and what goes the other way round.
+fn order(steps: &mut [Step]) {
+    steps.sort_by(|a, b| {
+        a.phase.cmp(&b.phase).then_with(|| match a.phase {
+            Phase::Removals => b.id.cmp(&a.id),
+            _ => a.id.cmp(&b.id),
+        })
+    });
+}
+
+/// What the steps entail, and what is still owed since an earlier pass.
+fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
+    plan.activations = situation.ledger.activations.clone();
+    for step in &plan.steps {
+        plan.activations.extend(step.want.activations(step.id.name()));
+    }
+    let changed: BTreeSet<Id> = plan.steps.iter().map(|step| step.id.clone()).collect();
+    let stopping: BTreeSet<&Id> =
+        plan.steps.iter().filter(|step| step.phase == Phase::Stop).map(|step| &step.id).collect();
+    for (id, wanted) in &situation.desired.resources {
+        let Some(Ok(seen)) = situation.observed.get(id) else { continue };
+        if stopping.contains(id) {
+            continue;
+        }
+        let invocation = seen.invocation().map(ToOwned::to_owned);
+        let owed = situation.ledger.refreshes.get(id).filter(|owed| {
+            // Another invocation than the one that owed it has read everything anew.
+            owed.invocation.is_none() || owed.invocation == invocation
+        });
+        let how = wanted.spec.refresh(id.name(), seen, &changed);
+        let mut because: BTreeSet<Id> = owed.into_iter().flat_map(|owed| owed.because.iter().cloned()).collect();
+        if how.is_some() {
+            let alone =
+                |other: &&Id| wanted.spec.refresh(id.name(), seen, &BTreeSet::from([(*other).clone()])).is_some();
+            because.extend(changed.iter().filter(alone).cloned());
+        }
+        if let Some(how) = how.or(owed.map(|owed| owed.how)) {
+            plan.refreshes.push(PlannedRefresh {
+                id: id.clone(),
+                how,
+                because: because.into_iter().collect(),
+                invocation,
+            });
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Storey 8: from what is wanted, what is observed and what was last applied to what is to be done. Pure.
+
+use std::collections::BTreeSet;
+
+use crate::kinds::{Activation, Observed, Phase, Refresh, Spec};
+use crate::ledger::Why;
+use crate::model::{Cause, Change, Detail, Drift, Id, Release};
+
+mod classify;
+mod guard;
+mod make;
+
+pub use classify::{Verdict, classify};
+pub use guard::{Refusal, guard};
+pub use make::{Situation, make};
+
+/// The ordered difference, and all that was found beside it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// What is to be done, in the order of work.
+    pub steps: Vec<Step>,
+    /// Units that have to restart, reload or run, since something they use changes.
+    pub refreshes: Vec<PlannedRefresh>,
+    /// What the system needs afterwards, or still needs since an earlier pass.
+    pub activations: BTreeSet<Activation>,
+    /// Differences that are told and not acted on.
+    pub told: Vec<Told>,
+    /// Resources that are no longer declared and stay as they are.
+    pub left: Vec<Left>,
+    /// Resources that could not be looked at, or that something stands in the way of.
+    pub failed: Vec<Unseen>,
+    /// Resources that cannot be done here: packages of a directory.
+    pub deferred: Vec<Unseen>,
+    /// As declared when first seen: recorded, not touched.
+    pub adopted: Vec<Id>,
+    /// As declared, and known to be: the ledger is already right, or needs only its record.
+    pub in_sync: Vec<Id>,
+    /// Not as declared, and declared to be left so.
+    pub ignored: Vec<Id>,
+    /// No longer declared and gone, or as it was before: dropped from the ledger.
+    pub forgotten: Vec<Id>,
+    /// How many resources are wanted.
+    pub wanted: usize,
+}
+
+/// One resource's part of the plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Which.
+    pub id: Id,
+    /// What kind of step, for people.
+    pub action: Action,
+    /// Why.
+    pub cause: Cause,
+    /// Property by property.
+    pub changes: Vec<Change>,
+    /// A change of content, line by line.
+    pub detail: Option<Detail>,
+    /// The layer that declares it, or did.
+    pub layer: String,
+    /// What to converge to.
+    pub want: Spec,
+    /// What the look found.
+    pub seen: Observed,
+    /// When in the pass.
+    pub phase: Phase,
+    /// What stands there is what stood there before us.
+    pub original: bool,
+    /// Whether what stands there is kept first, and as what.
+    pub keep: Option<Why>,
+    /// What to do about drift from now on.
+    pub drift: Drift,
+    /// What to do when the declaration goes away.
+    pub release: Release,
+}
+
+/// What kind of step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing is there yet.
+    Create,
+    /// Ours, and not as wanted.
+    Change,
+    /// Somebody else's until now; what is there is kept.
+    TakeOver,
+    /// Declared absent.
+    Remove,
+    /// No longer declared: removed, or put back as it was.
+    LetGo,
+}
+
+/// A difference that is not acted on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// Which.
+    pub id: Id,
+    /// Why it would be needed.
+    pub cause: Cause,
+    /// Property by property.
+    pub changes: Vec<Change>,
+    /// A change of content, line by line.
+    pub detail: Option<Detail>,
+    /// The layer that declares it.
+    pub layer: String,
+    /// The stable word: `report-only`, `takeover-refused`.
+    pub reason: &'static str,
+    /// What it would be converged to.
+    pub want: Spec,
+    /// What the look found.
+    pub seen: Observed,
+}
+
+/// A resource that is no longer declared and stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Which.
+    pub id: Id,
+    /// Why it stays.
+    pub why: &'static str,
+}
+
+/// A resource that cannot be converged, as can be told beforehand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unseen {
+    /// Which.
+    pub id: Id,
+    /// The stable word.
+    pub reason: &'static str,
+    /// One line for people.
+    pub message: String,
+}
+
+/// A unit that has to do something since something it uses changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedRefresh {
+    /// The unit.
+    pub id: Id,
+    /// What it does.
+    pub how: Refresh,
+    /// Since these change, or changed in an earlier pass.
+    pub because: Vec<Id>,
+    /// Its invocation as observed.
+    pub invocation: Option<String>,
+}
+
+impl Plan {
+    /// Nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.refreshes.is_empty() && self.activations.is_empty()
+    }
+
+    /// Package work depends on sources that this plan changes first.
+    pub fn packages_after_sources(&self) -> bool {
+        let sources = self.steps.iter().any(|step| {
+            step.phase == Phase::Early && step.want.activations(step.id.name()).contains(&Activation::PackageIndex)
+        });
+        sources && self.steps.iter().any(|step| step.phase == Phase::Packages)
+    }
+
+    /// The steps that take something away.
+    pub fn removals(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.want.removes())
+    }
+}
