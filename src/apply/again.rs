@@ -1,0 +1,89 @@
+//! Installing packages runs other people's scripts: afterwards all that is ours is looked at again, and what
+//! is left to do is planned anew.
+
+use std::collections::BTreeSet;
+
+use super::{Applied, Error, Ground, intend, record};
+use crate::kinds::{self, Phase};
+use crate::model::{Id, Outcome};
+use crate::plan::{self, Plan, Situation, Step};
+
+/// The plan of what is left after packages were installed. What the packages brought to a path that we have
+/// not written yet is what stood there before us.
+pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Result<Plan, Error> {
+    ground.host.say("looking again after the package transaction");
+    let later: Vec<&Step> = plan.steps.iter().filter(|step| step.phase > Phase::Packages).collect();
+    for step in &later {
+        if applied.made.contains(&step.id) && ground.ledger.entries.get(&step.id).is_some_and(|e| e.applied.is_none()) {
+            ground.ledger.entries.remove(&step.id);
+        }
+    }
+    let all: BTreeSet<&Id> = ground.desired.resources.keys().chain(ground.ledger.entries.keys()).collect();
+    let ids: Vec<Id> =
+        all.into_iter().filter(|id| ground.only.is_none_or(|only| only.contains(*id))).cloned().collect();
+    let found = kinds::observe(ground.host, &ids.iter().collect::<Vec<_>>());
+    let observed = ids.into_iter().zip(found).collect();
+    let brought: BTreeSet<Id> = later.iter().filter(|step| step.seen.is_absent()).map(|step| step.id.clone()).collect();
+    let mut second = plan::make(&Situation {
+        ledger: ground.ledger,
+        desired: ground.desired,
+        observed: &observed,
+        takeover: ground.takeover,
+        brought: &brought,
+        originals: ground.originals,
+        now: ground.host.now(),
+    });
+    second.steps.retain(|step| !applied.outcomes.contains_key(&step.id));
+    // There is one transaction in a pass: what it undid of other packages is for the next.
+    let (undone, steps) = second.steps.into_iter().partition::<Vec<_>, _>(|step| step.phase == Phase::Packages);
+    second.steps = steps;
+    if let Some(only) = ground.only {
+        second.steps.retain(|step| only.contains(&step.id));
+        second.failed.retain(|unseen| only.contains(&unseen.id));
+    } else if let Err(refusal) = plan::guard(&second, ground.ledger, ground.desired, ground.allowed_removals) {
+        applied.refused = Some(refusal);
+        // What will not be written will not have to be restarted for.
+        ground.ledger.refreshes.retain(|id, _| applied.owed.contains(id));
+        second.steps.clear();
+        second.refreshes.clear();
+        return Ok(second);
+    }
+    answer(ground, &later, &second, applied);
+    for step in &undone {
+        let message = format!("{}: the package transaction changed it; the next pass puts it right", step.id);
+        applied.outcomes.insert(step.id.clone(), Outcome::Failed { reason: "did-not-hold".to_owned(), message });
+    }
+    let planned: BTreeSet<&Id> = plan.steps.iter().map(|step| &step.id).collect();
+    let late = second.steps.iter().chain(&undone).filter(|step| !planned.contains(&step.id));
+    applied.afterwards = late.cloned().collect();
+    intend::intend(ground, &second, applied)?;
+    Ok(second)
+}
+
+/// What was planned and is not in the second plan has its outcome from that: nothing is dropped in silence.
+fn answer(ground: &mut Ground<'_>, later: &[&Step], second: &Plan, applied: &mut Applied) {
+    for step in later {
+        let id = &step.id;
+        if applied.outcomes.contains_key(id) || second.steps.iter().any(|other| other.id == *id) {
+            continue;
+        }
+        let failed = |reason: &str, message: String| Outcome::Failed { reason: reason.to_owned(), message };
+        let unseen = second.failed.iter().chain(&second.deferred).find(|unseen| unseen.id == *id);
+        let told = second.told.iter().find(|told| told.id == *id);
+        let outcome = if second.adopted.contains(id) || second.in_sync.contains(id) {
+            // The package itself brought about what was planned.
+            record::brought_about(ground.ledger, step);
+            Outcome::Done
+        } else if second.forgotten.contains(id) || second.left.iter().any(|left| left.id == *id) {
+            ground.ledger.entries.remove(id);
+            Outcome::Done
+        } else if let Some(unseen) = unseen {
+            failed(unseen.reason, unseen.message.clone())
+        } else if let Some(told) = told {
+            failed(told.reason, format!("{id}: it differs after the package transaction and is left as it is"))
+        } else {
+            failed("stale", format!("{id}: it changed while packages were installed; the next pass looks again"))
+        };
+        applied.outcomes.insert(id.clone(), outcome);
+    }
+}

@@ -1,0 +1,49 @@
+use std::collections::BTreeMap;
+
+use globset::GlobBuilder;
+
+use crate::host;
+use crate::kinds::Need;
+use crate::model::{Id, Outcome};
+use crate::plan::{Plan, Step};
+
+/// What `step` depends on and does not hold, if anything: it failed in this pass or could not be looked at.
+pub(super) fn missing(step: &Step, plan: &Plan, outcomes: &BTreeMap<Id, Outcome>) -> Option<Id> {
+    let needs = step.want.needs(step.id.name());
+    if needs.is_empty() {
+        return None;
+    }
+    let failed = outcomes.iter().filter(|(_, outcome)| **outcome != Outcome::Done).map(|(id, _)| id);
+    let unseen = plan.failed.iter().map(|unseen| &unseen.id);
+    failed.chain(unseen).find(|id| **id != step.id && needs.iter().any(|need| meets(need, id))).cloned()
+}
+
+fn meets(need: &Need, id: &Id) -> bool {
+    match need {
+        Need::Resource(needed) => needed == id,
+        Need::Below(kind, prefix) => id.kind() == *kind && id.name().starts_with(prefix.as_str()),
+        Need::Matching(pattern) => {
+            id.kind() == "file"
+                && GlobBuilder::new(pattern)
+                    .literal_separator(true)
+                    .build()
+                    .is_ok_and(|glob| glob.compile_matcher().is_match(id.name()))
+        }
+    }
+}
+
+/// How a step ended. What is missing because a package is missing is not at fault itself.
+pub(super) fn outcome(result: Result<(), host::Error>, plan: &Plan, outcomes: &BTreeMap<Id, Outcome>) -> Outcome {
+    let error = match result {
+        Ok(()) => return Outcome::Done,
+        Err(error) => error,
+    };
+    if matches!(error.reason(), "no-such-unit" | "unknown-owner") {
+        let failed = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Failed { .. })).map(|(id, _)| id);
+        let refused = plan.failed.iter().map(|unseen| &unseen.id);
+        if let Some(package) = failed.chain(refused).find(|id| id.kind() == "package") {
+            return Outcome::Skipped { because: package.clone() };
+        }
+    }
+    super::failed(&error)
+}

@@ -1,0 +1,199 @@
+use std::collections::BTreeSet;
+
+use super::{Applied, Error, Ground};
+use crate::host::{self, Payloads, StateDir, StateError};
+use crate::kinds::{Before, file};
+use crate::ledger::{self, Entry, Origin, OwedRefresh};
+use crate::model::{Digest, Id, Outcome};
+use crate::plan::{Action, Plan, Step};
+
+/// Removes the temporary files that a pass which was cut short may have left beside what it was writing.
+pub(super) fn sweep(ground: &mut Ground<'_>) {
+    let parents: BTreeSet<String> = ground
+        .ledger
+        .entries
+        .iter()
+        .filter(|(id, entry)| id.kind() == "file" && entry.intended.is_some())
+        .filter_map(|(id, _)| Some(id.name().rsplit_once('/')?.0.to_owned()))
+        .collect();
+    for parent in parents {
+        // What cannot be swept now is swept next time; it harms nobody meanwhile.
+        drop(ground.host.sweep(if parent.is_empty() { "/" } else { &parent }));
+    }
+}
+
+/// Writes down, synced, everything that is about to be done: contents to write, copies of what will be
+/// overwritten, who owns what, what units and the system will have to do. Only then may it be done.
+pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Result<(), Error> {
+    if plan.is_empty() {
+        return Ok(());
+    }
+    if !ground.payloads.is_empty() {
+        ground.payloads.store(ground.state)?;
+    }
+    let now = ground.host.now();
+    for step in &plan.steps {
+        match keep(ground, step, now, applied)? {
+            Ok(Some(kept)) => drop(applied.kept.insert(step.id.clone(), kept)),
+            Ok(None) => {}
+            Err(error) => {
+                super::ended(ground, step, plan, Err(error), applied);
+                continue;
+            }
+        }
+        // What is let go stays recorded as it was last applied until it is gone.
+        if step.action != Action::LetGo && own(ground, step, now) {
+            applied.made.insert(step.id.clone());
+        }
+    }
+    let starting = |id: &Id| applied.outcomes.get(id).is_none_or(|outcome| *outcome == Outcome::Done);
+    ground.ledger.activations.extend(plan.activations.iter().copied());
+    for refresh in plan.refreshes.iter().filter(|refresh| refresh.because.iter().any(starting)) {
+        let owed =
+            OwedRefresh { how: refresh.how, because: refresh.because.clone(), invocation: refresh.invocation.clone() };
+        ground.ledger.refreshes.insert(refresh.id.clone(), owed);
+    }
+    ledger::save(ground.state, ground.ledger)?;
+    Ok(())
+}
+
+/// Copies what stands there, where it has to be kept. The outer error ends the pass, the inner one the step.
+fn keep(
+    ground: &mut Ground<'_>,
+    step: &Step,
+    now: i64,
+    applied: &Applied,
+) -> Result<Result<Option<String>, host::Error>, Error> {
+    let Some(why) = step.keep else { return Ok(Ok(None)) };
+    let before = step.seen.before();
+    if !before.expires() || !step.want.overwrites() {
+        // A stopped unit or a removed package is nobody's work to be given back.
+        return Ok(Ok(None));
+    }
+    if let Some(id) = applied.kept.get(&step.id)
+        && ground.ledger.kept.iter().any(|copy| copy.id == *id && copy.before == before)
+    {
+        // Kept in this pass already, before packages were installed.
+        return Ok(Ok(Some(id.clone())));
+    }
+    let mut size = 0;
+    if before.content_digest().is_some() {
+        let content = match step.seen.content(ground.host, step.id.name()) {
+            Ok(content) => content.unwrap_or_default(),
+            Err(error) => return Ok(Err(error)),
+        };
+        size = content.len() as u64;
+        if let Err(error) = keep_content(ground.state, &step.id, &before, &content)? {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(Some(ground.ledger.keep(&step.id, why, now, before, size))))
+}
+
+/// Puts `content`, which stood at `id`, into our own directory, unless it is there and whole.
+///
+/// # Errors
+/// Where our directory cannot be written; inside, where `content` is not what the look found.
+pub fn keep_content(
+    state: &StateDir,
+    id: &Id,
+    before: &Before,
+    content: &[u8],
+) -> Result<Result<(), host::Error>, StateError> {
+    let digest = Digest::of(content);
+    if before.content_digest() != Some(digest) {
+        return Ok(Err(host::Error::Refused {
+            thing: id.to_string(),
+            reason: "stale",
+            why: "it changed while this pass looked at it; the next pass looks again".to_owned(),
+        }));
+    }
+    let name = host::kept_name(&digest);
+    // One that a failing disk has damaged is written anew.
+    let whole = matches!(state.read(&name), Ok(Some(there)) if there == content);
+    if !whole {
+        state.write(&name, content)?;
+    }
+    Ok(Ok(()))
+}
+
+/// Takes charge of what `step` is about to write. Says whether it was not ours before.
+fn own(ground: &mut Ground<'_>, step: &Step, now: i64) -> bool {
+    if step.id.kind() == "file"
+        && !step.want.removes()
+        && let Ok(made) = file::implied(ground.host, step.id.name())
+    {
+        let declared = |path: &String| ground.desired.resources.contains_key(&Id::new("file", path));
+        let made: Vec<String> = made.into_iter().filter(|path| !declared(path)).collect();
+        ground.ledger.implied.extend(made);
+    }
+    // A directory that was made for what lies below it is declared by now: there was nothing before us.
+    let implied = step.id.kind() == "file" && ground.ledger.implied.remove(step.id.name());
+    let before = if implied { Before::File(file::Before::Absent) } else { step.seen.before() };
+    let new = !ground.ledger.entries.contains_key(&step.id);
+    let entry = ground.ledger.entries.entry(step.id.clone()).or_insert_with(|| Entry {
+        origin: Origin::Adopted,
+        applied: None,
+        intended: None,
+        drift: step.drift,
+        release: step.release,
+        layer: step.layer.clone(),
+    });
+    if step.original {
+        let before = match &entry.origin {
+            Origin::Found { before: known, .. } => before.renewed(known),
+            Origin::Adopted => before,
+        };
+        entry.origin = Origin::Found { before, at: now, overwritten: false };
+    }
+    entry.intended = Some(step.want.clone());
+    (entry.drift, entry.release) = (step.drift, step.release);
+    entry.layer.clone_from(&step.layer);
+    new
+}
+
+/// Removes directories that were made only for what lay in them, once nothing of ours does and they are empty.
+///
+/// # Errors
+/// Where our own directory cannot be written.
+pub fn drop_implied(ground: &mut Ground<'_>) -> Result<(), Error> {
+    let needed = |ledger: &ledger::Ledger, path: &str| {
+        let below = format!("{path}/");
+        ledger.entries.contains_key(&Id::new("file", path))
+            || ledger
+                .entries
+                .range(Id::new("file", &below)..)
+                .next()
+                .is_some_and(|(id, _)| id.name().starts_with(&below))
+    };
+    let idle: Vec<String> =
+        ground.ledger.implied.iter().rev().filter(|path| !needed(ground.ledger, path)).cloned().collect();
+    let mut dropped = false;
+    for path in idle {
+        // Not empty: strangers live there now. It stays, and stays known, until they are gone.
+        if ground.host.remove_directory(&path).is_ok() {
+            dropped |= ground.ledger.implied.remove(&path);
+        }
+    }
+    if dropped {
+        ledger::save(ground.state, ground.ledger)?;
+    }
+    Ok(())
+}
+
+/// Removes contents and packs that nothing needs any more; `packs` are those that something does.
+///
+/// # Errors
+/// Where our own directory cannot be read or written.
+pub fn sweep_contents(ground: &Ground<'_>, packs: &[Digest]) -> Result<(), Error> {
+    let contents = ground.ledger.contents(ground.host.now(), ground.originals);
+    let needed: BTreeSet<String> = contents.iter().map(host::kept_name).collect();
+    for name in ground.state.list("kept")? {
+        let name = format!("kept/{name}");
+        if !needed.contains(&name) {
+            ground.state.remove(&name)?;
+        }
+    }
+    Payloads::sweep(ground.state, packs)?;
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! Storey 9: across the write boundary. The plan is walked phase by phase; what is about to be done is
+//! in the synced ledger before it is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::compile::Desired;
+use crate::host::{self, Payloads, StateDir, StateError, Writer};
+use crate::kinds::{self, Activation, AnyJob, Phase, Refresh};
+use crate::ledger::{self, Ledger};
+use crate::model::{Id, Outcome, Takeover};
+use crate::plan::{Action, Plan, PlannedRefresh, Refusal, Step};
+
+mod activate;
+mod again;
+mod depend;
+mod intend;
+mod record;
+mod settle;
+mod withhold;
+
+pub use activate::activate;
+pub use intend::{drop_implied, keep_content, sweep_contents};
+pub use record::record;
+pub use settle::settle;
+
+/// The pass cannot go on: our own state cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Our own directory cannot be written.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What applying needs beside the plan.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// The machine, exclusively.
+    pub host: &'a mut Writer,
+    /// Our own directory.
+    pub state: &'a StateDir,
+    /// What is ours; saved along the way.
+    pub ledger: &'a mut Ledger,
+    /// What is wanted.
+    pub desired: &'a Desired,
+    /// The contents that the desired set names.
+    pub payloads: &'a Payloads,
+    /// Whether what stands on the host may be taken over.
+    pub takeover: Takeover,
+    /// How long originals are kept, in seconds.
+    pub originals: i64,
+    /// How many removals somebody has allowed.
+    pub allowed_removals: Option<u64>,
+    /// Nothing but these is to be touched: root lets go of them by hand. No guard stands in the way then.
+    pub only: Option<&'a BTreeSet<Id>>,
+}
+
+/// What came of a plan.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// By step.
+    pub outcomes: BTreeMap<Id, Outcome>,
+    /// Steps that only showed after packages were installed.
+    pub afterwards: Vec<Step>,
+    /// Units that restarted, reloaded or ran, or failed to.
+    pub refreshed: Vec<Refreshed>,
+    /// What the system's own engines did, or failed to.
+    pub activated: Vec<(Activation, Outcome)>,
+    /// What was let go and stays, and why.
+    pub stays: BTreeMap<Id, &'static str>,
+    /// What this pass took charge of.
+    made: BTreeSet<Id>,
+    /// What was owed already when this pass began.
+    owed: BTreeSet<Id>,
+    /// Copies made of what was overwritten, by resource.
+    pub kept: BTreeMap<Id, String>,
+    /// The second plan, made after packages were installed, was refused by the guard.
+    pub refused: Option<Refusal>,
+    /// Ended between steps since somebody asked for it.
+    pub interrupted: bool,
+}
+
+/// What came of one refresh.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// The unit.
+    pub id: Id,
+    /// What it did.
+    pub how: Refresh,
+    /// Since these changed.
+    pub because: Vec<Id>,
+    /// How it went.
+    pub outcome: Outcome,
+}
+
+/// Carries out `plan`.
+///
+/// # Errors
+/// Where our own state cannot be written: then nothing further is changed.
+pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
+    let mut applied = Applied { owed: ground.ledger.refreshes.keys().cloned().collect(), ..Applied::default() };
+    intend::sweep(ground);
+    // One that a crash left behind would keep services from starting.
+    let _ = withhold::release(ground);
+    intend::intend(ground, plan, &mut applied)?;
+
+    walk(ground, plan, &[Phase::Stop, Phase::Early], &mut applied)?;
+    for early in [Activation::Sysusers, Activation::PackageIndex] {
+        activation(ground, early, &mut applied)?;
+    }
+    let packages = plan.steps.iter().any(|step| step.phase == Phase::Packages);
+    if packages {
+        // Where that cannot be done services start early and are restarted: no reason not to install.
+        let _ = withhold::withhold(ground);
+    }
+    walk(ground, plan, &[Phase::Packages], &mut applied)?;
+    if packages && let Err(error) = withhold::release(ground) {
+        ground.host.say(&error.chain());
+    }
+
+    // Installing packages runs other people's scripts: all that is ours is looked at again.
+    let second = if packages && !applied.interrupted { Some(again::again(ground, plan, &mut applied)?) } else { None };
+    let plan = second.as_ref().unwrap_or(plan);
+
+    // What a package's script did to files that are read early is put right now.
+    walk(ground, plan, &[Phase::Stop, Phase::Early, Phase::Files, Phase::Removals], &mut applied)?;
+    intend::drop_implied(ground)?;
+    for owed in ground.ledger.activations.clone() {
+        activation(ground, owed, &mut applied)?;
+    }
+    walk(ground, plan, &[Phase::Units], &mut applied)?;
+    refresh(ground, plan, &mut applied)?;
+    Ok(applied)
+}
+
+/// Carries out the steps of these phases, each phase as one batch a kind, and saves what came of it.
+fn walk(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Applied) -> Result<(), Error> {
+    for &phase in phases {
+        let mut due = Vec::new();
+        for step in plan.steps.iter().filter(|step| step.phase == phase) {
+            if applied.outcomes.contains_key(&step.id) {
+                continue;
+            }
+            if ground.host.interrupted() {
+                applied.interrupted = true;
+                return Ok(());
+            }
+            match depend::missing(step, plan, &applied.outcomes) {
+                Some(because) => drop(applied.outcomes.insert(step.id.clone(), Outcome::Skipped { because })),
+                None => due.push(step),
+            }
+        }
+        if due.is_empty() {
+            continue;
+        }
+        let jobs: Vec<AnyJob<'_>> =
+            due.iter().map(|step| AnyJob { id: &step.id, want: &step.want, seen: &step.seen }).collect();
+        let results = kinds::apply(ground.host, ground.payloads, &jobs);
+        for (step, result) in due.into_iter().zip(results) {
+            ended(ground, step, plan, result, applied);
+        }
+        ledger::save(ground.state, ground.ledger)?;
+    }
+    Ok(())
+}
+
+/// Why something that is let go stays where it is, if that is what `reason` means.
+fn stays(reason: &str) -> Option<&'static str> {
+    match reason {
+        "not-empty" => Some("what is in it is not ours"),
+        "in-the-way" | "too-large-to-keep" => Some("something else stands there by now"),
+        _ => None,
+    }
+}
+
+/// Notes how a step ended, in the ledger too.
+fn ended(ground: &mut Ground<'_>, step: &Step, plan: &Plan, result: Result<(), host::Error>, applied: &mut Applied) {
+    let result = match result {
+        Err(error) if error.reason() == "interrupted" => {
+            applied.interrupted = true;
+            return;
+        }
+        Err(error) if step.action == Action::LetGo => match stays(error.reason()) {
+            Some(why) => {
+                applied.stays.insert(step.id.clone(), why);
+                Ok(())
+            }
+            None => Err(error),
+        },
+        result => result,
+    };
+    let outcome = depend::outcome(result, plan, &applied.outcomes);
+    if outcome == Outcome::Done {
+        record::done(ground.ledger, step);
+    }
+    applied.outcomes.insert(step.id.clone(), outcome);
+}
+
+/// Has the system's own engine do what a changed file asks for, if that is owed.
+fn activation(ground: &mut Ground<'_>, what: Activation, applied: &mut Applied) -> Result<(), Error> {
+    if !ground.ledger.activations.contains(&what) || applied.activated.iter().any(|(done, _)| *done == what) {
+        return Ok(());
+    }
+    if ground.host.interrupted() {
+        applied.interrupted = true;
+        return Ok(());
+    }
+    let outcome = match activate(ground.host, what) {
+        Ok(()) => {
+            ground.ledger.activations.remove(&what);
+            ledger::save(ground.state, ground.ledger)?;
+            Outcome::Done
+        }
+        Err(error) => failed(&error),
+    };
+    applied.activated.push((what, outcome));
+    Ok(())
+}
+
+/// Restarts, reloads and runs what uses something that changed; each debt is dropped once paid.
+fn refresh(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Result<(), Error> {
+    let changed = |id: &Id| !matches!(applied.outcomes.get(id), Some(Outcome::Failed { .. } | Outcome::Skipped { .. }));
+    // A file that could not be changed triggers nothing.
+    let (due, moot): (Vec<&PlannedRefresh>, Vec<_>) =
+        plan.refreshes.iter().partition(|refresh| refresh.because.iter().any(changed));
+    for refresh in moot.iter().filter(|refresh| !applied.owed.contains(&refresh.id)) {
+        ground.ledger.refreshes.remove(&refresh.id);
+    }
+    if ground.host.interrupted() && !due.is_empty() {
+        applied.interrupted = true;
+        return Ok(());
+    }
+    let jobs: Vec<(&str, Refresh)> = due.iter().map(|refresh| (refresh.id.name(), refresh.how)).collect();
+    let results = if jobs.is_empty() { Vec::new() } else { kinds::unit::refresh(ground.host, &jobs) };
+    for (refresh, result) in due.iter().zip(results) {
+        let outcome = match result {
+            Ok(()) => Outcome::Done,
+            Err(error) => failed(&error),
+        };
+        // What failed stays owed: the unit still runs on what was there before.
+        if outcome == Outcome::Done {
+            ground.ledger.refreshes.remove(&refresh.id);
+        }
+        applied.refreshed.push(Refreshed {
+            id: refresh.id.clone(),
+            how: refresh.how,
+            because: refresh.because.clone(),
+            outcome,
+        });
+    }
+    if !plan.refreshes.is_empty() {
+        ledger::save(ground.state, ground.ledger)?;
+    }
+    Ok(())
+}
+
+fn failed(error: &host::Error) -> Outcome {
+    Outcome::Failed { reason: error.reason().to_owned(), message: error.chain() }
+}

@@ -1,0 +1,127 @@
+use super::{Applied, Error, Ground};
+use crate::kinds::Spec;
+use crate::ledger::{self, Entry, KeptLimits, Ledger, Origin};
+use crate::model::{Id, Outcome, Revision};
+use crate::plan::{Action, Plan, Step};
+
+/// A step was carried out.
+pub(super) fn done(ledger: &mut Ledger, step: &Step) {
+    if step.action == Action::LetGo {
+        ledger.entries.remove(&step.id);
+        return;
+    }
+    if let Some(entry) = ledger.entries.get_mut(&step.id) {
+        entry.applied = Some(step.want.clone());
+        entry.intended = None;
+        if let Origin::Found { overwritten, .. } = &mut entry.origin {
+            *overwritten |= step.want.overwrites();
+        }
+    }
+}
+
+/// What a step was to bring about, a package of the same pass brought about. Nothing of it stood there before.
+pub(super) fn brought_about(ledger: &mut Ledger, step: &Step) {
+    let entry = ledger.entries.entry(step.id.clone()).or_insert_with(|| Entry {
+        origin: Origin::Found { before: step.seen.before(), at: 0, overwritten: true },
+        applied: None,
+        intended: None,
+        drift: step.drift,
+        release: step.release,
+        layer: step.layer.clone(),
+    });
+    entry.applied = Some(step.want.clone());
+    entry.intended = None;
+}
+
+/// Brings the ledger up to what this pass found and did, and saves it if that changed anything.
+/// `converged` says that everything of `revision` holds.
+///
+/// # Errors
+/// Where our own directory cannot be written.
+pub fn record(
+    ground: &mut Ground<'_>,
+    plan: &Plan,
+    applied: &Applied,
+    revision: &Revision,
+    converged: bool,
+    edits: i64,
+) -> Result<(), Error> {
+    let before = ground.ledger.clone();
+    for id in plan.forgotten.iter().chain(plan.left.iter().map(|left| &left.id)) {
+        ground.ledger.entries.remove(id);
+        ground.ledger.refreshes.remove(id);
+    }
+    for id in plan.adopted.iter().chain(&plan.in_sync) {
+        hold(ground, id, true);
+    }
+    let known = plan.told.iter().map(|told| &told.id);
+    let unseen = plan.failed.iter().chain(&plan.deferred).map(|unseen| &unseen.id);
+    for id in plan.ignored.iter().chain(known).chain(unseen) {
+        hold(ground, id, false);
+    }
+    for step in plan.steps.iter().chain(&applied.afterwards) {
+        give_up(ground.ledger, step, applied);
+    }
+    let desired = ground.desired;
+    ground.ledger.refreshes.retain(|id, _| desired.resources.contains_key(id));
+    ground.ledger.attempted = Some(revision.clone());
+    if converged {
+        ground.ledger.applied = Some(revision.clone());
+    }
+    let limits = KeptLimits { originals: ground.originals, edits };
+    ground.ledger.expire(ground.host.now(), limits);
+    if *ground.ledger != before {
+        ledger::save(ground.state, ground.ledger)?;
+    }
+    Ok(())
+}
+
+/// What is as wanted is ours now, if it was not, and known to hold, though a crash may have kept an earlier
+/// pass from saying so; and what is said of it is remembered for the day it goes.
+fn hold(ground: &mut Ground<'_>, id: &Id, holds: bool) {
+    let Some(wanted) = ground.desired.resources.get(id) else { return };
+    if !holds && !ground.ledger.entries.contains_key(id) {
+        return;
+    }
+    let entry = ground.ledger.entries.entry(id.clone()).or_insert_with(|| Entry {
+        origin: Origin::Adopted,
+        applied: None,
+        intended: None,
+        drift: wanted.drift,
+        release: wanted.release,
+        layer: wanted.layer.clone(),
+    });
+    if holds {
+        // An attempt that a crash kept from being recorded has overwritten what was there.
+        let attempted = entry.intended.as_ref().is_some_and(Spec::overwrites);
+        if let Origin::Found { overwritten, .. } = &mut entry.origin {
+            *overwritten |= attempted;
+        }
+        entry.applied = Some(wanted.spec.clone());
+        entry.intended = None;
+    }
+    (entry.drift, entry.release) = (wanted.drift, wanted.release);
+    entry.layer.clone_from(&wanted.layer);
+}
+
+/// A first attempt that was refused before anything was written leaves nothing that is ours.
+fn give_up(ledger: &mut Ledger, step: &Step, applied: &Applied) {
+    const UNWRITTEN: &[&str] =
+        &["unknown-owner", "in-the-way", "untrusted-link", "stale", "no-such-file", "no-such-unit", "deferred"];
+    let refused = match applied.outcomes.get(&step.id) {
+        Some(Outcome::Failed { reason, .. }) => UNWRITTEN.contains(&reason.as_str()),
+        Some(Outcome::Skipped { .. }) => true,
+        _ => false,
+    };
+    if !refused {
+        return;
+    }
+    // What an earlier pass took charge of it may have written, if anything stands there.
+    let unwritten = applied.made.contains(&step.id) || step.seen.is_absent();
+    if unwritten && ledger.entries.get(&step.id).is_some_and(|entry| entry.applied.is_none()) {
+        ledger.entries.remove(&step.id);
+    }
+    // Nothing was overwritten, so there is nothing to give back.
+    let kept = applied.kept.get(&step.id);
+    ledger.kept.retain(|copy| Some(&copy.id) != kept);
+}

@@ -1,0 +1,40 @@
+use super::Applied;
+use crate::host::Reader;
+use crate::kinds::{self, Spec};
+use crate::model::{Id, Outcome};
+use crate::plan::{Action, Plan, Step};
+
+/// Looks again at everything that was touched: a step is done when what it wanted holds, not when a
+/// program said so.
+pub fn settle(host: &Reader, plan: &Plan, applied: &mut Applied) {
+    let steps: Vec<&Step> = plan.steps.iter().chain(&applied.afterwards).collect();
+    let touched: Vec<&Step> =
+        steps.into_iter().filter(|step| applied.outcomes.get(&step.id) == Some(&Outcome::Done)).collect();
+    let ids: Vec<&Id> = touched.iter().map(|step| &step.id).collect();
+    let found = kinds::observe(host, &ids);
+    let mut fallen = Vec::new();
+    for (step, seen) in touched.into_iter().zip(found) {
+        match seen {
+            Ok(seen) if step.action == Action::LetGo => {
+                if step.want.removes() && !seen.is_absent() {
+                    let why = "something needs it, or it could not be removed";
+                    applied.stays.entry(step.id.clone()).or_insert(why);
+                }
+            }
+            Ok(seen) if step.want.diff(&seen).is_empty() => {}
+            Ok(seen) => match step.want.fallen(step.id.name(), &seen) {
+                Some(error) => fallen.push((step.id.clone(), error.reason(), error.chain())),
+                None => fallen.push((step.id.clone(), "did-not-hold", differs(&step.want, &seen))),
+            },
+            Err(error) => fallen.push((step.id.clone(), error.reason(), error.chain())),
+        }
+    }
+    for (id, reason, message) in fallen {
+        applied.outcomes.insert(id, Outcome::Failed { reason: reason.to_owned(), message });
+    }
+}
+
+fn differs(want: &Spec, seen: &kinds::Observed) -> String {
+    let changes: Vec<String> = want.diff(seen).iter().map(ToString::to_string).collect();
+    format!("it was applied, and a look afterwards found it otherwise: {}", changes.join(", "))
+}
