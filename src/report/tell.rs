@@ -1,0 +1,297 @@
+//! From plans and what came of them to a report.
+
+use super::{ActivationLine, CommitWords, Counts, Line, NoteLine, RefreshLine, Report, Revisions, State, VERSION};
+use crate::apply::Applied;
+use crate::kinds::Refresh;
+use crate::model::{Change, Class, Outcome, Revision, Stop};
+use crate::plan::{Action, Plan, Step, Told};
+
+impl Report {
+    /// Nothing known yet.
+    pub fn new(command: &'static str) -> Self {
+        Self {
+            version: VERSION,
+            command,
+            host: None,
+            state: State::InSync,
+            reason: None,
+            message: None,
+            revision: Revisions::default(),
+            authenticity: "transport-only",
+            commit: None,
+            steps: Vec::new(),
+            refreshes: Vec::new(),
+            activations: Vec::new(),
+            left: Vec::new(),
+            deferred: Vec::new(),
+            notes: Vec::new(),
+            problems: String::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Notes the revision that was seen.
+    pub fn seen(&mut self, revision: &Revision) {
+        self.revision.seen = Some(commit_text(revision));
+        self.commit = revision.commit.is_some().then(|| CommitWords {
+            subject: revision.subject.clone(),
+            author: revision.author.clone(),
+            time: revision.time,
+        });
+    }
+
+    /// Tells `plan`, as planned.
+    pub fn plan(&mut self, plan: &Plan) {
+        self.steps = plan.steps.iter().map(step_line).collect();
+        self.steps.extend(plan.told.iter().map(told_line));
+        self.steps.extend(plan.failed.iter().map(|unseen| Line {
+            id: unseen.id.clone(),
+            action: "look",
+            cause: None,
+            changes: Vec::new(),
+            diff: Vec::new(),
+            layer: String::new(),
+            outcome: "failed",
+            reason: Some(unseen.reason.to_owned()),
+            message: Some(unseen.message.clone()),
+            kept: None,
+            late: false,
+        }));
+        self.refreshes = plan
+            .refreshes
+            .iter()
+            .map(|refresh| RefreshLine {
+                id: refresh.id.clone(),
+                how: refresh.how,
+                because: refresh.because.clone(),
+                outcome: "planned",
+                message: None,
+            })
+            .collect();
+        self.activations =
+            plan.activations.iter().map(|&what| ActivationLine { what, outcome: "planned", message: None }).collect();
+        self.left = plan.left.iter().map(|left| NoteLine { id: left.id.clone(), note: left.why.to_owned() }).collect();
+        self.deferred = plan
+            .deferred
+            .iter()
+            .map(|unseen| NoteLine { id: unseen.id.clone(), note: unseen.message.clone() })
+            .collect();
+        if plan.packages_after_sources() {
+            self.notes.push("packages: planned after sources".to_owned());
+        }
+        let refreshes = |how| plan.refreshes.iter().filter(|refresh| refresh.how == how).count();
+        self.counts = Counts {
+            managed: plan.wanted,
+            changes: plan.steps.len(),
+            removals: plan.removals().count(),
+            restarts: refreshes(Refresh::Restart),
+            reloads: refreshes(Refresh::Reload),
+            failed: plan.failed.len(),
+        };
+        if !plan.is_empty() {
+            self.raise(State::Pending, "changes", None);
+        }
+        if plan.told.iter().any(|told| told.reason == "report-only") {
+            self.raise(State::Drifted, "drift", None);
+        }
+        let degraded = plan.told.iter().find(|told| told.reason == "takeover-refused");
+        if let Some(told) = degraded {
+            self.raise(State::Degraded, told.reason, Some(format!("{} stands on this host already", told.id)));
+        }
+        if let Some(unseen) = plan.failed.first() {
+            self.raise(State::Degraded, unseen.reason, Some(unseen.message.clone()));
+        }
+    }
+
+    /// Tells what came of the plan told before. What was pending is so no longer.
+    pub fn applied(&mut self, plan: &Plan, applied: &Applied) {
+        if self.state == State::Pending && self.reason.as_deref() == Some("changes") {
+            (self.state, self.reason, self.message) = (State::InSync, None, None);
+            if plan.told.iter().any(|told| told.reason == "report-only") {
+                self.raise(State::Drifted, "drift", None);
+            }
+        }
+        self.steps.splice(
+            plan.steps.len()..plan.steps.len(),
+            applied.afterwards.iter().map(|step| Line { late: true, ..step_line(step) }),
+        );
+        let steps = plan.steps.len() + applied.afterwards.len();
+        let mut failures = Vec::new();
+        for line in self.steps.iter_mut().take(steps) {
+            line.outcome = match applied.outcomes.get(&line.id) {
+                Some(Outcome::Done) => {
+                    line.kept = applied.kept.get(&line.id).cloned();
+                    line.message = applied.stays.get(&line.id).map(|why| format!("it stays: {why}"));
+                    "done"
+                }
+                Some(Outcome::Failed { reason, message }) => {
+                    line.reason = Some(reason.clone());
+                    line.message = Some(message.clone());
+                    // A package of a directory is not at fault.
+                    if reason != "deferred" {
+                        failures.push((reason.clone(), message.clone()));
+                    }
+                    if reason == "deferred" { "deferred" } else { "failed" }
+                }
+                Some(Outcome::Skipped { because }) => {
+                    line.message = Some(format!("because {because}"));
+                    failures.push(("skipped".to_owned(), format!("{} because {because}", line.id)));
+                    "skipped"
+                }
+                None => "not-tried",
+            };
+        }
+        for line in &mut self.refreshes {
+            line.outcome = "not-tried";
+        }
+        for refreshed in &applied.refreshed {
+            let (outcome, message) = ended(&refreshed.outcome);
+            let line = RefreshLine {
+                id: refreshed.id.clone(),
+                how: refreshed.how,
+                because: refreshed.because.clone(),
+                outcome,
+                message,
+            };
+            match self.refreshes.iter_mut().find(|known| known.id == line.id) {
+                Some(known) => *known = line,
+                None => self.refreshes.push(line),
+            }
+            failures.extend(failure(&refreshed.outcome));
+        }
+        self.activations = applied
+            .activated
+            .iter()
+            .map(|(what, outcome)| {
+                let (outcome, message) = ended(outcome);
+                ActivationLine { what: *what, outcome, message }
+            })
+            .collect();
+        failures.extend(applied.activated.iter().filter_map(|(_, outcome)| failure(outcome)));
+        if let Some(refusal) = &applied.refused {
+            failures.push((refusal.reason().to_owned(), format!("after packages: {refusal}")));
+        }
+        self.counts.failed += failures.len();
+        // What was skipped is not the cause.
+        failures.sort_by_key(|(reason, _)| reason == "skipped");
+        if let Some((reason, message)) = failures.into_iter().next() {
+            self.raise(State::Degraded, &reason, Some(message));
+        }
+        if !applied.interrupted
+            && let Some(line) = self.steps.iter().take(steps).find(|line| line.outcome == "not-tried")
+        {
+            let message = format!("{} was not tried", line.id);
+            self.raise(State::Degraded, "not-tried", Some(message));
+        }
+        if applied.interrupted {
+            self.raise(
+                State::Pending,
+                "interrupted",
+                Some("ended between steps, as asked; the rest is still to do".to_owned()),
+            );
+        }
+    }
+
+    /// The pass could not go on.
+    pub fn stopped(&mut self, stop: &Stop) {
+        let state = match stop.class {
+            _ if stop.reason == "held" => State::Pending,
+            Class::Stalled => State::Stalled,
+            Class::Transient => State::Degraded,
+        };
+        self.raise(state, &stop.reason, Some(stop.message.clone()));
+    }
+
+    /// Says `why`, which stays true whatever was done, unless something worse holds.
+    pub fn insist(&mut self, state: State, why: &Stop) {
+        if state >= self.state {
+            self.state = state;
+            self.reason = Some(why.reason.clone());
+            self.message = Some(why.message.clone());
+        }
+    }
+
+    /// Sets the state, unless a worse one holds.
+    pub fn raise(&mut self, state: State, reason: &str, message: Option<String>) {
+        if state > self.state {
+            self.state = state;
+            self.reason = Some(reason.to_owned());
+            self.message = message;
+        }
+    }
+
+    /// Whether everything of the revision holds.
+    pub fn converged(&self) -> bool {
+        self.state <= State::Drifted
+    }
+}
+
+/// The full commit id, or `uncommitted`.
+pub fn commit_text(revision: &Revision) -> String {
+    revision.commit.as_ref().map_or_else(|| "uncommitted".to_owned(), ToString::to_string)
+}
+
+fn failure(outcome: &Outcome) -> Option<(String, String)> {
+    match outcome {
+        Outcome::Failed { reason, message } => Some((reason.clone(), message.clone())),
+        _ => None,
+    }
+}
+
+fn ended(outcome: &Outcome) -> (&'static str, Option<String>) {
+    match outcome {
+        Outcome::Done => ("done", None),
+        Outcome::Failed { message, .. } => ("failed", Some(message.clone())),
+        Outcome::Skipped { because } => ("skipped", Some(format!("because {because}"))),
+    }
+}
+
+fn step_line(step: &Step) -> Line {
+    let detail = step.detail.clone().unwrap_or_default();
+    Line {
+        id: step.id.clone(),
+        action: match step.action {
+            Action::Create => "create",
+            Action::Change => "change",
+            Action::TakeOver => "take-over",
+            Action::Remove => "remove",
+            Action::LetGo => "let-go",
+        },
+        cause: Some(step.cause),
+        changes: change_words(&step.changes, &detail.summary),
+        diff: detail.lines,
+        layer: step.layer.clone(),
+        outcome: "planned",
+        reason: None,
+        message: None,
+        kept: None,
+        late: false,
+    }
+}
+
+fn told_line(told: &Told) -> Line {
+    let detail = told.detail.clone().unwrap_or_default();
+    Line {
+        id: told.id.clone(),
+        action: "report",
+        cause: Some(told.cause),
+        changes: change_words(&told.changes, &detail.summary),
+        diff: detail.lines,
+        layer: told.layer.clone(),
+        outcome: "reported",
+        reason: Some(told.reason.to_owned()),
+        message: None,
+        kept: None,
+        late: false,
+    }
+}
+
+fn change_words(changes: &[Change], summary: &str) -> Vec<String> {
+    let words = |change: &Change| match change.property.as_str() {
+        "content" if !summary.is_empty() => format!("content {summary}"),
+        // A new file: how long it is.
+        "state" if !summary.is_empty() => format!("{change} {summary}"),
+        _ => change.to_string(),
+    };
+    changes.iter().map(words).collect()
+}
