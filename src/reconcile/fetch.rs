@@ -1,0 +1,37 @@
+//! Where a pass starts from.
+
+use super::Ask;
+use super::stop::{At, stop};
+use crate::host::Reader;
+use crate::model::{Class, Stage, Stop};
+use crate::source::{Origin, Source};
+
+/// The tip of the branch, or the directory that stands for one.
+pub(super) fn fetch(host: &Reader, ask: &Ask) -> Result<Origin, Stop> {
+    let stalled = |reason: &str, message: String| Stop {
+        stage: Stage::Fetch,
+        class: Class::Stalled,
+        reason: reason.to_owned(),
+        message,
+    };
+    if let Some(path) = &ask.local {
+        let subdirectory = ask.settings.source.as_ref().map_or("", |source| source.path.as_str());
+        let origin = Origin::local(path, subdirectory, &ask.executable).at(Stage::Fetch)?;
+        if origin.revision().commit.is_some() || !host.is_machine() {
+            return Ok(origin);
+        }
+        let path = path.display();
+        let message = format!(
+            "{path} is not under Git; a machine is converged to commits only (with --root a directory is enough)"
+        );
+        return Err(stalled("uncommitted", message));
+    }
+    let Some(source) = &ask.settings.source else {
+        let message = "no source is configured: set url in [source] of /etc/trueup/agent.toml, or give --repo";
+        return Err(stalled("unconfigured", message.to_owned()));
+    };
+    match Source::open(source, &host.state(), &ask.executable) {
+        Ok(source) => Ok(Origin::Git(Box::new(source))),
+        Err(error) => Err(stop(Stage::Fetch, &error)),
+    }
+}
