@@ -1,0 +1,109 @@
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::Ground;
+use crate::host::Payloads;
+use crate::ledger::{self, Kept, Ledger, Why};
+use crate::reconcile;
+use crate::report::{Report, age};
+
+/// Give back what was overwritten.
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    /// Which copy, as in `k-7f31`; without it, all copies are listed
+    id: Option<String>,
+    /// Write its content to this file instead of where it came from
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+    #[command(flatten)]
+    ground: Ground,
+}
+
+impl Restore {
+    pub(super) fn run(&self) -> anyhow::Result<u8> {
+        let reader = self.ground.reader()?;
+        let Some(id) = &self.id else {
+            let (ledger, _) = ledger::load(&reader.state())?;
+            return self.list(&ledger, reader.now());
+        };
+        let mut host = super::take(reader)?;
+        let own = host.facts()?;
+        let (mut ledger, _) = reconcile::read_ledger(&host, &own, &mut Report::new("restore"))?;
+        let kept = ledger
+            .kept
+            .iter()
+            .find(|kept| kept.id == *id)
+            .cloned()
+            .with_context(|| format!("no copy is called {id}; `trueup restore` lists them"))?;
+        if let Some(to) = &self.to {
+            let digest =
+                kept.before.content_digest().with_context(|| format!("{id} of {} has no content", kept.resource))?;
+            let payloads = Payloads::new().with_kept(host.state());
+            let content = payloads.get(&digest).with_context(|| format!("the content of {id} is no longer whole"))?;
+            let to = std::path::absolute(to)?;
+            crate::host::write_new(&to, &content)?;
+            return self.done(&ledger, &kept, Some(&to), None, host.now());
+        }
+        let replaced = reconcile::give_back(&mut host, &mut ledger, &kept)?;
+        self.done(&ledger, &kept, None, replaced.as_deref(), host.now())
+    }
+
+    fn done(
+        &self,
+        ledger: &Ledger,
+        kept: &Kept,
+        to: Option<&Path>,
+        replaced: Option<&str>,
+        now: i64,
+    ) -> anyhow::Result<u8> {
+        let Kept { id, resource, at, .. } = kept;
+        let managed = ledger.entries.contains_key(resource);
+        if self.ground.json {
+            super::print_json(&serde_json::json!({
+                "version": 1,
+                "command": "restore",
+                "id": id,
+                "resource": resource,
+                "to": to.map(Path::to_string_lossy),
+                "replaced": replaced,
+                "managed": managed,
+            }))?;
+            return Ok(0);
+        }
+        match to {
+            Some(to) => super::print(&format!("{id}, as it stood at {resource}, is in {}\n", to.display())),
+            None => super::print(&format!("{resource} is again as it stood {} ago ({id})\n", age(now - at))),
+        }
+        if let Some(copy) = replaced {
+            super::print(&format!("What stood there until now is kept: trueup restore {copy}\n"));
+        }
+        if managed && to.is_none() {
+            super::print("It is managed: the next pass puts it back unless the repository is changed to match.\n");
+        }
+        Ok(0)
+    }
+
+    fn list(&self, ledger: &Ledger, now: i64) -> anyhow::Result<u8> {
+        if self.ground.json {
+            let document = serde_json::json!({ "version": 1, "command": "restore", "kept": ledger.kept });
+            super::print_json(&document)?;
+            return Ok(0);
+        }
+        if ledger.kept.is_empty() {
+            super::print("Nothing is kept.\n");
+        }
+        let mut out = String::new();
+        for Kept { id, resource, why, at, size, .. } in &ledger.kept {
+            let why = match why {
+                Why::Original => "original",
+                Why::Edit => "edit",
+            };
+            let _ = writeln!(out, "{id:10} {why:9} {:>7} ago {size:>9} B  {resource}", age(now - at));
+        }
+        super::print(&out);
+        Ok(0)
+    }
+}

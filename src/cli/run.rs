@@ -1,0 +1,54 @@
+use clap::Args;
+
+use super::Fleet;
+use crate::host::Reader;
+use crate::reconcile;
+use crate::report::{Palette, Report, plan_text, result_text};
+
+/// One pass.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    pub(super) fleet: Fleet,
+    /// Allow the guard to let this many removals pass, once
+    #[arg(long, value_name = "N")]
+    allow_removals: Option<u64>,
+}
+
+impl Run {
+    pub(super) fn run(&self) -> anyhow::Result<u8> {
+        let reader = self.fleet.ground.reader()?;
+        let report = match self.pass(reader) {
+            Ok(report) => report,
+            Err(error) => super::stopped(Report::new("run"), error)?,
+        };
+        if self.fleet.ground.json {
+            super::print_json(&report)?;
+        } else {
+            print_problems(&report);
+            super::print(&result_text(&report, Palette::new(true)));
+        }
+        Ok(report.state.exit_code())
+    }
+
+    fn pass(&self, reader: Reader) -> anyhow::Result<Report> {
+        let ask = self.fleet.ask("run", &reader, self.allow_removals)?;
+        let mut host = super::take(reader)?;
+        let now = host.now();
+        let report = reconcile::pass(&mut host, &ask, |report, host| {
+            if !self.fleet.ground.json {
+                host.say("");
+                super::print(&plan_text(report, now, Palette::new(true)));
+            }
+        });
+        host.say("");
+        Ok(report)
+    }
+}
+
+/// Mistakes in the repository go to where mistakes go.
+pub(super) fn print_problems(report: &Report) {
+    if !report.problems.is_empty() {
+        super::tell(&report.problems);
+    }
+}
