@@ -1,0 +1,388 @@
+//! A host: an overlay of the image, booted by systemd-nspawn.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::image;
+use super::network::Network;
+use super::report::Told;
+use super::server::{bound_to_us, done};
+
+/// How long a boot may take, loaded machines included.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// After how many seconds a command on a host is ended.
+const COMMAND: &str = "300";
+
+/// Mounts and processes of a host are in namespaces of its own, so that they end with nspawn, and that with
+/// the test; its control groups are its own too, else two hosts would share the groups of their services.
+/// Arguments: lower, directory, cgroup, then systemd-nspawn's own.
+const BOOT_SCRIPT: &str = r#"
+lower=$1 directory=$2 cgroup=$3
+shift 3
+for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+    [ -e "$hierarchy/cgroup.procs" ] || continue
+    mkdir -p "$hierarchy/$cgroup"
+    echo $$ >"$hierarchy/$cgroup/cgroup.procs"
+done
+# Where /run is not a tmpfs, nspawn refuses to start.
+mkdir -p /run/systemd/nspawn
+mount -t tmpfs tmpfs /run/systemd/nspawn
+mount -t overlay overlay -o "lowerdir=$lower,upperdir=$directory/upper,workdir=$directory/work" "$directory/root"
+exec systemd-nspawn "$@"
+"#;
+
+/// What a command on a host printed and how it ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Exit status; 128 and the signal after a signal.
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// A host that is up.
+pub struct Host {
+    name: String,
+    machine: String,
+    directory: PathBuf,
+    address: String,
+    bridge: String,
+    gateway: String,
+    nspawn: Option<Child>,
+    /// Its PID 1, as the machine counts.
+    leader: u32,
+}
+
+impl Host {
+    /// Makes the `k`th host of `network` (from 1), called `name`, with `files` (path → content) on it, and
+    /// boots it. What it writes goes below `directory`.
+    pub fn boot(network: &Network, k: u8, name: &str, directory: PathBuf, files: &[(String, Vec<u8>)]) -> Self {
+        let mut host = Self {
+            name: name.to_owned(),
+            machine: format!("{}-{k}", network.bridge()),
+            directory,
+            address: network.host_address(k),
+            bridge: network.bridge(),
+            gateway: network.address(),
+            nspawn: None,
+            leader: 0,
+        };
+        for part in ["upper", "work", "root"] {
+            fs::create_dir_all(host.directory.join(part)).expect("a directory of the lab's own");
+        }
+        host.put("/etc/hostname", format!("{name}\n").as_bytes());
+        host.put("/etc/machine-id", done(Command::new("systemd-id128").arg("new")).as_bytes());
+        host.put("/etc/hosts", format!("127.0.0.1 localhost\n127.0.1.1 {name}.fleet.test {name}\n").as_bytes());
+        for (path, content) in files {
+            host.put(path, content);
+        }
+        let binary = host.directory.join("upper/usr/bin/trueup");
+        fs::create_dir_all(binary.parent().expect("below upper")).expect("a directory of the lab's own");
+        fs::copy(env!("CARGO_BIN_EXE_trueup"), &binary).expect("the binary is built");
+        host.start();
+        host
+    }
+
+    /// A file of the host before its first boot, 0644.
+    fn put(&self, path: &str, content: &[u8]) {
+        let target = self.directory.join("upper").join(path.trim_start_matches('/'));
+        fs::create_dir_all(target.parent().expect("below upper")).expect("a directory of the lab's own");
+        fs::write(&target, content).expect("a file of the lab's own");
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).expect("a file of the lab's own");
+    }
+
+    fn cgroup(&self) -> String {
+        format!("trueup-tests/{}", self.machine)
+    }
+
+    fn start(&mut self) {
+        let notify = self.directory.join("notify");
+        drop(fs::remove_file(&notify));
+        let events = UnixDatagram::bind(&notify).expect("a socket of the lab's own");
+        events.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+        let console = fs::File::create(self.directory.join("console")).expect("a file of the lab's own");
+        let child = bound_to_us("unshare")
+            .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["sh", "-ec", BOOT_SCRIPT, "boot"])
+            .args([image::directory().as_os_str(), self.directory.as_os_str(), self.cgroup().as_ref()])
+            .args(["-q", "--register=no", "--keep-unit", "--notify-ready=yes", "--boot", "--console=pipe"])
+            .args(["--timezone=off", "--resolv-conf=off", "--link-journal=no"])
+            .arg(format!("--machine={}", self.machine))
+            .arg(format!("--directory={}", self.directory.join("root").display()))
+            .arg(format!("--network-bridge={}", self.bridge))
+            .env("NOTIFY_SOCKET", &notify)
+            .stdout(console.try_clone().expect("a second handle"))
+            .stderr(console)
+            .spawn()
+            .expect("setpriv starts");
+        self.nspawn = Some(child);
+        self.await_boot(&events);
+        let state = self.run(&["systemctl", "is-system-running", "--wait"]);
+        assert!(
+            ["running", "degraded"].contains(&state.stdout.trim()),
+            "{} did not come up: {state:?}\n{}",
+            self.name,
+            self.console()
+        );
+    }
+
+    /// nspawn says when there is a PID 1, and, once that says so, that the boot is over: sd_notify(3), `--notify-ready`.
+    fn await_boot(&mut self, events: &UnixDatagram) {
+        let began = Instant::now();
+        let mut message = [0; 4096];
+        loop {
+            match events.recv(&mut message) {
+                Ok(length) => {
+                    let text = String::from_utf8_lossy(&message[..length]).into_owned();
+                    if text.lines().any(|line| line.starts_with("X_NSPAWN_LEADER_PID=")) {
+                        // Its number is that of nspawn's own namespace; here it is the child of the child.
+                        let unshare = self.nspawn.as_ref().expect("it was started").id();
+                        self.leader = only_child(only_child(unshare));
+                        self.connect();
+                    }
+                    if text.lines().any(|line| line == "READY=1") {
+                        return;
+                    }
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                Err(error) => panic!("{}: no word of its boot: {error}", self.name),
+            }
+            let ended = self.nspawn.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none(), "{} ended while it booted ({ended:?}):\n{}", self.name, self.console());
+            assert!(began.elapsed() < BOOT, "{} did not boot in {BOOT:?}:\n{}", self.name, self.console());
+        }
+    }
+
+    /// Gives the host's end of the cable its address.
+    fn connect(&self) {
+        let script = "ip address add \"$1/24\" dev host0; ip link set host0 up; ip route add default via \"$2\"";
+        let leader = self.leader.to_string();
+        done(Command::new("nsenter").args([
+            "-t",
+            &leader,
+            "-n",
+            "sh",
+            "-ec",
+            script,
+            "net",
+            &self.address,
+            &self.gateway,
+        ]));
+    }
+
+    fn console(&self) -> String {
+        fs::read_to_string(self.directory.join("console")).unwrap_or_default()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A command on the host, as root, with nothing to read and a clean environment.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .args(["-k", "5", COMMAND, "nsenter", "-t", &self.leader.to_string()])
+            .args(["-m", "-p", "-n", "-u", "-i", "-C", "env", "-i"])
+            .args(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"])
+            .args(arguments)
+            .current_dir("/");
+        command
+    }
+
+    /// Runs a command on the host.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.spawn(arguments, None).wait()
+    }
+
+    /// Runs a command on the host, which reads `input`.
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Output {
+        self.spawn(arguments, Some(input)).wait()
+    }
+
+    /// Starts a command on the host.
+    pub fn spawn(&self, arguments: &[&str], input: Option<&[u8]>) -> Running {
+        let mut command = self.command(arguments);
+        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("timeout starts");
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+            stdin.write_all(input).expect("the command reads its input");
+        }
+        Running(child)
+    }
+
+    /// Runs a command on the host that has to end well, and gives its standard output.
+    #[track_caller]
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status == 0, "{}: {arguments:?}: {output:#?}", self.name);
+        output.stdout
+    }
+
+    /// Runs a shell script on the host that has to end well, and gives its standard output.
+    #[track_caller]
+    pub fn shell(&self, script: &str) -> String {
+        self.ok(&["sh", "-euc", script])
+    }
+
+    /// Whether a shell script on the host ends well.
+    pub fn holds(&self, script: &str) -> bool {
+        self.run(&["sh", "-euc", script]).status == 0
+    }
+
+    /// `trueup` with these arguments and `--json`.
+    #[track_caller]
+    pub fn trueup(&self, arguments: &[&str]) -> Told {
+        let output = self.run(&[&["trueup"], arguments, &["--json"]].concat());
+        let report = serde_json::from_str(&output.stdout).unwrap_or_else(|error| {
+            panic!("{}: trueup {arguments:?} printed no report: {error}\n{output:#?}", self.name)
+        });
+        Told { status: output.status, report, stderr: output.stderr }
+    }
+
+    /// Writes into a file in place, as an editor would: owner and mode of one that is there stay.
+    #[track_caller]
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let script = "mkdir -p \"$(dirname \"$1\")\" && cat >\"$1\"";
+        let output = self.run_with(&["sh", "-euc", script, "write", path], content.as_ref());
+        assert!(output.status == 0, "{}: cannot write {path}: {output:?}", self.name);
+    }
+
+    /// The content of a file.
+    #[track_caller]
+    pub fn read(&self, path: &str) -> String {
+        self.ok(&["cat", "--", path])
+    }
+
+    /// `regular file 644 root:root`, or `absent`.
+    pub fn stat(&self, path: &str) -> String {
+        let output = self.run(&["stat", "-c", "%F %a %U:%G", "--", path]);
+        if output.status != 0 {
+            assert!(output.stderr.contains("No such file"), "{output:?}");
+            return "absent".to_owned();
+        }
+        // stat(1) has its own words for files without content.
+        output.stdout.trim().replace("regular empty file", "regular file")
+    }
+
+    /// Whether there is anything at this path.
+    pub fn has(&self, path: &str) -> bool {
+        self.stat(path) != "absent"
+    }
+
+    /// One property of a unit, as `systemctl show` has it.
+    pub fn unit(&self, unit: &str, property: &str) -> String {
+        self.ok(&["systemctl", "show", "--value", "--property", property, "--", unit]).trim().to_owned()
+    }
+
+    /// `active enabled`, `inactive disabled`…
+    pub fn unit_state(&self, unit: &str) -> String {
+        format!("{} {}", self.unit(unit, "ActiveState"), self.unit(unit, "UnitFileState"))
+    }
+
+    /// The version of an installed package.
+    pub fn package(&self, package: &str) -> Option<String> {
+        let output = self.run(&["dpkg-query", "-W", "-f=${db:Status-Abbrev}${Version}", package]);
+        // Installed, or installed and held.
+        let installed = output.stdout.strip_prefix("ii ").or(output.stdout.strip_prefix("hi "));
+        installed.filter(|_| output.status == 0).map(str::to_owned)
+    }
+
+    /// Where the root of the host is, seen from the machine. Absolute symbolic links below it lead astray.
+    pub fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.leader))
+    }
+
+    /// The bytes of a file, looked at without a trace: not even the time of access moves.
+    pub fn peek(&self, path: &str) -> Vec<u8> {
+        let path = self.root().join(path.trim_start_matches('/'));
+        let no_atime = rustix::fs::OFlags::NOATIME.bits().cast_signed();
+        let file = fs::File::options().read(true).custom_flags(no_atime).open(&path);
+        let mut file = file.unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));
+        let mut content = Vec::new();
+        io::Read::read_to_end(&mut file, &mut content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        content
+    }
+
+    /// Copies a directory of the machine to `path` on the host.
+    pub fn copy_in(&self, from: &Path, path: &str) {
+        let target = self.root().join(path.trim_start_matches('/'));
+        fs::create_dir_all(target.parent().expect("below a root")).expect("a directory on the host");
+        done(Command::new("cp").arg("-a").args([from, &target]));
+    }
+
+    /// Pulls the plug: every process of the host ends at once, nothing is said to any of them. Then it boots
+    /// again over what was written.
+    pub fn cut(&mut self) {
+        self.power_off();
+        self.start();
+    }
+
+    fn power_off(&mut self) {
+        let Some(mut nspawn) = self.nspawn.take() else { return };
+        if self.leader != 0 {
+            drop(Command::new("kill").args(["-KILL", &self.leader.to_string()]).output());
+            self.leader = 0;
+        }
+        // It ends by itself after its PID 1; where that never came up, it has to be told.
+        let patience = Instant::now();
+        while patience.elapsed() < Duration::from_secs(5) && matches!(nspawn.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(nspawn.kill());
+        drop(nspawn.wait());
+        for hierarchy in ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"] {
+            remove_cgroup(&Path::new(hierarchy).join(self.cgroup()));
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.leader != 0 {
+            let journal = self.run(&["journalctl", "--no-pager", "-b", "-n", "40"]);
+            eprintln!("--- the last of the journal of {}:\n{}", self.name, journal.stdout);
+        }
+        self.power_off();
+    }
+}
+
+fn only_child(parent: u32) -> u32 {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let children = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    children.trim().parse().unwrap_or_else(|error| panic!("{path}: {children:?}: {error}"))
+}
+
+/// Removes a control group and those below it. They are empty: their processes have ended.
+fn remove_cgroup(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    drop(fs::remove_dir(path));
+}
+
+/// A command that runs on a host.
+pub struct Running(Child);
+
+impl Running {
+    /// Waits for its end.
+    pub fn wait(self) -> Output {
+        use std::os::unix::process::ExitStatusExt;
+        let output = self.0.wait_with_output().expect("the command was started");
+        let status = output.status;
+        Output {
+            status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What one test needs: a fleet, its Git server, a network, hosts.
+
+use std::cell::{Cell, OnceCell};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::apt::Repository;
+use super::git::{self, Authority, Fleet};
+use super::host::Host;
+use super::locks;
+use super::network::Network;
+use super::server::Server;
+
+/// What must be there, each with the Debian package it comes in.
+pub const PROGRAMS: [(&str, &str); 17] = [
+    ("systemd-nspawn", "systemd-container"),
+    ("systemd-id128", "systemd"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("flock", "util-linux"),
+    ("timeout", "coreutils"),
+    ("ip", "iproute2"),
+    ("git", "git"),
+    ("python3", "python3"),
+    ("openssl", "openssl"),
+    ("ssh-keygen", "openssh-client"),
+    ("/usr/sbin/sshd", "openssh-server"),
+    ("gpg", "gnupg"),
+    ("dpkg-deb", "dpkg"),
+    ("apt-ftparchive", "apt-utils"),
+];
+
+/// The port of the Git server that hosts use unless a test says otherwise.
+pub const HTTPS_PORT: u16 = 8443;
+
+/// Where a lab's hosts have the key of its package repository.
+pub const APT_KEY: &str = "/etc/apt/keyrings/lab.asc";
+
+/// One test's own world. The fields are dropped in this order: servers, network, then the locks.
+pub struct Lab {
+    /// The fleet repository that every host of this lab reads.
+    pub fleet: Fleet,
+    authority: Authority,
+    _https: Server,
+    apt: OnceCell<Repository>,
+    /// The network that hosts and servers share.
+    pub network: Network,
+    directory: PathBuf,
+    booted: Cell<u8>,
+    _permits: Vec<File>,
+    _lock: File,
+}
+
+impl Lab {
+    /// A lab for at most `hosts` hosts at a time; waits until they may be up. `None`, after saying what, where
+    /// this machine lacks something that hosts need.
+    pub fn new(hosts: usize) -> Option<Self> {
+        let missing = missing();
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            assert!(std::env::var_os("CI").is_none(), "nothing may be skipped where CI is set, but: {missing}");
+            eprintln!("skipped: {missing}; tests/setup installs what is missing");
+            return None;
+        }
+        let permits = locks::permits(hosts);
+        let (number, lock) = (1..=250)
+            .find_map(|number| Some((number, locks::try_lock(&format!("lab-{number}.lock"))?)))
+            .expect("no more than two labs run at a time");
+        // What a killed test left is nobody's now.
+        let directory = locks::cache().join(format!("lab-{number}"));
+        drop(fs::remove_dir_all(&directory));
+        fs::create_dir_all(&directory).expect("a directory of the lab's own");
+        let network = Network::new(number);
+        let fleet = Fleet::new(&directory.join("git"));
+        let authority = Authority::new(directory.join("tls"), &network.address());
+        let https = git::https(&network.address(), HTTPS_PORT, &directory.join("git/served"), &authority, None);
+        Some(Self {
+            fleet,
+            authority,
+            _https: https,
+            apt: OnceCell::new(),
+            network,
+            directory,
+            booted: Cell::new(0),
+            _permits: permits,
+            _lock: lock,
+        })
+    }
+
+    /// A directory of the lab's own.
+    pub fn directory(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// What the Git servers hand out.
+    pub fn served(&self) -> &Path {
+        self.fleet.bare().parent().expect("below the directory that is served")
+    }
+
+    /// The certificate authority of its servers.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The package repository, made when it is first asked for. Hosts that are booted after that have it as a
+    /// source, as if somebody had set it up long ago.
+    pub fn apt(&self) -> &Repository {
+        self.apt.get_or_init(|| Repository::new(self.directory("apt"), &self.network.address()))
+    }
+
+    /// The agent's configuration that hosts get: the fleet over https, `more` appended.
+    pub fn agent_toml(&self, more: &str) -> String {
+        let address = self.network.address();
+        format!(
+            "[source]\nurl = \"https://{address}:{HTTPS_PORT}/fleet.git\"\nca_file = \"/etc/trueup/ca.pem\"\n{more}"
+        )
+    }
+
+    /// Boots a host that follows the fleet.
+    pub fn boot(&self, name: &str) -> Host {
+        self.boot_with(name, "")
+    }
+
+    /// Boots a host that follows the fleet, with `more` in its agent's configuration.
+    pub fn boot_with(&self, name: &str, more: &str) -> Host {
+        let mut files = vec![
+            ("/etc/trueup/agent.toml".to_owned(), self.agent_toml(more).into_bytes()),
+            ("/etc/trueup/ca.pem".to_owned(), self.authority.certificate()),
+        ];
+        if let Some(apt) = self.apt.get() {
+            files.push((APT_KEY.to_owned(), apt.key().into()));
+            files.push(("/etc/apt/sources.list.d/lab.sources".to_owned(), apt.source(APT_KEY).into()));
+        }
+        let host = self.boot_bare(name, &files);
+        if self.apt.get().is_some() {
+            host.ok(&["apt-get", "-qq", "update"]);
+        }
+        host
+    }
+
+    /// Boots a host with these files and no configuration of the agent but what they hold.
+    pub fn boot_bare(&self, name: &str, files: &[(String, Vec<u8>)]) -> Host {
+        let k = self.booted.get() + 1;
+        self.booted.set(k);
+        let host = Host::boot(&self.network, k, name, self.directory(&format!("host-{k}")), files);
+        // As its package brings it.
+        host.shell("mkdir -m 700 /var/lib/trueup");
+        host
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        drop(self.apt.take());
+        drop(fs::remove_dir_all(&self.directory));
+    }
+}
+
+/// What this machine lacks, in words.
+fn missing() -> Vec<String> {
+    let mut missing = Vec::new();
+    if !rustix::process::geteuid().is_root() {
+        missing.push("needs root".to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = |program: &str| {
+        Path::new(program).is_absolute() && Path::new(program).exists()
+            || std::env::split_paths(&path).any(|directory| directory.join(program).exists())
+    };
+    for (program, package) in PROGRAMS {
+        if !there(program) {
+            missing.push(format!("needs {program} ({package})"));
+        }
+    }
+    missing
+}

@@ -1,0 +1,36 @@
+//! trueup on real hosts: Debian's own systemd as PID 1, journald, D-Bus, dpkg, a network of their own.
+//!
+//! A [`Lab`] is what one test needs: a fleet repository with a Git server, a bridge, an apt repository where
+//! asked for, and hosts over the shared image. What a lab made ends with it: servers and hosts are ended by
+//! process id (and by the kernel if the test itself is killed), mounts live in a mount namespace of each host.
+//!
+//! Needs root and the programs named in [`lab::PROGRAMS`]; `tests/setup` installs them. Where something is
+//! missing a test says what, and fails if `CI` is set.
+#![allow(clippy::disallowed_methods, reason = "a harness makes processes, files and mounts; the ban is for the agent")]
+
+mod apt;
+mod git;
+mod host;
+mod image;
+mod lab;
+mod listing;
+mod locks;
+mod network;
+mod report;
+mod server;
+
+// What is shown, one file a claim.
+mod drift;
+mod harness;
+mod letting_go;
+mod observe;
+mod one_pass;
+mod packages;
+mod plan_and_run;
+mod power;
+mod selection;
+mod sources;
+mod units;
+
+use host::Host;
+use lab::Lab;

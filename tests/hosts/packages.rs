@@ -1,0 +1,155 @@
+//! Packages: any version, an exact one, a pattern; what stands in the way is told beforehand.
+
+use super::apt::Package;
+use super::{Host, Lab};
+
+fn declare(lab: &mut Lab, packages: &str) {
+    lab.fleet.write("hosts/web-01/host.toml", format!("[packages]\n{packages}\n"));
+    lab.fleet.write("hosts/web-01/files/etc/motd", "ours\n");
+    lab.fleet.commit(packages);
+}
+
+fn held(host: &Host) -> String {
+    host.ok(&["apt-mark", "showhold"])
+}
+
+#[test]
+fn versions_are_as_declared_and_what_stands_in_the_way_is_told_beforehand() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.apt().publish(&[
+        Package::new("tool", "1.0").field("Depends", "words"),
+        Package::new("tool", "1.1").field("Depends", "words"),
+        Package::new("tool", "2.0").field("Depends", "words"),
+        Package::new("words", "1.0"),
+        Package::new("theirs", "1.0"),
+        Package::new("rival", "1.0").field("Conflicts", "theirs"),
+    ]);
+    declare(&mut lab, "tool = \"1.*\"");
+    let host = lab.boot("web-01");
+    host.shell("apt-get -qq update && apt-get -qq -y install theirs");
+
+    let plan = host.trueup(&["plan"]);
+    assert_eq!(plan.status, 2, "{plan:#?}");
+    assert!(plan.report.notes.iter().any(|note| note.contains("also installs words 1.0")), "{plan:#?}");
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.package("tool").as_deref(), Some("1.1"), "the newest that matches");
+    host.trueup(&["run"]).idle();
+
+    declare(&mut lab, "tool = \"2.0\"");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    assert_eq!(run.step("package:tool").changes, ["1.1 → 2.0", "held"]);
+    assert_eq!(held(&host), "tool\n");
+
+    // An older one: what the declaration says goes, what a hand did does not.
+    declare(&mut lab, "tool = \"1.0\"");
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.package("tool").as_deref(), Some("1.0"));
+    host.shell("apt-get -qq -y --allow-change-held-packages install tool=2.0");
+    for verb in ["plan", "run"] {
+        let told = host.trueup(&[verb]);
+        assert_eq!((told.status, told.report.reason.as_deref()), (1, Some("downgrade-refused")), "{told:#?}");
+    }
+    assert_eq!(host.package("tool").as_deref(), Some("2.0"));
+    declare(&mut lab, "tool = { version = \"1.0\", downgrade = \"always\" }");
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.package("tool").as_deref(), Some("1.0"));
+
+    // What nobody declared absent is not removed for what is declared present; the rest goes on.
+    declare(&mut lab, "tool = \"1.0\"\nrival = \"present\"\nnobodys = \"present\"");
+    let plan = host.trueup(&["plan"]);
+    assert_eq!(plan.step("package:rival").reason.as_deref(), Some("removes-undeclared"), "{plan:#?}");
+    host.shell("echo by hand >/etc/motd");
+    let run = host.trueup(&["run"]);
+    assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+    assert_eq!(run.step("package:nobodys").reason.as_deref(), Some("no-such-package"), "{run:#?}");
+    assert_eq!(run.step("file:/etc/motd").outcome, "done");
+    assert!(host.package("theirs").is_some() && host.package("rival").is_none());
+    assert_eq!(host.read("/etc/motd"), "ours\n");
+
+    // What the system cannot do without does not go, and with it nothing of the plan.
+    declare(&mut lab, "base-files = \"absent\"");
+    host.shell("echo by hand >/etc/motd");
+    host.trueup(&["run"]).stalled("protected");
+    assert!(host.package("base-files").is_some());
+    assert_eq!(host.read("/etc/motd"), "ours\n", "the last good revision still holds");
+}
+
+#[test]
+fn what_a_package_brings_may_be_taken_over_and_what_was_there_before_only_where_the_host_says_so() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.apt().publish(&[
+        Package::new("demo", "1.0")
+            .file("/etc/demo.conf", "as packaged\n", 0o644)
+            .script("conffiles", "/etc/demo.conf\n")
+            .service("/bin/sleep infinity", ""),
+        Package::new("other", "1.0").service("/bin/sleep infinity", ""),
+    ]);
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[packages]\ndemo = \"present\"\nother = \"present\"\n[units]\n\"demo.service\" = \"on\"\n",
+    );
+    lab.fleet.write("hosts/web-01/units/other.service.d/nice.conf", "[Service]\nNice=5\n");
+    lab.fleet.write("hosts/web-01/files/etc/demo.conf", "from the fleet\n");
+    lab.fleet.write("hosts/web-01/files/etc/theirs.conf", "from the fleet\n");
+    lab.fleet.commit("demo");
+    let host = lab.boot_with("web-01", "[policy]\ntakeover = \"refuse\"\n");
+    host.write("/etc/theirs.conf", "theirs\n");
+
+    let run = host.trueup(&["run"]);
+    assert_eq!((run.status, run.report.reason.as_deref()), (1, Some("takeover-refused")), "{run:#?}");
+    assert_eq!(host.read("/etc/demo.conf"), "from the fleet\n");
+    assert_eq!(host.read("/etc/theirs.conf"), "theirs\n");
+    assert_eq!(host.unit_state("demo.service"), "active enabled");
+    assert_eq!(
+        host.unit_state("other.service"),
+        "active enabled",
+        "nobody says whether it runs: as its package has it"
+    );
+    assert_eq!(host.unit("other.service", "Nice"), "5");
+    assert!(!host.has("/usr/sbin/policy-rc.d"));
+
+    // Let go by hand, all of it, the package and what lies around it.
+    host.trueup(&["release", "--all"]).converged();
+    assert_eq!(host.package("demo"), None);
+    assert_eq!(host.read("/etc/demo.conf"), "as packaged\n", "removed, not purged");
+    assert_eq!(host.read("/etc/theirs.conf"), "theirs\n");
+}
+
+#[test]
+fn scripts_of_packages_that_meddle_or_fail_are_told_and_made_good() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.apt().publish(&[
+        Package::new("stuck", "1.0").script("prerm", "#!/bin/sh\n[ -e /srv/mended ]\n"),
+        Package::new("meddler", "1.0").script(
+            "postinst",
+            "#!/bin/sh\necho '# mine now' >/etc/apt/sources.list.d/zz.list\nrm -f /etc/theirs.conf\n",
+        ),
+    ]);
+    lab.fleet.write("hosts/web-01/files/etc/apt/sources.list.d/zz.list", "# the fleet's\n");
+    lab.fleet.write("hosts/web-01/files/etc/theirs.conf", "the fleet's\n");
+    declare(&mut lab, "stuck = \"present\"");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+
+    // What a script did to what is ours is put right in the same pass, and told.
+    declare(&mut lab, "stuck = \"present\"\nmeddler = \"present\"");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    assert_eq!(run.step("file:/etc/theirs.conf").cause, "corrective", "{run:#?}");
+    assert_eq!(run.step("file:/etc/apt/sources.list.d/zz.list").cause, "corrective", "{run:#?}");
+    assert_eq!(host.read("/etc/apt/sources.list.d/zz.list"), "# the fleet's\n");
+    assert_eq!(host.read("/etc/theirs.conf"), "the fleet's\n");
+    host.trueup(&["run"]).idle();
+
+    // One that cannot be removed is not forgotten.
+    declare(&mut lab, "meddler = \"present\"");
+    for _ in 0..2 {
+        let run = host.trueup(&["run"]);
+        assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+        assert_eq!(run.step("package:stuck").outcome, "failed", "{run:#?}");
+    }
+    host.shell("touch /srv/mended");
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.package("stuck"), None);
+}

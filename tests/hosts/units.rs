@@ -1,0 +1,83 @@
+//! Units restart, reload and run once, when something they use changed, and only then.
+
+use super::{Host, Lab};
+
+/// Says at each start and each reload that it did, and with which configuration.
+const TOLD: &str = "[Unit]\nDescription=Tells\n[Service]\nExecStartPre=/bin/sh -c 'echo start >>/run/%p.told; cat /etc/%p/* >/run/%p.config'\n\
+                    ExecStart=/bin/sleep infinity\nExecReload=/bin/sh -c 'echo reload >>/run/%p.told'\n[Install]\nWantedBy=multi-user.target\n";
+
+/// What the unit said since the last time, in order.
+fn told(host: &Host, unit: &str) -> String {
+    host.shell(&format!("cat /run/{unit}.told 2>/dev/null || :; rm -f /run/{unit}.told"))
+}
+
+fn files(lab: &Lab, unit: &str, content: &str) {
+    for n in 0..6 {
+        lab.fleet.write(&format!("hosts/web-01/files/etc/{unit}/{n}"), format!("{content}\n"));
+    }
+}
+
+#[test]
+fn each_does_what_it_has_to_once_and_nothing_starts_that_is_not_declared_active() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    for unit in ["restarts", "reloads", "rests"] {
+        lab.fleet.write(&format!("hosts/web-01/units/{unit}.service"), TOLD);
+        files(&lab, unit, "first");
+    }
+    lab.fleet.write(
+        "hosts/web-01/units/once.service",
+        "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo ran >>/run/once.told'\n",
+    );
+    files(&lab, "once", "first");
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[units.\"restarts.service\"]\nenabled = true\nactive = true\nwatch = [\"/etc/restarts/*\"]\n\
+         [units.\"reloads.service\"]\nactive = true\non_change = \"reload\"\nwatch = [\"/etc/reloads/*\"]\n\
+         [units.\"rests.service\"]\nwatch = [\"/etc/rests/*\"]\n\
+         [units.\"once.service\"]\non_change = \"start\"\nwatch = [\"/etc/once/*\"]\n\
+         [units]\n\"systemd-timesyncd.service\" = \"masked\"\n",
+    );
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    assert_eq!(told(&host, "restarts"), "start\n");
+    assert_eq!(told(&host, "reloads"), "start\n");
+    assert_eq!(told(&host, "rests"), "");
+    assert_eq!(told(&host, "once"), "ran\n");
+    assert_eq!(host.unit_state("rests.service"), "inactive disabled");
+    host.trueup(&["run"]).idle();
+
+    for unit in ["restarts", "reloads", "rests", "once"] {
+        files(&lab, unit, "second");
+    }
+    lab.fleet.write("hosts/web-01/units/restarts.service.d/more.conf", "[Service]\nNice=5\n");
+    lab.fleet.commit("second");
+    let before = host.unit("restarts.service", "InvocationID");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    assert_eq!(run.refresh("unit:restarts.service").because.len(), 7, "{run:#?}");
+    assert_ne!(before, host.unit("restarts.service", "InvocationID"));
+    assert_eq!(told(&host, "restarts"), "start\n", "seven files, one restart");
+    assert_eq!(host.unit("restarts.service", "Nice"), "5", "after a daemon-reload");
+    assert_eq!(host.shell("cat /run/restarts.config"), "second\n".repeat(6));
+    assert_eq!(told(&host, "reloads"), "reload\n");
+    assert_eq!(told(&host, "rests"), "", "a change starts nothing");
+    assert_eq!(told(&host, "once"), "ran\n");
+    host.trueup(&["run"]).idle();
+    assert_eq!(told(&host, "once"), "");
+
+    // One that cannot start is told with where to look; the others are done.
+    lab.fleet.write("hosts/web-01/units/broken.service", "[Service]\nExecStart=/bin/false\n");
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[units.\"restarts.service\"]\nenabled = true\nactive = true\nwatch = [\"/etc/restarts/*\"]\n[units.\"broken.service\"]\nactive = true\n",
+    );
+    files(&lab, "restarts", "third");
+    lab.fleet.commit("third");
+    let run = host.trueup(&["run"]);
+    assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+    let broken = run.step("unit:broken.service");
+    assert_eq!(broken.reason.as_deref(), Some("unit-failed"), "{run:#?}");
+    assert!(broken.message.as_deref().is_some_and(|said| said.contains("journalctl -u broken.service")), "{run:#?}");
+    assert_eq!(told(&host, "restarts"), "start\n");
+}
