@@ -1,0 +1,221 @@
+//! Workload W(N): N files of 0.5 to 4 KiB in directories of 50, with modes and owners in turn, 20 small packages,
+//! 15 services and 5 timers, on a real host. trueup as a fresh process beside the floor: the same work in a few
+//! lines of Rust. Printed as tables.
+//!
+//! `cargo bench` is N = 100 and 1,000; `cargo bench -- --full` adds 10,000. Needs root, and what `tests/setup`
+//! installs. Absolute values move with the machine; the ratios below each table much less.
+//!
+//! This program is also copied to the host, where `floor` and `measure` are what it does there.
+#![allow(clippy::disallowed_methods, reason = "a benchmark makes processes and files; the ban is for the agent")]
+
+use std::path::Path;
+use std::process::ExitCode;
+
+#[path = "workload/floor.rs"]
+mod floor;
+#[path = "workload/measure.rs"]
+mod measure;
+#[path = "workload/table.rs"]
+mod table;
+
+/// What boots hosts for the tests.
+#[allow(dead_code, reason = "of what the tests need only what boots a host is used here")]
+#[path = "../tests/hosts"]
+mod hosts {
+    pub mod apt;
+    pub mod git;
+    pub mod host;
+    pub mod image;
+    pub mod lab;
+    pub mod locks;
+    pub mod network;
+    pub mod report;
+    pub mod server;
+}
+
+use hosts::apt::Package;
+use hosts::host::Host;
+use hosts::lab::Lab;
+use measure::Measured;
+
+/// Where the files of the workload are on the host.
+const ROOT: &str = "/srv/workload";
+/// Where this program is on the host.
+const PROGRAM: &str = "/usr/local/bin/workload";
+/// Where the fleet repository is on the host.
+const FLEET: &str = "/srv/fleet.git";
+
+const MODES: [&str; 3] = ["0644", "0640", "0600"];
+const OWNERS: [(&str, &str); 3] = [("root", "root"), ("www-data", "www-data"), ("backup", "adm")];
+const PACKAGES: usize = 20;
+const SERVICES: usize = 15;
+const TIMERS: usize = 5;
+
+/// First convergences that are measured; each starts from nothing.
+const FIRST: usize = 3;
+/// Passes of the other sorts that are measured.
+const ROUNDS: usize = 9;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).filter(|word| *word != "--bench").collect();
+    match words[..] {
+        [] => bench(&[100, 1_000]),
+        ["--full"] => bench(&[100, 1_000, 10_000]),
+        ["floor", files, scratch] => {
+            floor::print(Path::new(files), Path::new(scratch), &units());
+            ExitCode::SUCCESS
+        }
+        ["measure", program, ref arguments @ ..] => {
+            println!("{}", measure::run(program, arguments).to_json());
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("usage: cargo bench [-- --full]");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What trueup took for one size.
+struct Passes {
+    first: Measured,
+    idle: Measured,
+    repaired: Measured,
+}
+
+fn bench(sizes: &[usize]) -> ExitCode {
+    let Some(mut lab) = Lab::new(1) else { return ExitCode::FAILURE };
+    let packages: Vec<Package> = (0..PACKAGES).map(|k| Package::new(&package(k), "1.0")).collect();
+    lab.apt().publish(&packages);
+    for &n in sizes {
+        declare(&lab, n);
+    }
+    lab.fleet.commit("the workload");
+    let host = lab.boot("bench");
+    prepare(&host, &lab);
+    println!("{}\n", table::machine(&host.ok(&["systemctl", "--version"])));
+    for &n in sizes {
+        let passes = passes(&host, n);
+        let floor = host.ok(&[PROGRAM, "floor", ROOT, "/srv/floor"]);
+        println!("{}", table::table(n, &passes, &floor::parse(&floor)));
+    }
+    ExitCode::SUCCESS
+}
+
+fn package(k: usize) -> String {
+    format!("small-{k:02}")
+}
+
+/// The units of the workload, services first.
+fn units() -> Vec<String> {
+    let services = (0..SERVICES).map(|k| format!("bench-{k:02}.service"));
+    services.chain((0..TIMERS).map(|k| format!("bench-{k:02}.timer"))).collect()
+}
+
+/// The host of the fleet that is W(n).
+fn host_of(n: usize) -> String {
+    format!("w{n}")
+}
+
+/// The `k`th file, below [`ROOT`]: its name ends in which mode and owner it has.
+fn path_of(k: usize) -> String {
+    format!("d{:03}/f{:02}.m{}o{}", k / 50, k % 50, k % 3, k / 3 % 3)
+}
+
+/// What is in the `k`th file: 0.5 to 4 KiB of text that does not repeat.
+fn content_of(k: usize) -> String {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(k as u64 + 1) | 1;
+    let mut next = || {
+        // xorshift64: all that is asked of it is to differ from file to file.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let length = 512 + usize::try_from(next() % 3_585).expect("below 3,585");
+    let mut text = String::with_capacity(length + 64);
+    while text.len() < length {
+        text.push_str(&format!("{:016x} {:016x} {:016x}\n", next(), next(), next()));
+    }
+    text.truncate(length);
+    text
+}
+
+/// Writes W(n) into the fleet, as a host of its own.
+fn declare(lab: &Lab, n: usize) {
+    let host = host_of(n);
+    for k in 0..n {
+        lab.fleet.write(&format!("hosts/{host}/files{ROOT}/{}", path_of(k)), content_of(k));
+    }
+    let mut manifest = String::from("[packages]\n");
+    for k in 0..PACKAGES {
+        manifest.push_str(&format!("{} = \"present\"\n", package(k)));
+    }
+    manifest.push_str("[units]\n");
+    for unit in units() {
+        manifest.push_str(&format!("\"{unit}\" = \"on\"\n"));
+    }
+    for (m, mode) in MODES.iter().enumerate() {
+        for (o, (owner, group)) in OWNERS.iter().enumerate() {
+            manifest.push_str(&format!(
+                "[files.\"{ROOT}/*/*.m{m}o{o}\"]\nmode = \"{mode}\"\nowner = \"{owner}\"\ngroup = \"{group}\"\n"
+            ));
+        }
+    }
+    lab.fleet.write(&format!("hosts/{host}/host.toml"), manifest);
+}
+
+/// Puts on the host what is there before any pass: this program, the repository, packages and units.
+fn prepare(host: &Host, lab: &Lab) {
+    host.copy_in(&std::env::current_exe().expect("this program has a path"), PROGRAM);
+    host.copy_in(lab.fleet.bare(), FLEET);
+    let names: Vec<String> = (0..PACKAGES).map(package).collect();
+    host.shell(&format!("DEBIAN_FRONTEND=noninteractive apt-get -y -qq install {}", names.join(" ")));
+    for unit in units() {
+        let text = match unit.strip_suffix(".timer") {
+            None => "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n".to_owned(),
+            // Never due while it is measured.
+            Some(stem) => {
+                format!("[Timer]\nOnCalendar=2099-01-01\nUnit={stem}.service\n[Install]\nWantedBy=timers.target\n")
+            }
+        };
+        host.write(&format!("/etc/systemd/system/{unit}"), text);
+    }
+    host.shell(&format!("systemctl daemon-reload; systemctl --quiet enable --now {}", units().join(" ")));
+}
+
+/// Measures one size, from nothing to converged to repaired.
+fn passes(host: &Host, n: usize) -> Passes {
+    let name = host_of(n);
+    let run = ["run", "--repo", FLEET, "--host", &name];
+    let measured = || {
+        let command = [&[PROGRAM, "measure", "trueup"], &run[..]].concat();
+        let measured = Measured::from_json(&host.ok(&command));
+        assert_eq!(measured.status, 0, "trueup {run:?} failed: {}", measured.said);
+        measured
+    };
+    let first = median(FIRST, || {
+        host.shell(&format!("rm -rf {ROOT} /var/lib/trueup; sync"));
+        measured()
+    });
+    // What was measured is a host that converged, and nothing less.
+    host.trueup(&run).idle();
+    assert_eq!(host.shell(&format!("find {ROOT} -type f | wc -l")).trim(), n.to_string());
+
+    let idle = median(ROUNDS, measured);
+    let path = format!("{ROOT}/{}", path_of(n / 2));
+    let repaired = median(ROUNDS, || {
+        host.shell(&format!("echo changed >>{path}"));
+        measured()
+    });
+    assert_eq!(host.peek(&path), content_of(n / 2).into_bytes(), "it was put back");
+    Passes { first, idle, repaired }
+}
+
+/// The middle of `rounds` measurements, by wall time.
+fn median(rounds: usize, mut measured: impl FnMut() -> Measured) -> Measured {
+    let mut all: Vec<Measured> = (0..rounds).map(|_| measured()).collect();
+    all.sort_by(|a, b| a.wall.total_cmp(&b.wall));
+    all.swap_remove(rounds / 2)
+}

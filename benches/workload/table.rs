@@ -1,0 +1,70 @@
+//! What was measured, for people.
+
+use std::fmt::Write;
+use std::fs;
+
+use super::Passes;
+use super::floor::Floor;
+
+/// The machine, in one line.
+pub fn machine(systemctl_version: &str) -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown", |rest| rest.trim_start_matches(['\t', ' ', ':']));
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = rustix::system::uname();
+    let systemd = systemctl_version.split_whitespace().nth(1).unwrap_or("?");
+    format!(
+        "trueup {} on {count} × {model}, Linux {}, systemd {systemd}; medians.",
+        env!("CARGO_PKG_VERSION"),
+        kernel.release().to_string_lossy()
+    )
+}
+
+/// One size: what trueup took, what the floor took, and how they compare.
+pub fn table(n: usize, passes: &Passes, floors: &[Floor]) -> String {
+    let mut out = format!("| W({n}) | wall, ms | CPU, ms | peak memory, MB |\n| --- | ---: | ---: | ---: |\n");
+    let mut row = |what: &str, wall: f64, cpu: f64, peak: Option<u64>| {
+        let peak = peak.map_or(String::new(), |kib| format!("{:.1}", kib as f64 * 1024.0 / 1e6));
+        let _ = writeln!(out, "| {what} | {} | {} | {peak} |", number(wall), number(cpu));
+    };
+    for (what, measured) in [
+        ("**trueup**, first convergence", &passes.first),
+        ("**trueup**, nothing to do", &passes.idle),
+        ("**trueup**, one file repaired", &passes.repaired),
+    ] {
+        row(what, measured.wall, measured.cpu, Some(measured.peak));
+    }
+    let (wall, cpu) = idle(floors);
+    row("floor of nothing to do: the sum of what is marked", wall, cpu, None);
+    for floor in floors {
+        let mark = if floor.idle { " ·" } else { "" };
+        row(&format!("floor: {}{mark}", floor.what), floor.wall, floor.cpu, None);
+    }
+    let _ = writeln!(
+        out,
+        "\nNothing to do: {:.1} × the floor (wall), {:.1} × (CPU).",
+        passes.idle.wall / wall,
+        passes.idle.cpu / cpu
+    );
+    if let Some(grouped) = floors.iter().find(|floor| floor.what.contains("one syncfs")) {
+        let _ = writeln!(out, "First convergence: {:.1} × the grouped floor (wall).", passes.first.wall / grouped.wall);
+    }
+    out
+}
+
+/// What a pass with nothing to do cannot do without, together.
+fn idle(floors: &[Floor]) -> (f64, f64) {
+    floors.iter().filter(|floor| floor.idle).fold((0.0, 0.0), |(wall, cpu), floor| (wall + floor.wall, cpu + floor.cpu))
+}
+
+/// Three digits that say something.
+fn number(milliseconds: f64) -> String {
+    match milliseconds {
+        ms if ms >= 100.0 => format!("{ms:.0}"),
+        ms if ms >= 10.0 => format!("{ms:.1}"),
+        ms => format!("{ms:.2}"),
+    }
+}
