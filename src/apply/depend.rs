@@ -33,7 +33,12 @@ fn meets(need: &Need, id: &Id) -> bool {
 }
 
 /// How a step ended. What is missing because a package is missing is not at fault itself.
-pub(super) fn outcome(result: Result<(), host::Error>, plan: &Plan, outcomes: &BTreeMap<Id, Outcome>) -> Outcome {
+pub(super) fn outcome(
+    step: &Step,
+    result: Result<(), host::Error>,
+    plan: &Plan,
+    outcomes: &BTreeMap<Id, Outcome>,
+) -> Outcome {
     let error = match result {
         Ok(()) => return Outcome::Done,
         Err(error) => error,
@@ -41,8 +46,12 @@ pub(super) fn outcome(result: Result<(), host::Error>, plan: &Plan, outcomes: &B
     if matches!(error.reason(), "no-such-unit" | "unknown-owner") {
         let failed = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Failed { .. })).map(|(id, _)| id);
         let refused = plan.failed.iter().map(|unseen| &unseen.id);
-        if let Some(package) = failed.chain(refused).find(|id| id.kind() == "package") {
-            return Outcome::Skipped { because: package.clone() };
+        let packages: Vec<&Id> = failed.chain(refused).filter(|id| id.kind() == "package").collect();
+        // The one that is called like it, as far as names tell: ssh.service is openssh-server's.
+        let stem = step.id.name().split(['.', '@']).next().unwrap_or_default();
+        let same = packages.iter().find(|id| id.name() == stem).or(packages.iter().find(|id| id.name().contains(stem)));
+        if let Some(package) = same.or(packages.first()) {
+            return Outcome::Skipped { because: (*package).clone() };
         }
     }
     super::failed(&error)

@@ -188,7 +188,7 @@ fn ended(ground: &mut Ground<'_>, step: &Step, plan: &Plan, result: Result<(), h
         },
         result => result,
     };
-    let outcome = depend::outcome(result, plan, &applied.outcomes);
+    let outcome = depend::outcome(step, result, plan, &applied.outcomes);
     if outcome == Outcome::Done {
         record::done(ground.ledger, step);
     }
