@@ -30,6 +30,7 @@ use bind::bind;
 pub use bind::read_ledger;
 use fetch::fetch;
 use select::compile_host;
+pub use select::read_host;
 use stop::At;
 
 pub use back::{drift, give_back, release};
@@ -299,8 +300,7 @@ fn verify(origin: &mut Origin, record: &Record, ask: &Ask) -> Result<String, Sou
 }
 
 fn observe(host: &Reader, desired: &Desired, ledger: &Ledger) -> BTreeMap<Id, Result<Observed, host::Error>> {
-    let ids: BTreeSet<&Id> = desired.resources.keys().chain(ledger.entries.keys()).collect();
-    let ids: Vec<&Id> = ids.into_iter().collect();
+    let ids: Vec<&Id> = plan::concerned(desired, ledger).into_iter().collect();
     let found = kinds::observe(host, &ids);
     ids.into_iter().cloned().zip(found).collect()
 }

@@ -18,7 +18,7 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
             ground.ledger.entries.remove(&step.id);
         }
     }
-    let all: BTreeSet<&Id> = ground.desired.resources.keys().chain(ground.ledger.entries.keys()).collect();
+    let all = plan::concerned(ground.desired, ground.ledger);
     let ids: Vec<Id> =
         all.into_iter().filter(|id| ground.only.is_none_or(|only| only.contains(*id))).cloned().collect();
     let found = kinds::observe(ground.host, &ids.iter().collect::<Vec<_>>());

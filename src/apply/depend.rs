@@ -1,35 +1,34 @@
 use std::collections::BTreeMap;
 
-use globset::GlobBuilder;
-
 use crate::host;
-use crate::kinds::Need;
+use crate::kinds::{Need, pattern};
 use crate::model::{Id, Outcome};
 use crate::plan::{Plan, Step};
 
 /// What `step` depends on and does not hold, if anything: it failed in this pass or could not be looked at.
 pub(super) fn missing(step: &Step, plan: &Plan, outcomes: &BTreeMap<Id, Outcome>) -> Option<Id> {
-    let needs = step.want.needs(step.id.name());
+    let needs: Vec<Meets> = step.want.needs(step.id.name()).into_iter().filter_map(meets).collect();
     if needs.is_empty() {
         return None;
     }
     let failed = outcomes.iter().filter(|(_, outcome)| **outcome != Outcome::Done).map(|(id, _)| id);
     let unseen = plan.failed.iter().map(|unseen| &unseen.id);
-    failed.chain(unseen).find(|id| **id != step.id && needs.iter().any(|need| meets(need, id))).cloned()
+    failed.chain(unseen).find(|id| **id != step.id && needs.iter().any(|needs| needs(id))).cloned()
 }
 
-fn meets(need: &Need, id: &Id) -> bool {
-    match need {
-        Need::Resource(needed) => needed == id,
-        Need::Below(kind, prefix) => id.kind() == *kind && id.name().starts_with(prefix.as_str()),
-        Need::Matching(pattern) => {
-            id.kind() == "file"
-                && GlobBuilder::new(pattern)
-                    .literal_separator(true)
-                    .build()
-                    .is_ok_and(|glob| glob.compile_matcher().is_match(id.name()))
+/// Whether a resource is one that is needed.
+type Meets = Box<dyn Fn(&Id) -> bool>;
+
+/// What meets `need`; nothing meets a pattern that is none, which compiling a repository refuses.
+fn meets(need: Need) -> Option<Meets> {
+    Some(match need {
+        Need::Resource(needed) => Box::new(move |id| needed == *id),
+        Need::Below(kind, prefix) => Box::new(move |id| id.kind() == kind && id.name().starts_with(&prefix)),
+        Need::Matching(text) => {
+            let matcher = pattern(&text).ok()?.compile_matcher();
+            Box::new(move |id| id.kind() == "file" && matcher.is_match(id.name()))
         }
-    }
+    })
 }
 
 /// How a step ended. What is missing because a package is missing is not at fault itself.

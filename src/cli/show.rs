@@ -6,6 +6,7 @@ use clap::Args;
 use crate::compile::{self, Options};
 use crate::manifest;
 use crate::model::{escaped, one_line};
+use crate::reconcile;
 use crate::source::Origin;
 
 /// What a host will be.
@@ -37,13 +38,7 @@ impl Show {
             one_line(&self.host, 80),
             self.repo.join(&self.path).display()
         );
-        loop {
-            let missing = compile::missing_layers(&snapshot, &self.host);
-            if missing.is_empty() {
-                break;
-            }
-            origin.read_layers(&mut snapshot, &missing)?;
-        }
+        reconcile::read_host(&mut origin, &mut snapshot, &self.host)?;
         let facts = match &self.facts {
             Some(path) => super::read_facts(path)?,
             None => compile::assumed_facts(&snapshot, &self.host),

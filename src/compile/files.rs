@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobMatcher, GlobSet, GlobSetBuilder};
 
 use super::file::{self, About};
 use super::merge::Claim;
@@ -58,9 +58,8 @@ pub(super) fn matcher(pattern: &str) -> Result<GlobMatcher, String> {
     glob(pattern).map(|glob| glob.compile_matcher())
 }
 
-fn glob(pattern: &str) -> Result<Glob, String> {
-    let built = GlobBuilder::new(pattern).literal_separator(true).build();
-    built.map_err(|error| format!("`{}` is no pattern: {}", one_line(pattern, 200), error.kind()))
+fn glob(text: &str) -> Result<Glob, String> {
+    kinds::pattern(text).map_err(|error| format!("`{}` is no pattern: {}", one_line(text, 200), error.kind()))
 }
 
 pub(super) fn compile(work: &mut Work<'_>) -> Files {

@@ -19,7 +19,7 @@ pub mod package;
 pub mod unit;
 mod words;
 
-pub use words::{Activation, Foreseen, Need, Phase, Refresh};
+pub use words::{Activation, Foreseen, Need, Phase, Refresh, pattern};
 
 /// One kind of managed resource. Everything about it lives in `kinds/<kind>/`.
 pub trait Kind: Sized {
@@ -84,6 +84,11 @@ pub trait Kind: Sized {
     /// The system cannot do without it: an essential package. Pure.
     fn is_protected(_seen: &Self::Observed) -> bool {
         false
+    }
+
+    /// Those of `changed` that this resource uses, for which it has to refresh. Pure.
+    fn used(_name: &str, _want: &Self::Spec, _changed: &BTreeSet<Id>) -> Vec<Id> {
+        Vec::new()
     }
 
     /// What to keep of `seen` before trueup first changes it. Pure; contents are kept by digest.
@@ -266,6 +271,11 @@ macro_rules! kinds {
                 }
             }
 
+            /// See [`Kind::used`].
+            pub fn used(&self, name: &str, changed: &BTreeSet<Id>) -> Vec<Id> {
+                match self { $(Self::$Kind(want) => <$module::$Kind as Kind>::used(name, want, changed)),+ }
+            }
+
             /// See [`Kind::obstacle`].
             pub fn obstacle(&self, name: &str, seen: &Observed, cause: Cause) -> Option<host::Error> {
                 match (self, seen) {
@@ -373,16 +383,20 @@ macro_rules! kinds {
             }).collect()
         }
 
+        $(impl Part for $module::$Kind {
+            fn part<'a>(job: &AnyJob<'a>) -> Option<Job<'a, Self>> {
+                match (job.want, job.seen) {
+                    (Spec::$Kind(want), Observed::$Kind(seen)) => Some(Job { name: job.id.name(), want, seen }),
+                    _ => None,
+                }
+            }
+        })+
+
         /// What every job would do beside what it says, one batch a kind.
-        pub fn foresee<'a>(host: &Reader, jobs: &'a [AnyJob<'a>]) -> Foreseen {
+        pub fn foresee(host: &Reader, jobs: &[AnyJob<'_>]) -> Foreseen {
             let mut all = Foreseen::default();
             $({
-                let of = |(i, job): (usize, &'a AnyJob<'a>)| match (job.want, job.seen) {
-                    (Spec::$Kind(want), Observed::$Kind(seen)) => Some((i, Job { name: job.id.name(), want, seen })),
-                    _ => None,
-                };
-                let (mine, batch): (Vec<usize>, Vec<Job<'a, $module::$Kind>>) =
-                    jobs.iter().enumerate().filter_map(of).unzip();
+                let (mine, batch) = batch::<$module::$Kind>(jobs);
                 if !batch.is_empty() {
                     let Foreseen { notes, refused } = <$module::$Kind as Kind>::foresee(host, &batch);
                     all.notes.extend(notes);
@@ -393,15 +407,10 @@ macro_rules! kinds {
         }
 
         /// Converges every job, one batch a kind, in the order given.
-        pub fn apply<'a>(host: &mut Writer, payloads: &Payloads, jobs: &'a [AnyJob<'a>]) -> Vec<Result<(), host::Error>> {
+        pub fn apply(host: &mut Writer, payloads: &Payloads, jobs: &[AnyJob<'_>]) -> Vec<Result<(), host::Error>> {
             let mut done: Vec<Option<Result<(), host::Error>>> = jobs.iter().map(|_| None).collect();
             $({
-                let of = |(i, job): (usize, &'a AnyJob<'a>)| match (job.want, job.seen) {
-                    (Spec::$Kind(want), Observed::$Kind(seen)) => Some((i, Job { name: job.id.name(), want, seen })),
-                    _ => None,
-                };
-                let (mine, batch): (Vec<usize>, Vec<Job<'a, $module::$Kind>>) =
-                    jobs.iter().enumerate().filter_map(of).unzip();
+                let (mine, batch) = batch::<$module::$Kind>(jobs);
                 if !batch.is_empty() {
                     for (i, result) in mine.into_iter().zip(<$module::$Kind as Kind>::apply(host, payloads, &batch)) {
                         done[i] = Some(result);
@@ -426,4 +435,15 @@ pub struct AnyJob<'a> {
     pub want: &'a Spec,
     /// What the look found that the plan was made from.
     pub seen: &'a Observed,
+}
+
+/// A kind, as one of all kinds.
+trait Part: Kind {
+    /// The job, where it is of this kind.
+    fn part<'a>(job: &AnyJob<'a>) -> Option<Job<'a, Self>>;
+}
+
+/// The jobs of one kind, and their places among all.
+fn batch<'a, K: Part>(jobs: &[AnyJob<'a>]) -> (Vec<usize>, Vec<Job<'a, K>>) {
+    jobs.iter().enumerate().filter_map(|(i, job)| Some((i, K::part(job)?))).unzip()
 }

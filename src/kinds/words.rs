@@ -1,3 +1,4 @@
+use globset::{Glob, GlobBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::host;
@@ -96,4 +97,13 @@ pub enum Activation {
     Ldconfig,
     /// D-Bus or logind: only a reboot is safe. Told, never done.
     NeedsReboot,
+}
+
+/// What matches the paths that `text` means, the same for `[files]`, `watch` and what depends on it: `*`
+/// stays within a directory and `**` does not.
+///
+/// # Errors
+/// Where it is no pattern.
+pub fn pattern(text: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(true).build()
 }

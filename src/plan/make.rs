@@ -27,11 +27,15 @@ pub struct Situation<'a> {
     pub now: i64,
 }
 
+/// Every resource that is wanted or ours: what a plan is about.
+pub fn concerned<'a>(desired: &'a Desired, ledger: &'a Ledger) -> BTreeSet<&'a Id> {
+    desired.resources.keys().chain(ledger.entries.keys()).collect()
+}
+
 /// The plan of a situation. The same situation gives the same plan.
 pub fn make(situation: &Situation<'_>) -> Plan {
     let mut plan = Plan { wanted: situation.desired.resources.len(), ..Plan::default() };
-    let ids: BTreeSet<&Id> = situation.desired.resources.keys().chain(situation.ledger.entries.keys()).collect();
-    for id in ids {
+    for id in concerned(situation.desired, situation.ledger) {
         match situation.observed.get(id) {
             Some(Ok(seen)) => judge(situation, &mut plan, id, seen),
             Some(Err(error)) => {
@@ -257,9 +261,7 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
         let how = wanted.spec.refresh(id.name(), seen, &changed);
         let mut because: BTreeSet<Id> = owed.into_iter().flat_map(|owed| owed.because.iter().cloned()).collect();
         if how.is_some() {
-            let alone =
-                |other: &&Id| wanted.spec.refresh(id.name(), seen, &BTreeSet::from([(*other).clone()])).is_some();
-            because.extend(changed.iter().filter(alone).cloned());
+            because.extend(wanted.spec.used(id.name(), &changed));
         }
         if let Some(how) = how.or(owed.map(|owed| owed.how)) {
             plan.refreshes.push(PlannedRefresh {

@@ -12,7 +12,7 @@ mod make;
 
 pub use classify::{Verdict, classify};
 pub use guard::{Refusal, guard};
-pub use make::{Situation, make};
+pub use make::{Situation, concerned, make};
 
 /// The ordered difference, and all that was found beside it.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -7,7 +7,7 @@ use crate::host::Reader;
 use crate::manifest::{self, Problem};
 use crate::model::{Class, Facts, Stage, Stop, one_line};
 use crate::report::Report;
-use crate::source::{Origin, SourceError};
+use crate::source::{Origin, Snapshot, SourceError};
 
 /// Selects this host, reads its layers and no others, and compiles them, whole or not at all.
 pub(super) fn compile_host(
@@ -34,13 +34,7 @@ pub(super) fn compile_host(
         return Err(stalled("no-such-host", &message));
     };
     report.host = Some(name.clone());
-    loop {
-        let missing = compile::missing_layers(&snapshot, &name);
-        if missing.is_empty() {
-            break;
-        }
-        origin.read_layers(&mut snapshot, &missing).map_err(source)?;
-    }
+    read_host(origin, &mut snapshot, &name).map_err(source)?;
     let mut known = facts.clone();
     if !host.is_machine() {
         complete(&mut known, compile::assumed_facts(&snapshot, &name));
@@ -75,6 +69,20 @@ fn place(origin: &Origin, ask: &Ask) -> String {
 fn stalled(reason: &str, message: &str) -> Stop {
     let (stage, class) = (Stage::Compile, Class::Stalled);
     Stop { stage, class, reason: reason.to_owned(), message: one_line(message, 1000) }
+}
+
+/// Reads the layers of `host` into `snapshot`, and no others.
+///
+/// # Errors
+/// Where a layer cannot be read.
+pub fn read_host(origin: &mut Origin, snapshot: &mut Snapshot, host: &str) -> Result<(), SourceError> {
+    loop {
+        let missing = compile::missing_layers(snapshot, host);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        origin.read_layers(snapshot, &missing)?;
+    }
 }
 
 /// Facts that a directory cannot tell are those that the repository assumes.

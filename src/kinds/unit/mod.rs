@@ -84,6 +84,10 @@ impl Kind for Unit {
         rules::refresh(name, want, seen, changed)
     }
 
+    fn used(name: &str, want: &Spec, changed: &BTreeSet<Id>) -> Vec<Id> {
+        rules::used(name, want, changed)
+    }
+
     fn before(seen: &Observed) -> Before {
         Before::from(seen)
     }

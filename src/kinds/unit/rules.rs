@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobMatcher;
 
 use super::name::{self, OWN_DIRECTORIES};
 use super::{Active, Before, FileState, Load, Observed, OnChange, Spec};
 use crate::host::Error;
-use crate::kinds::{Need, Phase, Refresh};
+use crate::kinds::{Need, Phase, Refresh, pattern};
 use crate::model::{Change, Id};
 
 /// Restarting these takes logins, or the bus itself, with it: only a reboot is safe.
@@ -145,8 +145,7 @@ pub(super) fn is_its_file(name: &str, id: &Id) -> bool {
 
 /// The patterns as they match paths. A pattern that is none matches nothing; compiling a repository refuses it.
 fn matchers(patterns: &[String]) -> Vec<GlobMatcher> {
-    let build = |pattern: &String| GlobBuilder::new(pattern).literal_separator(true).build().ok();
-    patterns.iter().filter_map(build).map(|glob| glob.compile_matcher()).collect()
+    patterns.iter().filter_map(|text| pattern(text).ok()).map(|glob| glob.compile_matcher()).collect()
 }
 
 /// Whether `id` is a file that matches one of the patterns that `want` watches.
@@ -159,6 +158,13 @@ pub fn uses(name: &str, want: &Spec, id: &Id) -> bool {
     is_its_file(name, id) || watches(want, id)
 }
 
+/// Those of `changed` that the unit uses.
+pub(super) fn used(name: &str, want: &Spec, changed: &BTreeSet<Id>) -> Vec<Id> {
+    let patterns = matchers(&want.watch);
+    let watched = |id: &Id| id.kind() == "file" && patterns.iter().any(|pattern| pattern.is_match(id.name()));
+    changed.iter().filter(|id| is_its_file(name, id) || watched(id)).cloned().collect()
+}
+
 /// What the unit does now that those in `changed` were written. What is not active stays so, unless
 /// it is declared active and only an unmet condition kept it down.
 pub(super) fn refresh(name: &str, want: &Spec, seen: &Observed, changed: &BTreeSet<Id>) -> Option<Refresh> {
@@ -167,11 +173,7 @@ pub(super) fn refresh(name: &str, want: &Spec, seen: &Observed, changed: &BTreeS
     if masked || seen.active.is_none() || name::is_template(name) {
         return None;
     }
-    let patterns = matchers(&want.watch);
-    let used = |id: &Id| {
-        is_its_file(name, id) || (id.kind() == "file" && patterns.iter().any(|pattern| pattern.is_match(id.name())))
-    };
-    if want.on_change == OnChange::None || !changed.iter().any(used) {
+    if want.on_change == OnChange::None || used(name, want, changed).is_empty() {
         return None;
     }
     if want.on_change == OnChange::Start {
