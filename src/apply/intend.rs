@@ -131,14 +131,11 @@ fn own(ground: &mut Ground<'_>, step: &Step, now: i64) -> bool {
     let implied = step.id.kind() == "file" && ground.ledger.implied.remove(step.id.name());
     let before = if implied { Before::File(file::Before::Absent) } else { step.seen.before() };
     let new = !ground.ledger.entries.contains_key(&step.id);
-    let entry = ground.ledger.entries.entry(step.id.clone()).or_insert_with(|| Entry {
-        origin: Origin::Adopted,
-        applied: None,
-        intended: None,
-        drift: step.drift,
-        release: step.release,
-        layer: step.layer.clone(),
-    });
+    let entry = ground
+        .ledger
+        .entries
+        .entry(step.id.clone())
+        .or_insert_with(|| Entry::new(Origin::Adopted, step.drift, step.release, &step.layer));
     if step.original {
         let before = match &entry.origin {
             Origin::Found { before: known, .. } => before.renewed(known),

@@ -21,13 +21,9 @@ pub(super) fn done(ledger: &mut Ledger, step: &Step) {
 
 /// What a step was to bring about, a package of the same pass brought about. Nothing of it stood there before.
 pub(super) fn brought_about(ledger: &mut Ledger, step: &Step) {
-    let entry = ledger.entries.entry(step.id.clone()).or_insert_with(|| Entry {
-        origin: Origin::Found { before: step.seen.before(), at: 0, overwritten: true },
-        applied: None,
-        intended: None,
-        drift: step.drift,
-        release: step.release,
-        layer: step.layer.clone(),
+    let entry = ledger.entries.entry(step.id.clone()).or_insert_with(|| {
+        let origin = Origin::Found { before: step.seen.before(), at: 0, overwritten: true };
+        Entry::new(origin, step.drift, step.release, &step.layer)
     });
     entry.applied = Some(step.want.clone());
     entry.intended = None;
@@ -83,14 +79,8 @@ fn hold(ground: &mut Ground<'_>, id: &Id, holds: bool) {
     if !holds && !ground.ledger.entries.contains_key(id) {
         return;
     }
-    let entry = ground.ledger.entries.entry(id.clone()).or_insert_with(|| Entry {
-        origin: Origin::Adopted,
-        applied: None,
-        intended: None,
-        drift: wanted.drift,
-        release: wanted.release,
-        layer: wanted.layer.clone(),
-    });
+    let new = || Entry::new(Origin::Adopted, wanted.drift, wanted.release, &wanted.layer);
+    let entry = ground.ledger.entries.entry(id.clone()).or_insert_with(new);
     if holds {
         // An attempt that a crash kept from being recorded has overwritten what was there.
         let attempted = entry.intended.as_ref().is_some_and(Spec::overwrites);

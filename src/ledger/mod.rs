@@ -97,6 +97,11 @@ pub struct OwedRefresh {
 }
 
 impl Entry {
+    /// Ours from now on, nothing applied yet.
+    pub fn new(origin: Origin, drift: Drift, release: Release, layer: &str) -> Self {
+        Self { origin, applied: None, intended: None, drift, release, layer: layer.to_owned() }
+    }
+
     /// What the host is known to have been brought to: what was last applied, or what was being applied
     /// when a pass ended early, where `holds` says that it is what stands there.
     pub fn effective(&self, holds: impl Fn(&Spec) -> bool) -> Option<&Spec> {

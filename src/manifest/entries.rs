@@ -22,15 +22,24 @@ pub(super) fn fell_in(walk: &mut Walk<'_>, key: &Key<'_>, table: &str) -> bool {
     false
 }
 
-pub(super) fn packages(walk: &mut Walk<'_>, value: &Value<'_>) -> Vec<PackageEntry> {
-    let mut packages = Vec::new();
-    let Some(table) = walk.table("packages", value) else { return packages };
-    for (key, value) in table {
-        if !fell_in(walk, key, "packages") {
-            packages.extend(package(walk, key, value));
+/// What `one` reads of every entry of `[table]`.
+fn each<T>(
+    walk: &mut Walk<'_>,
+    table: &str,
+    value: &Value<'_>,
+    one: fn(&mut Walk<'_>, &Key<'_>, &Value<'_>) -> Option<T>,
+) -> Vec<T> {
+    let mut entries = Vec::new();
+    for (key, value) in walk.table(table, value).into_iter().flatten() {
+        if !fell_in(walk, key, table) {
+            entries.extend(one(walk, key, value));
         }
     }
-    packages
+    entries
+}
+
+pub(super) fn packages(walk: &mut Walk<'_>, value: &Value<'_>) -> Vec<PackageEntry> {
+    each(walk, "packages", value, package)
 }
 
 fn package(walk: &mut Walk<'_>, key: &Key<'_>, value: &Value<'_>) -> Option<PackageEntry> {
@@ -113,14 +122,7 @@ fn version(walk: &mut Walk<'_>, key: &str, text: At<String>) -> Option<At<Versio
 }
 
 pub(super) fn units(walk: &mut Walk<'_>, value: &Value<'_>) -> Vec<UnitEntry> {
-    let mut units = Vec::new();
-    let Some(table) = walk.table("units", value) else { return units };
-    for (key, value) in table {
-        if !fell_in(walk, key, "units") {
-            units.extend(unit(walk, key, value));
-        }
-    }
-    units
+    each(walk, "units", value, unit)
 }
 
 fn unit(walk: &mut Walk<'_>, key: &Key<'_>, value: &Value<'_>) -> Option<UnitEntry> {
