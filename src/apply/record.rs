@@ -29,7 +29,7 @@ pub(super) fn brought_about(ledger: &mut Ledger, step: &Step) {
     entry.intended = None;
 }
 
-/// Brings the ledger up to what this pass found and did, and saves it if that changed anything.
+/// Brings the ledger up to what this pass found and did, and saves it.
 /// `converged` says that everything of `revision` holds.
 ///
 /// # Errors
@@ -42,7 +42,6 @@ pub fn record(
     converged: bool,
     edits: i64,
 ) -> Result<(), Error> {
-    let before = ground.ledger.clone();
     for id in plan.forgotten.iter().chain(plan.left.iter().map(|left| &left.id)) {
         ground.ledger.entries.remove(id);
         ground.ledger.refreshes.remove(id);
@@ -66,9 +65,7 @@ pub fn record(
     }
     let limits = KeptLimits { originals: ground.originals, edits };
     ground.ledger.expire(ground.host.now(), limits);
-    if *ground.ledger != before {
-        ledger::save(ground.state, ground.ledger)?;
-    }
+    ledger::save(ground.state, ground.ledger)?;
     Ok(())
 }
 

@@ -228,7 +228,8 @@ impl StateDir {
         }
     }
 
-    /// Writes the document `name` as [`StateDir::load`] reads it, and keeps the one before.
+    /// Writes the document `name` as [`StateDir::load`] reads it, and keeps the one before. One that stands there
+    /// already to the byte is not written again.
     ///
     /// # Errors
     /// Where it cannot be written; the old one then still stands.
@@ -236,6 +237,9 @@ impl StateDir {
         let json = serde_json::to_vec(value).map_err(|error| self.error("write", name)(io::Error::other(error)))?;
         let mut document = format!("trueup {name} {format} {}\n", Digest::of(&json)).into_bytes();
         document.extend_from_slice(&json);
+        if matches!(self.read(name), Ok(Some(standing)) if standing == document) {
+            return Ok(());
+        }
         let (current, previous) = (self.path.join(name), self.path.join(format!("{name}.previous")));
         // Only a document that can be believed may become the previous copy.
         if matches!(self.open_document::<serde::de::IgnoredAny>(name, name, format), Ok(Some(_))) {
@@ -412,6 +416,19 @@ mod tests {
             let read = state.load::<u32>("n", 1).expect("read").expect("there");
             assert_eq!((read.value, read.recovered), (1, true));
         }
+    }
+
+    #[test]
+    fn what_stands_there_already_is_not_written_again() {
+        let (_directory, state) = scratch();
+        state.save("n", 1, &1u32).expect("saved");
+        state.save("n", 1, &2u32).expect("saved");
+        let inodes = || ["n", "n.previous"].map(|name| fs::metadata(state.path().join(name)).expect("there").ino());
+        let before = inodes();
+        state.save("n", 1, &2u32).expect("nothing to do");
+        assert_eq!(inodes(), before);
+        state.save("n", 1, &3u32).expect("saved");
+        assert_ne!(inodes(), before);
     }
 
     #[test]

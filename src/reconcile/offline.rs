@@ -38,25 +38,15 @@ impl Stored {
     }
 }
 
-/// Stores a revision, unless it is what is stored.
+/// Stores a revision with the pack of its payloads; what stands there already is not written again.
 pub(super) fn store(
     state: &StateDir,
     revision: &Revision,
     desired: &Desired,
     payloads: &Payloads,
 ) -> Result<(), StateError> {
-    let name = payloads.pack_name();
-    // What cannot be read is written anew.
-    if let Ok(Some(stored)) = Stored::load(state)
-        && stored.revision == *revision
-        && stored.payloads == name
-        && stored.desired == *desired
-        && payloads.is_stored(state)?
-    {
-        return Ok(());
-    }
-    payloads.store(state)?;
-    state.save("revision", FORMAT, &Stored { revision: revision.clone(), desired: desired.clone(), payloads: name })
+    let payloads = payloads.store(state)?;
+    state.save("revision", FORMAT, &Stored { revision: revision.clone(), desired: desired.clone(), payloads })
 }
 
 /// Reasons for which nothing at all is to be done, not even what was good before.
