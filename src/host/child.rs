@@ -216,6 +216,10 @@ fn listen(mut stream: impl Read, kept: &Mutex<Vec<u8>>) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
     use super::*;
 
     fn shell(script: &str, limit: Duration) -> Child {
@@ -275,10 +279,14 @@ mod tests {
 
     #[test]
     fn dropping_it_leaves_no_process_behind() {
-        let child = shell("sleep 1000", LONG);
-        let pid = Pid::from_raw(child.process.id().cast_signed());
+        let child = shell("sleep 1000 & sleep 1000", LONG);
+        let pipe = child.stdout.as_fd().try_clone_to_owned().expect("a second descriptor");
         drop(child);
-        assert!(killpg(pid, None).is_err(), "the group is gone");
+        // Every process of the group holds the other end; a dead one that nobody reaped yet does not.
+        let mut held = [PollFd::new(&pipe, PollFlags::IN)];
+        let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
+        assert_eq!(poll(&mut held, Some(&patience)).expect("polls"), 1, "somebody still holds the pipe");
+        assert!(held[0].revents().contains(PollFlags::HUP));
     }
 
     #[test]
