@@ -1,14 +1,18 @@
 //! Storey 1: the agent's own settings. Pure: the texts of the fragments go in, valid settings or
 //! every problem come out; who calls reads `/etc/trueup/agent.toml` and `/etc/trueup/agent.d/*.toml`.
 
+mod edit;
+mod origin;
 mod parse;
 mod problem;
 mod settings;
 mod url;
 mod values;
 
+pub use edit::{EditError, edited};
+pub use origin::{InForce, Origin};
 pub use parse::settings;
 pub use problem::ConfigProblem;
 pub use settings::{HostSettings, PolicySettings, Settings, SourceSettings, StateSettings, TrustSettings};
-pub use url::{Transport, is_branch_name, transport};
-pub use values::subdirectory;
+pub use url::{Transport, is_branch_name, shown, ssh_server, transport};
+pub use values::{duration, subdirectory};

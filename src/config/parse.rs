@@ -1,8 +1,10 @@
 use std::ops::Range;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::origin::Origin;
 use super::problem::{ConfigProblem, Place, hint};
 use super::settings::{Settings, SourceSettings};
 use super::url::{is_branch_name, transport};
@@ -12,8 +14,13 @@ use crate::model::one_line;
 /// What one fragment may hold at most, in bytes.
 const LONGEST: usize = 1 << 20;
 
+/// How often a source may be looked at: from this
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+/// to this.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Every key of every section, DESIGN §9.
-const SECTIONS: &[(&str, &[&str])] = &[
+pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     (
         "source",
         &[
@@ -109,8 +116,12 @@ impl Draft {
                 continue;
             };
             let place = file.at(&value.span());
-            if let Err(problem) = self.take(&Written { name, value: value.get_ref(), place }) {
-                self.problems.push(problem);
+            match self.take(&Written { name, value: value.get_ref(), place }) {
+                Ok(()) => {
+                    let origin = Origin::File { path: file.path.to_owned(), line: file.at(&key.span()).line() };
+                    self.settings.written.insert(name, origin);
+                }
+                Err(problem) => self.problems.push(problem),
             }
         }
     }
@@ -127,6 +138,10 @@ impl Draft {
                 self.source.branch = branch.to_owned();
             }
             "source.path" => self.source.path = written.subdirectory()?,
+            "source.interval" => {
+                self.source.interval = written.duration_within(SHORTEST_INTERVAL, LONGEST_INTERVAL)?;
+            }
+            "source.max_age" => self.source.max_age = written.duration()?,
             "source.allow_insecure" => self.source.allow_insecure = written.flag()?,
             "source.ca_file" => self.source.ca_file = Some(written.file()?),
             "source.token_file" => self.source.token_file = Some(written.file()?),
@@ -140,12 +155,7 @@ impl Draft {
             "state.originals" => settings.state.originals = written.duration()?,
             "state.edits" => settings.state.edits = written.duration()?,
             name if name.starts_with("trust.") => self.trust(written)?,
-            name => {
-                written.duration()?;
-                if !settings.later.contains(&name) {
-                    settings.later.push(name);
-                }
-            }
+            name => drop(settings.later.insert(name, written.duration()?)),
         }
         Ok(())
     }
@@ -186,7 +196,6 @@ impl Draft {
             let urls = self.urls.into_iter().map(|(url, _)| url).collect();
             self.settings.source = Some(SourceSettings { urls, ..self.source });
         }
-        self.settings.later.sort_unstable();
         Ok(self.settings)
     }
 }
@@ -255,6 +264,7 @@ mod tests {
             parse("[source]\nurl = \"https://git.example.org/fleet.git\"\n").expect("valid").source.expect("a source");
         assert_eq!(source, SourceSettings::at("https://git.example.org/fleet.git"));
         assert_eq!((source.branch.as_str(), source.timeout), ("main", Duration::from_secs(300)));
+        assert_eq!((source.interval, source.max_age), (Duration::from_secs(60), Duration::from_secs(24 * 3600)));
     }
 
     #[test]
@@ -264,8 +274,8 @@ mod tests {
             url = ["https://a.example/x", "git@b.example:x"]
             branch = "release/1"
             path = "fleet/prod/"
-            interval = "60s"
-            max_age = "1d"
+            interval = "90s"
+            max_age = "36h"
             allow_insecure = false
             ca_file = "/etc/ssl/ours.pem"
             token_file = "/etc/trueup/token"
@@ -298,7 +308,9 @@ mod tests {
         assert_eq!((settings.policy.update, settings.policy.takeover), (Update::Hold, Takeover::Refuse));
         assert_eq!(settings.state.originals, Duration::from_secs(6 * 3600));
         assert_eq!(settings.trust.floor.as_ref().map(|id| id.short()), Some("4f2a9c1"));
-        assert_eq!(settings.not_yet(), ["change.deadline", "change.settle", "source.interval", "source.max_age"]);
+        assert_eq!(source.interval, Duration::from_secs(90));
+        assert_eq!(source.max_age, Duration::from_secs(36 * 3600));
+        assert_eq!(settings.not_yet(), ["change.deadline", "change.settle"]);
     }
 
     #[test]
@@ -381,6 +393,22 @@ mod tests {
         assert!(problems("[trust]\nmode = \"tail\"\n")[0].contains("known are head, chain"));
         assert!(parse("[trust]\nfloor = \"\"\n").is_ok());
         assert!(problems("[trust]\nfloor = \"4f2a9c1\"\n")[0].contains("full id"));
+    }
+
+    #[test]
+    fn the_interval_is_from_a_second_to_a_day() {
+        let interval = |text: &str| {
+            parse(&format!("[source]\nurl = \"/x\"\ninterval = \"{text}\"\n"))
+                .map(|settings| settings.source.expect("a source").interval.as_secs())
+                .map_err(|problems| problems[0].message.clone())
+        };
+        assert_eq!([interval("1s"), interval("2s")], [Ok(1), Ok(2)]);
+        assert_eq!([interval("86399s"), interval("86400s"), interval("1d")], [Ok(86_399), Ok(86_400), Ok(86_400)]);
+        for (bad, shown) in [("0s", "0s"), ("86401s", "86401s"), ("25h", "25h"), ("2d", "2d"), ("20000d", "20000d")] {
+            let wanted = format!("source.interval is from 1s to 1d, and this is {shown}");
+            assert_eq!(interval(bad), Err(wanted), "{bad}");
+        }
+        assert!(interval("soon").expect_err("refused").contains("is a duration"));
     }
 
     #[test]

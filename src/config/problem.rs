@@ -41,10 +41,17 @@ impl<'a> Place<'a> {
 
     /// The problem `message` here.
     pub fn problem(self, message: impl Into<String>) -> ConfigProblem {
-        let before = self.text.get(..self.start).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        ConfigProblem { path: self.path.to_owned(), line, column, message: message.into() }
+        let column = self.before().rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        ConfigProblem { path: self.path.to_owned(), line: self.line(), column, message: message.into() }
+    }
+
+    /// The line, from 1.
+    pub fn line(self) -> usize {
+        self.before().matches('\n').count() + 1
+    }
+
+    fn before(self) -> &'a str {
+        self.text.get(..self.start).unwrap_or(self.text)
     }
 }
 

@@ -1,5 +1,8 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use super::origin::Origin;
 
 use crate::model::{CommitId, Takeover, Update};
 
@@ -16,8 +19,10 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// How long things are kept.
     pub state: StateSettings,
+    /// Where each key that was set stands.
+    pub(super) written: BTreeMap<&'static str, Origin>,
     /// Keys that were set and that nothing acts on yet; see [`Settings::not_yet`].
-    pub(super) later: Vec<&'static str>,
+    pub(super) later: BTreeMap<&'static str, Duration>,
 }
 
 /// `[source]`.
@@ -29,6 +34,10 @@ pub struct SourceSettings {
     pub branch: String,
     /// Subdirectory that is the fleet repository; empty for the root.
     pub path: String,
+    /// How often the source is looked at.
+    pub interval: Duration,
+    /// Without a successful look for this long the host is `stale`.
+    pub max_age: Duration,
     /// Whether `http://` and `git://` are allowed.
     pub allow_insecure: bool,
     /// CA certificates to believe instead of the system's.
@@ -80,10 +89,10 @@ pub struct StateSettings {
 const DAY: u64 = 24 * 60 * 60;
 
 impl Settings {
-    /// Keys that are set and valid, and that this version does not act on: `source.interval`. To be
+    /// Keys that are set and valid, and that this version does not act on: `change.settle`. To be
     /// shown to whoever set them, so that nobody believes them in force.
     pub fn not_yet(&self) -> Vec<&str> {
-        self.later.clone()
+        self.later.keys().copied().collect()
     }
 }
 
@@ -96,7 +105,8 @@ impl Default for Settings {
             trust: TrustSettings::default(),
             policy: PolicySettings::default(),
             state: StateSettings::default(),
-            later: Vec::new(),
+            written: BTreeMap::new(),
+            later: BTreeMap::new(),
         }
     }
 }
@@ -108,6 +118,8 @@ impl SourceSettings {
             urls: vec![url.into()],
             branch: "main".to_owned(),
             path: String::new(),
+            interval: Duration::from_secs(60),
+            max_age: Duration::from_secs(DAY),
             allow_insecure: false,
             ca_file: None,
             token_file: None,

@@ -144,6 +144,52 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// `url` as it may be shown to anybody: no password, no user of a URL that needs none, no query.
+pub fn shown(url: &str) -> String {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let (url, masked) = (&url[..end], if end < url.len() { "?…" } else { "" });
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let shown = match authority.rsplit_once('@') {
+        None => rest.to_owned(),
+        Some((user, host)) => {
+            let name = user.split_once(':').map(|(name, _)| name);
+            // The user of ssh is part of the address, and no secret; elsewhere a token may stand for one.
+            let user = match (name, scheme) {
+                (None, "ssh" | "") => user.to_owned(),
+                (Some(name), "ssh" | "") => format!("{name}:…"),
+                _ => "…".to_owned(),
+            };
+            format!("{user}@{host}{}", &rest[authority.len()..])
+        }
+    };
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{separator}{shown}{masked}")
+}
+
+/// The server of an ssh URL, as known_hosts(5) names it: `git.example.org`, or `[git.example.org]:2222`. `None` for
+/// any other URL.
+pub fn ssh_server(url: &str) -> Option<String> {
+    if transport(url) != Ok(Transport::Ssh) {
+        return None;
+    }
+    let authority = match url.strip_prefix("ssh://") {
+        Some(rest) => rest.split(['/', '?', '#']).next()?,
+        // In `user@host:path` a port cannot be told; an IPv6 address stands in brackets.
+        None => match url.find("]:") {
+            Some(end) => &url[..=end],
+            None => url.split_once(':')?.0,
+        },
+    };
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, port),
+        _ => (host, "22"),
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    Some(if port == "22" { name.to_owned() } else { format!("[{name}]:{port}") })
+}
+
 /// Whether `name` can be a branch: the rules of git-check-ref-format(1) for `refs/heads/NAME`, and no
 /// leading dash.
 pub fn is_branch_name(name: &str) -> bool {
@@ -216,6 +262,37 @@ mod tests {
             assert!(!why.contains("s3cret"), "{why}");
         }
         assert!(transport("https://ana:s3cret@h/x").expect_err("refused").contains("token_file"));
+    }
+
+    #[test]
+    fn what_is_shown_of_a_url_holds_no_secret() {
+        for (url, wanted) in [
+            ("https://git.example.org/fleet.git", "https://git.example.org/fleet.git"),
+            ("https://ana:s3cret@h/x@y", "https://…@h/x@y"),
+            ("https://s3cret@h/x", "https://…@h/x"),
+            ("https://h/x?token=s3cret", "https://h/x?…"),
+            ("ssh://git@h:22/x", "ssh://git@h:22/x"),
+            ("ssh://git:s3cret@h/x", "ssh://git:…@h/x"),
+            ("git@h:x", "git@h:x"),
+            ("/srv/fleet.git", "/srv/fleet.git"),
+            ("file:///srv/a@b", "file:///srv/a@b"),
+        ] {
+            assert_eq!(shown(url), wanted);
+        }
+    }
+
+    #[test]
+    fn the_server_of_an_ssh_url_is_named_as_known_hosts_names_it() {
+        let server = |url| ssh_server(url).unwrap_or_default();
+        assert_eq!(server("git@git.example.org:fleet.git"), "git.example.org");
+        assert_eq!(server("git.example.org:fleet.git"), "git.example.org");
+        assert_eq!(server("ssh://git@git.example.org/fleet.git"), "git.example.org");
+        assert_eq!(server("ssh://git@git.example.org:22/fleet.git"), "git.example.org");
+        assert_eq!(server("ssh://git@git.example.org:2222/fleet.git"), "[git.example.org]:2222");
+        assert_eq!(server("ssh://git@[2001:db8::1]/fleet.git"), "2001:db8::1");
+        assert_eq!(server("ssh://git@[2001:db8::1]:2222/x"), "[2001:db8::1]:2222");
+        assert_eq!(ssh_server("https://h/x"), None);
+        assert_eq!(ssh_server("/srv/x"), None);
     }
 
     #[test]

@@ -56,30 +56,23 @@ impl Written<'_> {
         W::parse(text).ok_or_else(|| self.problem(&format!("cannot be {:?}{}", one_line(text, 40), hint(text, &known))))
     }
 
-    /// A whole number and its unit: `90s`, `10m`, `6h`, `30d`.
+    /// As [`duration`].
     pub fn duration(&self) -> Result<Duration> {
-        const YEARS_10: u64 = 10 * 366 * 24 * 60 * 60;
-        let wrong = || self.wanted_duration();
-        let text = self.value.as_str().ok_or_else(wrong)?;
-        let unit = text.chars().next_back().ok_or_else(wrong)?;
-        let seconds = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 60 * 60,
-            'd' => 24 * 60 * 60,
-            _ => return Err(wrong()),
-        };
-        let digits = &text[..text.len() - 1];
-        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(wrong());
-        }
-        let total =
-            digits.parse::<u64>().ok().and_then(|n| n.checked_mul(seconds)).filter(|n| (1..=YEARS_10).contains(n));
-        total.map(Duration::from_secs).ok_or_else(|| self.problem("is from 1s to ten years"))
+        self.seconds_by(duration)
     }
 
-    fn wanted_duration(&self) -> ConfigProblem {
-        self.problem("is a duration: a whole number and s, m, h or d, like \"60s\", \"10m\", \"6h\", \"30d\"")
+    /// As [`Written::duration`], from `least` to `most`.
+    pub fn duration_within(&self, least: Duration, most: Duration) -> Result<Duration> {
+        let total = self.seconds_by(seconds)?.map(Duration::from_secs).filter(|total| (least..=most).contains(total));
+        total.ok_or_else(|| {
+            let (least, most) = (duration_text(least), duration_text(most));
+            let written = one_line(self.value.as_str().unwrap_or_default(), 40);
+            self.problem(&format!("is from {least} to {most}, and this is {written}"))
+        })
+    }
+
+    fn seconds_by<T>(&self, read: impl FnOnce(&str) -> std::result::Result<T, &'static str>) -> Result<T> {
+        read(self.value.as_str().unwrap_or_default()).map_err(|rule| self.problem(&format!("is {rule}")))
     }
 
     /// An absolute path.
@@ -137,6 +130,42 @@ pub fn subdirectory(text: &str) -> std::result::Result<String, &'static str> {
         return Err("a path relative to the root of the repository, without . and ..");
     }
     Ok(path.to_owned())
+}
+
+/// A duration as it is written: in the largest unit that it is a whole number of.
+pub(super) fn duration_text(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(24 * 60 * 60, 'd'), (60 * 60, 'h'), (60, 'm')];
+    let (size, unit) =
+        units.into_iter().find(|(size, _)| seconds > 0 && seconds.is_multiple_of(*size)).unwrap_or((1, 's'));
+    format!("{}{unit}", seconds / size)
+}
+
+/// A whole number and its unit: `90s`, `10m`, `6h`, `30d`.
+///
+/// # Errors
+/// What it has to be, where it is not.
+pub fn duration(text: &str) -> std::result::Result<Duration, &'static str> {
+    const YEARS_10: u64 = 10 * 366 * 24 * 60 * 60;
+    let total = seconds(text)?.filter(|n| (1..=YEARS_10).contains(n));
+    total.map(Duration::from_secs).ok_or("from 1s to ten years")
+}
+
+/// How many seconds that is; `None` where it is more than can be counted.
+fn seconds(text: &str) -> std::result::Result<Option<u64>, &'static str> {
+    const RULE: &str = "a duration: a whole number and s, m, h or d, like \"60s\", \"10m\", \"6h\", \"30d\"";
+    let unit = match text.as_bytes().last() {
+        Some(b's') => 1,
+        Some(b'm') => 60,
+        Some(b'h') => 60 * 60,
+        Some(b'd') => 24 * 60 * 60,
+        _ => return Err(RULE),
+    };
+    let digits = &text[..text.len() - 1];
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(RULE);
+    }
+    Ok(digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)))
 }
 
 pub(super) fn article(kind: &str) -> String {

@@ -8,6 +8,7 @@ mod outcome;
 mod policy;
 mod revision;
 mod text;
+mod zone;
 
 pub use change::{Change, Detail};
 pub use digest::Digest;
@@ -17,3 +18,4 @@ pub use outcome::{Class, Outcome, Stage, Stop};
 pub use policy::{Cause, Drift, Release, Takeover, Update, Word};
 pub use revision::{CommitId, NotACommitId, Revision};
 pub use text::{escaped, one_line};
+pub use zone::Zone;
