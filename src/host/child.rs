@@ -91,6 +91,8 @@ impl Child {
     #[allow(clippy::disallowed_methods, reason = "host/ is where programs are started")]
     pub fn start(executable: &Path, arguments: &[&str], limit: Duration) -> Result<Self, Error> {
         let mut process = Command::new(executable)
+            // For ps(1): its path may be /proc/self/exe.
+            .arg0("trueup")
             .args(arguments)
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")

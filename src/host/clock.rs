@@ -1,4 +1,8 @@
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::tz::TimeZone;
+
+use crate::model::Zone;
 
 /// Where the time comes from.
 #[derive(Debug, Clone, Copy, Default)]
@@ -13,10 +17,23 @@ pub enum Clock {
 impl Clock {
     /// Seconds since 1970.
     pub fn now(self) -> i64 {
+        self.since_1970().as_secs().cast_signed()
+    }
+
+    /// The time since 1970, as finely as it is known.
+    pub fn since_1970(self) -> Duration {
         match self {
-            Self::Fixed(seconds) => seconds,
+            Self::Fixed(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
             // A clock before 1970 is a broken clock; ages are then zero, never negative surprises.
-            Self::System => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs().cast_signed()),
+            Self::System => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        }
+    }
+
+    /// The zone that times are said in.
+    pub fn zone(self) -> Zone {
+        match self {
+            Self::Fixed(_) => Zone::utc(),
+            Self::System => TimeZone::try_system().map_or_else(|_| Zone::utc(), Zone::new),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 mod bus;
 mod child;
@@ -22,22 +23,32 @@ mod error;
 mod export;
 mod facts;
 mod files;
+mod journal;
+mod pass;
 mod payloads;
+mod peer;
 mod program;
+mod pulse;
 mod state;
 mod users;
+mod vitals;
 
-pub use bus::{Bus, UnitDetails, UnitFileResults, UnitStatus};
+use crate::model::Zone;
+
+pub use bus::{Bus, UnitDetails, UnitFileResults, UnitStatus, UnitWatch};
 pub use child::Child;
 pub use clock::Clock;
 pub use error::Error;
 pub use export::write_new;
 pub use facts::FactsError;
 pub use files::{Attributes, Meta, NodeType, Over};
+pub use journal::{Entry, Priority};
 pub use payloads::{Payloads, kept_name};
 pub use program::{Output, Program};
+pub use pulse::Pulse;
 pub use state::{Document, DocumentError, Lock, LockError, StateDir, StateError};
 pub use users::Users;
+pub use vitals::{Disk, Holder};
 
 /// A view of one machine, or of one directory that stands for a machine. It cannot write.
 #[derive(Debug)]
@@ -48,6 +59,8 @@ pub struct Reader {
     bus: OnceCell<Result<Bus, String>>,
     interrupt: Arc<AtomicBool>,
     progress: Progress,
+    pulse: Arc<Pulse>,
+    journal: journal::Journal,
 }
 
 /// Told, in one short line, what is being done or waited for.
@@ -97,6 +110,8 @@ impl Reader {
             bus: OnceCell::new(),
             interrupt: Arc::default(),
             progress: Progress::default(),
+            pulse: Arc::default(),
+            journal: journal::Journal::default(),
         })
     }
 
@@ -111,6 +126,13 @@ impl Reader {
     #[must_use]
     pub fn with_progress(mut self, progress: Progress) -> Self {
         self.progress = progress;
+        self
+    }
+
+    /// The same view that shows `pulse` that work goes on.
+    #[must_use]
+    pub fn with_pulse(mut self, pulse: Arc<Pulse>) -> Self {
+        self.pulse = pulse;
         self
     }
 
@@ -141,19 +163,37 @@ impl Reader {
         StateDir::new(self.below_root("/var/lib/trueup"))
     }
 
+    /// Where the agent keeps what it alone writes: what people asked for. Passes never write or sweep there, so
+    /// it needs not the lock of passes but its own.
+    pub fn agent_state(&self) -> StateDir {
+        StateDir::new(self.below_root("/var/lib/trueup/agent"))
+    }
+
     /// Seconds since 1970.
     pub fn now(&self) -> i64 {
         self.clock.now()
     }
 
+    /// The time since 1970, as finely as it is known.
+    pub fn since_1970(&self) -> std::time::Duration {
+        self.clock.since_1970()
+    }
+
+    /// The time zone of the machine: `TZ`, else `/etc/localtime`; Greenwich where neither tells, and under a fixed clock.
+    pub fn zone(&self) -> Zone {
+        self.clock.zone()
+    }
+
     /// Tells whoever watches, in one short line, what is being done or waited for.
     pub fn say(&self, line: &str) {
+        self.pulse.beat();
         (self.progress.0)(line);
     }
 
     /// Whether somebody asked for an end; looked at between steps, never inside one.
     pub fn interrupted(&self) -> bool {
-        self.interrupt.load(Ordering::Relaxed)
+        self.pulse.beat();
+        self.interrupt.load(Ordering::SeqCst)
     }
 
     /// Runs a program that only looks, and waits for it.
@@ -162,7 +202,19 @@ impl Reader {
     /// Where it cannot be started, ends badly or takes too long. See [`Program`].
     pub fn query(&self, program: &Program) -> Result<Output, Error> {
         self.machine_only(program)?;
-        program.run(&self.interrupt)
+        self.bounded(program)
+    }
+
+    /// Something is waited for from now on, in silence, that ends by itself after at most `limit`.
+    pub fn waits(&self, limit: Duration) {
+        self.pulse.expect(limit);
+    }
+
+    fn bounded(&self, program: &Program) -> Result<Output, Error> {
+        self.pulse.expect(program.longest());
+        let output = program.run(&self.interrupt);
+        self.pulse.beat();
+        output
     }
 
     /// systemd over D-Bus; one connection, made when first asked for.
@@ -209,7 +261,7 @@ impl Writer {
     /// Where it cannot be started, ends badly or takes too long. See [`Program`].
     pub fn run(&mut self, program: &Program) -> Result<Output, Error> {
         self.reader.machine_only(program)?;
-        program.run(&self.reader.interrupt)
+        self.reader.bounded(program)
     }
 }
 

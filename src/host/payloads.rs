@@ -15,12 +15,24 @@ const MAGIC: &[u8; 16] = b"trueup payload 1";
 pub struct Payloads {
     memory: BTreeMap<Digest, Arc<[u8]>>,
     kept: Option<StateDir>,
+    /// Not read yet.
+    pack: Option<Digest>,
 }
 
 impl Payloads {
     /// Nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Those of the pack `name`, which is not read before [`Payloads::fill`] asks for it.
+    pub fn of_pack(name: Digest) -> Self {
+        Self { pack: Some(name), ..Self::default() }
+    }
+
+    /// Reads the pack that was not read yet, each content hashed again; `false` where it is not there or not whole.
+    pub fn fill(&mut self, state: &StateDir) -> bool {
+        self.pack.take().is_none_or(|name| matches!(self.load(state, &name), Ok(true)))
     }
 
     /// Also finds what was kept in `state`.
@@ -57,9 +69,9 @@ impl Payloads {
         self.memory.is_empty()
     }
 
-    /// The name of the pack that holds what is in memory now.
+    /// The name of the pack that holds what is in memory now, or would be.
     pub fn pack_name(&self) -> Digest {
-        Digest::of(&self.list())
+        self.pack.unwrap_or_else(|| Digest::of(&self.list()))
     }
 
     /// Whether the pack of what is in memory is in `state`, as long as it has to be. What is in it is hashed only
@@ -160,6 +172,24 @@ fn parse(pack: &[u8]) -> Option<BTreeMap<Digest, Arc<[u8]>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pack_is_read_when_it_is_asked_for_and_believed_where_it_is_whole() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::new(directory.path().join("state"));
+        let mut payloads = Payloads::new();
+        let one = payloads.insert(b"one".to_vec());
+        let name = payloads.store(&state).expect("stored");
+        let mut later = Payloads::of_pack(name);
+        assert_eq!((later.pack_name(), later.len(), later.get(&one)), (name, 0, None));
+        assert!(later.fill(&state) && later.fill(&state));
+        assert_eq!((later.pack_name(), later.get(&one).as_deref()), (name, Some(&b"one"[..])));
+        let file = Payloads::pack_file(&name);
+        let mut content = state.read(&file).expect("read").expect("there");
+        *content.last_mut().expect("not empty") ^= 1;
+        state.write(&file, &content).expect("damaged");
+        assert!(!Payloads::of_pack(name).fill(&state));
+    }
 
     #[test]
     fn a_pack_that_was_cut_short_is_written_anew() {

@@ -12,6 +12,8 @@ use crate::model::one_line;
 
 /// How much of each stream is kept; the rest is read and dropped.
 const KEPT: usize = 16 << 20;
+/// How long what a program left behind may hold its output open.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A program to run: its environment cleared, its own process group, a time-out at which the whole
 /// group is killed, what it prints bounded.
@@ -107,6 +109,11 @@ impl Program {
         self.name.to_str().unwrap_or("program")
     }
 
+    /// How long it may take, the end of its children included.
+    pub(super) fn longest(&self) -> Duration {
+        self.limit + 3 * GRACE
+    }
+
     fn line(&self) -> String {
         let mut line = self.name.to_string_lossy().into_owned();
         for argument in &self.arguments {
@@ -156,11 +163,10 @@ impl Program {
             .join()
             .expect("waiting does not panic")
             .map_err(|source| Error::Start { program: self.line(), source })?;
-        let grace = Duration::from_secs(2);
         let take = |stream: mpsc::Receiver<Vec<u8>>| {
-            stream.recv_timeout(grace).unwrap_or_else(|_| {
+            stream.recv_timeout(GRACE).unwrap_or_else(|_| {
                 let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-                stream.recv_timeout(grace).unwrap_or_default()
+                stream.recv_timeout(GRACE).unwrap_or_default()
             })
         };
         let output = Output { status: status.code().unwrap_or(-1), stdout: take(stdout), stderr: take(stderr) };

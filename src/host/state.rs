@@ -1,5 +1,5 @@
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -150,6 +150,41 @@ impl StateDir {
     /// # Errors
     /// Where it is there and cannot be read, or is no regular file.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+        let Some((file, size)) = self.open(name)? else { return Ok(None) };
+        let mut content = Vec::with_capacity(usize::try_from(size.min(LIMIT)).unwrap_or(0));
+        file.take(LIMIT).read_to_end(&mut content).map_err(self.error("read", name))?;
+        Ok(Some(content))
+    }
+
+    /// The last `most` bytes of `name`, which somebody else may be writing; `None` where it is not there.
+    ///
+    /// # Errors
+    /// Where it is there and cannot be read, or is no regular file.
+    pub fn tail(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, StateError> {
+        let Some((mut file, size)) = self.open(name)? else { return Ok(None) };
+        let mut content = Vec::new();
+        let read = file.seek(SeekFrom::Start(size.saturating_sub(most)));
+        read.and_then(|_| file.take(most).read_to_end(&mut content)).map_err(self.error("read", name))?;
+        Ok(Some(content))
+    }
+
+    /// Empties `name` where it is larger than `most` bytes. Whoever appends to it goes on at its beginning.
+    ///
+    /// # Errors
+    /// Where it cannot be looked at or written.
+    pub fn empty_beyond(&self, name: &str, most: u64) -> Result<(), StateError> {
+        if self.size(name)?.is_some_and(|size| size > most) {
+            let file = OpenOptions::new()
+                .write(true)
+                .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+                .open(self.path.join(name));
+            file.and_then(|file| file.set_len(0)).map_err(self.error("write", name))?;
+        }
+        Ok(())
+    }
+
+    /// `name`, to be read, and its length in bytes; `None` where it is not there.
+    fn open(&self, name: &str) -> Result<Option<(File, u64)>, StateError> {
         let opened = OpenOptions::new()
             .read(true)
             .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed())
@@ -167,9 +202,7 @@ impl StateDir {
         if !meta.is_file() {
             return Err(self.error("read", name)(strange()));
         }
-        let mut content = Vec::with_capacity(usize::try_from(meta.size().min(LIMIT)).unwrap_or(0));
-        file.take(LIMIT).read_to_end(&mut content).map_err(self.error("read", name))?;
-        Ok(Some(content))
+        Ok(Some((file, meta.size())))
     }
 
     /// Makes `name` hold `content`, the old or the new at every instant, and on disk when this returns.
@@ -380,17 +413,9 @@ fn strange() -> io::Error {
     io::Error::new(STRANGE, "not a regular file")
 }
 
-/// Which process holds the lock on `file`, as far as /proc/locks (proc_locks(5)) tells.
+/// Which process holds the lock on `file`, as far as it can be told.
 fn holder(file: &File) -> Option<u32> {
-    let inode = format!(":{}", file.metadata().ok()?.ino());
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        match fields[..] {
-            [_, "FLOCK", _, "WRITE", pid, node, ..] if node.ends_with(&inode) => pid.parse().ok(),
-            _ => None,
-        }
-    })
+    super::vitals::lock_holder(file.metadata().ok()?.ino())
 }
 
 #[cfg(test)]
@@ -429,6 +454,25 @@ mod tests {
         assert_eq!(inodes(), before);
         state.save("n", 1, &3u32).expect("saved");
         assert_ne!(inodes(), before);
+    }
+
+    #[test]
+    fn of_a_log_that_grows_only_the_end_is_read_and_it_is_emptied_while_it_is_appended_to() {
+        let (_directory, state) = scratch();
+        assert_eq!(state.tail("log", 4).expect("missing is no error"), None);
+        state.write("log", b"").expect("made");
+        let mut log = OpenOptions::new().append(true).open(state.path().join("log")).expect("opened");
+        log.write_all(b"0123456789").expect("written");
+        let tail = |most| state.tail("log", most).expect("read").expect("there");
+        assert_eq!((tail(4), tail(10), tail(99)), (b"6789".to_vec(), b"0123456789".to_vec(), b"0123456789".to_vec()));
+        // A terabyte that takes no room on the disk: nobody could read it whole.
+        log.set_len(1 << 40).expect("sparse");
+        assert_eq!(tail(4), [0; 4]);
+        state.empty_beyond("log", 1 << 40).expect("not beyond");
+        assert_eq!(state.size("log").expect("there"), Some(1 << 40));
+        state.empty_beyond("log", 99).expect("emptied");
+        log.write_all(b"and on").expect("written");
+        assert_eq!(tail(99), b"and on");
     }
 
     #[test]

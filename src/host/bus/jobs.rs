@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use super::{AT_ONCE, Bus, MANAGER, Refusal, SERVICE, UNIT, proxy};
-use crate::host::{Error, Writer};
+use crate::host::{Error, Reader, Writer};
 
 /// What jobs are given at least, and at most, whatever the units say: systemd's own default is 90 s.
 const AT_LEAST: Duration = Duration::from_secs(90);
@@ -83,7 +83,20 @@ impl Writer {
         self.jobs(Doing::Reload, names)
     }
 
-    fn jobs(&mut self, doing: Doing, names: &[&str]) -> Vec<Result<(), Error>> {
+    /// Lets the lock go, then starts the units of `start`, one after the other, and makes those of `reload` read their
+    /// configuration again: for units that take the lock themselves.
+    pub fn hand_over(self, start: &[&str], reload: &[&str]) -> Vec<Result<(), Error>> {
+        let Self { reader, _lock: lock, .. } = self;
+        drop(lock);
+        let mut results: Vec<_> = start.iter().flat_map(|name| reader.jobs(Doing::Start, &[name])).collect();
+        results.extend(reader.jobs(Doing::Reload, reload));
+        results
+    }
+}
+
+impl Reader {
+    /// For a [`Writer`], or what was one until just now.
+    fn jobs(&self, doing: Doing, names: &[&str]) -> Vec<Result<(), Error>> {
         if names.is_empty() {
             return Vec::new();
         }

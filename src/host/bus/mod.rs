@@ -18,9 +18,12 @@ use crate::model::one_line;
 
 mod jobs;
 mod proxy;
+mod timedate;
 mod unit_files;
+mod watch;
 
 pub use unit_files::UnitFileResults;
+pub use watch::UnitWatch;
 
 /// How long one call may take. A daemon-reload runs generators, which systemd itself ends after 90 s.
 const CALL: Duration = Duration::from_secs(150);
