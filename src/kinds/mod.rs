@@ -19,7 +19,7 @@ pub mod package;
 pub mod unit;
 mod words;
 
-pub use words::{Activation, Foreseen, Need, Phase, Refresh, pattern};
+pub use words::{Activation, Foreseen, Meets, Need, Phase, Refresh, pattern};
 
 /// One kind of managed resource. Everything about it lives in `kinds/<kind>/`.
 pub trait Kind: Sized {
@@ -153,8 +153,8 @@ pub trait Kind: Sized {
     }
 
     /// What converging these jobs would do beside what they say, as far as it can be told without doing it.
-    /// Reads, never writes.
-    fn foresee(_host: &Reader, _jobs: &[Job<'_, Self>]) -> Foreseen {
+    /// `resting` is as for [`Kind::apply`]. Reads, never writes.
+    fn foresee(_host: &Reader, _jobs: &[Job<'_, Self>], _resting: &BTreeSet<Id>) -> Foreseen {
         Foreseen::default()
     }
 
@@ -164,8 +164,14 @@ pub trait Kind: Sized {
         Ok(None)
     }
 
-    /// Converges each job, in one batch; each answers for itself.
-    fn apply(host: &mut Writer, payloads: &Payloads, jobs: &[Job<'_, Self>]) -> Vec<Result<(), host::Error>>;
+    /// Converges each job, in one batch; each answers for itself. What is `resting`, suspended or contested, is
+    /// not changed for the sake of a job either.
+    fn apply(
+        host: &mut Writer,
+        payloads: &Payloads,
+        jobs: &[Job<'_, Self>],
+        resting: &BTreeSet<Id>,
+    ) -> Vec<Result<(), host::Error>>;
 }
 
 /// One resource to converge.
@@ -392,13 +398,13 @@ macro_rules! kinds {
             }
         })+
 
-        /// What every job would do beside what it says, one batch a kind.
-        pub fn foresee(host: &Reader, jobs: &[AnyJob<'_>]) -> Foreseen {
+        /// What every job would do beside what it says, one batch a kind; what is `resting` stays as it is.
+        pub fn foresee(host: &Reader, jobs: &[AnyJob<'_>], resting: &BTreeSet<Id>) -> Foreseen {
             let mut all = Foreseen::default();
             $({
                 let (mine, batch) = batch::<$module::$Kind>(jobs);
                 if !batch.is_empty() {
-                    let Foreseen { notes, refused } = <$module::$Kind as Kind>::foresee(host, &batch);
+                    let Foreseen { notes, refused } = <$module::$Kind as Kind>::foresee(host, &batch, resting);
                     all.notes.extend(notes);
                     all.refused.extend(refused.into_iter().filter_map(|(at, why)| Some((*mine.get(at)?, why))));
                 }
@@ -406,13 +412,18 @@ macro_rules! kinds {
             all
         }
 
-        /// Converges every job, one batch a kind, in the order given.
-        pub fn apply(host: &mut Writer, payloads: &Payloads, jobs: &[AnyJob<'_>]) -> Vec<Result<(), host::Error>> {
+        /// Converges every job, one batch a kind, in the order given; what is `resting` stays as it is.
+        pub fn apply(
+            host: &mut Writer,
+            payloads: &Payloads,
+            jobs: &[AnyJob<'_>],
+            resting: &BTreeSet<Id>,
+        ) -> Vec<Result<(), host::Error>> {
             let mut done: Vec<Option<Result<(), host::Error>>> = jobs.iter().map(|_| None).collect();
             $({
                 let (mine, batch) = batch::<$module::$Kind>(jobs);
                 if !batch.is_empty() {
-                    for (i, result) in mine.into_iter().zip(<$module::$Kind as Kind>::apply(host, payloads, &batch)) {
+                    for (i, result) in mine.into_iter().zip(<$module::$Kind as Kind>::apply(host, payloads, &batch, resting)) {
                         done[i] = Some(result);
                     }
                 }

@@ -42,6 +42,23 @@ pub enum Need {
     Matching(String),
 }
 
+/// Whether a resource is one that is needed.
+pub type Meets = Box<dyn Fn(&Id) -> bool>;
+
+impl Need {
+    /// Tells the resources that meet it; nothing meets a pattern that is none, which compiling a repository refuses.
+    pub fn meets(self) -> Option<Meets> {
+        Some(match self {
+            Self::Resource(needed) => Box::new(move |id| needed == *id),
+            Self::Below(kind, prefix) => Box::new(move |id| id.kind() == kind && id.name().starts_with(&prefix)),
+            Self::Matching(text) => {
+                let matcher = pattern(&text).ok()?.compile_matcher();
+                Box::new(move |id| id.kind() == "file" && matcher.is_match(id.name()))
+            }
+        })
+    }
+}
+
 /// What a unit does when something it uses has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -97,6 +114,28 @@ pub enum Activation {
     Ldconfig,
     /// D-Bus or logind: only a reboot is safe. Told, never done.
     NeedsReboot,
+}
+
+impl Activation {
+    /// The unit that is restarted or reloaded by it.
+    pub fn unit(self) -> Option<&'static str> {
+        match self {
+            Self::Udev => Some("systemd-udevd.service"),
+            Self::Networkd => Some("systemd-networkd.service"),
+            Self::Journald => Some("systemd-journald.service"),
+            Self::Resolved => Some("systemd-resolved.service"),
+            Self::Timesyncd => Some("systemd-timesyncd.service"),
+            Self::Sysusers
+            | Self::PackageIndex
+            | Self::DaemonReload
+            | Self::Tmpfiles
+            | Self::ModulesLoad
+            | Self::Sysctl
+            | Self::CaCertificates
+            | Self::Ldconfig
+            | Self::NeedsReboot => None,
+        }
+    }
 }
 
 /// What matches the paths that `text` means, the same for `[files]`, `watch` and what depends on it: `*`

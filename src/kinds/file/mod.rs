@@ -1,5 +1,7 @@
 //! Files: regular files, directories, symbolic links, absence. The name is the canonical absolute path.
 
+use std::collections::BTreeSet;
+
 use crate::host::{Error, Payloads, Reader, Writer};
 use crate::kinds::{Activation, Job, Kind, Need, Phase};
 use crate::model::{Cause, Change, Detail, Digest, Id};
@@ -135,7 +137,12 @@ impl Kind for File {
         }
     }
 
-    fn apply(host: &mut Writer, payloads: &Payloads, jobs: &[Job<'_, Self>]) -> Vec<Result<(), Error>> {
+    fn apply(
+        host: &mut Writer,
+        payloads: &Payloads,
+        jobs: &[Job<'_, Self>],
+        _resting: &BTreeSet<Id>,
+    ) -> Vec<Result<(), Error>> {
         apply::apply(host, payloads, jobs)
     }
 }
@@ -174,6 +181,7 @@ fn is_early(path: &str) -> bool {
         "/usr/lib/sysusers.d/",
         "/etc/yum.repos.d/",
         "/etc/dnf/",
+        "/etc/yum/",
         "/etc/pki/rpm-gpg/",
         "/etc/zypp/",
         "/etc/pacman.d/",

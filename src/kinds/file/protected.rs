@@ -267,7 +267,7 @@ mod tests {
             "/etc/trueup/agent.toml",
             "/var/lib/trueup/ledger",
             "/etc/systemd/system/trueup.service",
-            "/usr/lib/systemd/system/trueup-run.timer",
+            "/usr/lib/systemd/system/trueup-undo.timer",
             "/etc/systemd/system/trueup.service.d",
             "/etc/systemd/system/trueup.service.d/x.conf",
             "/etc/systemd/system/timers.target.wants/trueup.timer",

@@ -36,7 +36,7 @@ impl Host {
     }
 
     fn apply_to(&mut self, path: &str, want: &Spec, seen: &Observed) -> Result<(), Error> {
-        File::apply(&mut self.writer, &self.payloads, &[Job { name: path, want, seen }]).remove(0)
+        File::apply(&mut self.writer, &self.payloads, &[Job { name: path, want, seen }], &BTreeSet::new()).remove(0)
     }
 
     fn apply(&mut self, path: &str, want: &Spec) -> Result<(), Error> {

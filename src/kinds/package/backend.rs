@@ -1,58 +1,103 @@
-use super::{Observed, Package, Spec, Transaction, apt};
+use super::apt::{self, Apt};
+use super::dnf::{self, Dnf};
+use super::{Observed, Package, Spec, Transaction, converge};
 use crate::host::{Error, Reader, Writer};
 use crate::kinds::Job;
+use crate::model::Family;
 
 /// The package manager of this host. Closed: a new one is one module and its word in each `match`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Backend {
     /// apt and dpkg.
     Apt,
+    /// dnf and rpm.
+    Dnf,
 }
 
 /// Package managers that are known by sight but not spoken to, and the program that shows each.
-const OTHERS: &[(&str, &str)] = &[
-    ("/usr/bin/dnf", "dnf and rpm"),
-    ("/usr/bin/zypper", "zypper and rpm"),
-    ("/usr/bin/pacman", "pacman"),
-    ("/sbin/apk", "apk"),
-    ("/usr/bin/rpm", "rpm"),
-];
+const OTHERS: &[(&str, &str)] =
+    &[("/usr/bin/zypper", "zypper and rpm"), ("/usr/bin/pacman", "pacman"), ("/sbin/apk", "apk")];
 
 impl Backend {
-    /// Chosen by what the host has, rather than by what it calls itself.
+    /// Chosen by the family that the host says it is of; where nobody knows that, by what it has.
     pub(super) fn of(host: &Reader) -> Result<Self, Error> {
         let has = |path: &str| host.below_root(path).exists();
-        if has("/usr/bin/dpkg") && has("/usr/bin/apt-get") {
-            return Ok(Self::Apt);
+        let has_apt = has("/usr/bin/dpkg") && has("/usr/bin/apt-get");
+        let has_dnf = has("/usr/bin/rpm") && has(dnf::PROGRAM);
+        let unknown = |why: String| Err(Error::Unknown { thing: "packages".to_owned(), why });
+        let family = match host.facts() {
+            Ok(facts) => facts.os.and_then(|os| os.family),
+            Err(error) => return unknown(error.to_string()),
+        };
+        match family {
+            Some(Family::Debian) if has_apt => Ok(Self::Apt),
+            Some(Family::Debian) => {
+                unknown("this host says it is of Debian's kin, but has no apt-get or dpkg".to_owned())
+            }
+            Some(Family::Redhat) if has_dnf => Ok(Self::Dnf),
+            Some(Family::Redhat) if has("/usr/bin/dnf") => unknown(format!(
+                "only dnf 5 is on this host, which is not spoken to yet; {} is in the package dnf4 or python3-dnf",
+                dnf::PROGRAM
+            )),
+            Some(Family::Redhat) => {
+                unknown(format!("this host says it is of Fedora's kin, but has no {} or rpm", dnf::PROGRAM))
+            }
+            None if has_apt => Ok(Self::Apt),
+            None if has_dnf => Ok(Self::Dnf),
+            Some(Family::Suse | Family::Arch) | None => {
+                unknown(OTHERS.iter().find(|(program, _)| has(program)).map_or_else(
+                    || "no package manager was found on this host".to_owned(),
+                    |(_, family)| {
+                        format!("packages of {family} are not supported yet; only those of apt and of dnf are")
+                    },
+                ))
+            }
         }
-        let why = OTHERS.iter().find(|(program, _)| has(program)).map_or_else(
-            || "no package manager was found on this host".to_owned(),
-            |(_, family)| format!("packages of {family} are not supported yet; only those of apt and dpkg are"),
-        );
-        Err(Error::Unknown { thing: "packages".to_owned(), why })
+    }
+
+    /// Installing a package starts its services.
+    pub(super) fn starts_services(self) -> bool {
+        match self {
+            Self::Apt => true,
+            Self::Dnf => false,
+        }
     }
 
     pub(super) fn observe(self, host: &Reader, names: &[&str]) -> Result<Vec<Observed>, Error> {
         match self {
             Self::Apt => apt::observe(host, names),
+            Self::Dnf => dnf::observe(host, names),
         }
     }
 
-    pub(super) fn apply(self, host: &mut Writer, jobs: &[Job<'_, Package>]) -> Vec<Result<(), Error>> {
+    pub(super) fn apply(
+        self,
+        host: &mut Writer,
+        jobs: &[Job<'_, Package>],
+        resting: &[&str],
+    ) -> Vec<Result<(), Error>> {
         match self {
-            Self::Apt => apt::apply(host, jobs),
+            Self::Apt => converge::apply::<Apt>(host, jobs, resting),
+            Self::Dnf => converge::apply::<Dnf>(host, jobs, resting),
         }
     }
 
-    pub(super) fn simulate(self, host: &Reader, jobs: &[(&str, &Spec, &Observed)]) -> Result<Transaction, Error> {
+    pub(super) fn simulate(
+        self,
+        host: &Reader,
+        jobs: &[(&str, &Spec, &Observed)],
+        resting: &[&str],
+    ) -> Result<Transaction, Error> {
         match self {
-            Self::Apt => apt::simulate(host, jobs),
+            Self::Apt => converge::simulate::<Apt>(host, jobs, resting),
+            Self::Dnf => converge::simulate::<Dnf>(host, jobs, resting),
         }
     }
 
     pub(super) fn refresh_index(self, host: &mut Writer) -> Result<(), Error> {
         match self {
-            Self::Apt => apt::refresh_index(host),
+            Self::Apt => converge::refresh_index::<Apt>(host),
+            Self::Dnf => converge::refresh_index::<Dnf>(host),
         }
     }
 }

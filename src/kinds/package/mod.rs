@@ -1,24 +1,36 @@
 //! Packages of the distribution. The name is the package's own; `foo:i386` is that of a foreign architecture.
 //!
 //! What satisfies a declaration is never upgraded. All that is to be done is one transaction, simulated
-//! first: it is refused where it would take away what no declaration lets go. A second package manager
-//! is a module beside `apt` and its word in `backend`.
+//! first: it is refused where it would take away what no declaration lets go. The story is the same for
+//! all package managers, in `converge`; another one is a module beside `apt` and `dnf` that answers what
+//! `tool` asks, and its word in `backend`.
 
 mod apt;
 mod backend;
+mod converge;
+mod dnf;
+mod fault;
 mod glob;
+mod solve;
 mod spec;
+mod tool;
+mod transient;
+mod version;
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use self::backend::Backend;
 use crate::host::{self, Payloads, Reader, Writer};
 use crate::kinds::{Foreseen, Job, Kind, Need, Phase};
-use crate::model::{Cause, Change, one_line};
+use crate::model::{Cause, Change, Id, one_line};
 
+pub use solve::WOULD_CHANGE_RESTING;
 pub use spec::{Downgrade, Spec, Version};
+pub use transient::sweep;
+pub use version::Order;
 
 /// The kind whose word is `package`.
 #[derive(Debug)]
@@ -42,8 +54,10 @@ pub enum Observed {
         essential: bool,
         /// Installed because something else needed it, so that it may go once nothing does.
         automatic: bool,
-        /// Kept at its version by the package manager.
-        held: bool,
+        /// Kept at its version by the package manager; `None` where this host's cannot keep any.
+        held: Option<bool>,
+        /// How its versions are ordered.
+        order: Order,
     },
     /// Somewhere in between.
     Broken {
@@ -84,6 +98,8 @@ pub struct Transaction {
     pub refused: Vec<Refusal>,
     /// The names of what this index does not know, or cannot satisfy: a fresh one is fetched before it is tried.
     pub undecided: Vec<String>,
+    /// What else there is to know of it, one line each.
+    pub notes: Vec<String>,
 }
 
 impl Transaction {
@@ -100,8 +116,9 @@ impl Transaction {
             let error = host::Error::Refused { thing: refusal.name.clone(), reason: refusal.reason, why: refusal.why };
             Some((place(&refusal.name)?, error))
         });
+        let notes = self.notes.into_iter().map(|note| format!("packages: {note}"));
         Foreseen {
-            notes: listed("also installs", also).into_iter().chain(listed("also removes", gone)).collect(),
+            notes: listed("also installs", also).into_iter().chain(listed("also removes", gone)).chain(notes).collect(),
             refused: refused.collect(),
         }
     }
@@ -137,15 +154,29 @@ pub fn is_protected(seen: &Observed) -> bool {
     }
 }
 
-/// What converging `jobs` (name, wanted, seen) would do. Nothing is written, not even a cache.
+/// What converging `jobs` (name, wanted, seen) would do, where the packages that are `resting` stay as they are.
+/// Nothing is written, not even a cache.
 ///
 /// # Errors
 /// Where the package manager cannot tell.
-pub fn simulate(host: &Reader, jobs: &[(&str, &Spec, &Observed)]) -> Result<Transaction, host::Error> {
+pub fn simulate(
+    host: &Reader,
+    jobs: &[(&str, &Spec, &Observed)],
+    resting: &[&str],
+) -> Result<Transaction, host::Error> {
     if !host.is_machine() || jobs.iter().all(|(_, want, seen)| Package::diff(want, seen).is_empty()) {
         return Ok(Transaction::default());
     }
-    Backend::of(host)?.simulate(host, jobs)
+    Backend::of(host)?.simulate(host, jobs, resting)
+}
+
+/// Whether installing a package starts its services on this host, as Debian's scripts do; those of others
+/// leave that to the administrator and to presets, see systemd.preset(5).
+///
+/// # Errors
+/// Where this host's package manager cannot be told.
+pub fn starts_services(host: &Reader) -> Result<bool, host::Error> {
+    Backend::of(host).map(Backend::starts_services)
 }
 
 /// Fetches the indexes of all package sources. It takes at most a few minutes.
@@ -177,9 +208,9 @@ impl Kind for Package {
         is_protected(seen)
     }
 
-    fn foresee(host: &Reader, jobs: &[Job<'_, Self>]) -> Foreseen {
+    fn foresee(host: &Reader, jobs: &[Job<'_, Self>], resting: &BTreeSet<Id>) -> Foreseen {
         let wants: Vec<_> = jobs.iter().map(|job| (job.name, job.want, job.seen)).collect();
-        match simulate(host, &wants) {
+        match simulate(host, &wants, &names(resting)) {
             Ok(transaction) => transaction.beside(&wants),
             Err(error) => Foreseen {
                 notes: vec![format!("packages: cannot be told beforehand: {}", error.chain())],
@@ -189,7 +220,8 @@ impl Kind for Package {
     }
 
     fn obstacle(name: &str, want: &Spec, seen: &Observed, cause: Cause) -> Option<host::Error> {
-        let (Spec::Present { version, downgrade }, Observed::Installed { version: installed, .. }) = (want, seen)
+        let (Spec::Present { version, downgrade }, Observed::Installed { version: installed, order, .. }) =
+            (want, seen)
         else {
             return None;
         };
@@ -204,7 +236,7 @@ impl Kind for Package {
             Downgrade::Intended if cause != Cause::Intended => "intended",
             Downgrade::Intended | Downgrade::Always => return None,
         };
-        if apt::compare(installed, wanted) != Ordering::Greater {
+        if order.compare(installed, wanted) != Ordering::Greater {
             return None;
         }
         let why = format!(
@@ -218,14 +250,14 @@ impl Kind for Package {
             (Spec::Absent | Spec::Released, Observed::Absent { .. }) => Vec::new(),
             (Spec::Absent, _) => vec![Change::new("state", state(seen), "absent")],
             // Whether something needs it cannot be told from here; automatic is as far as letting go goes.
-            (Spec::Released, Observed::Installed { automatic: true, held: false, .. }) => Vec::new(),
+            (Spec::Released, Observed::Installed { automatic: true, held: None | Some(false), .. }) => Vec::new(),
             (Spec::Released, _) => vec![Change::new("state", state(seen), "released")],
             (Spec::Present { version, .. }, Observed::Installed { version: there, automatic, held, .. }) => {
                 let mut changes = Vec::new();
                 if !satisfies(version, there) {
                     changes.push(Change::new("version", there, text(version)));
                 }
-                if matches!(version, Version::Exact(_)) && !held {
+                if matches!(version, Version::Exact(_)) && *held == Some(false) {
                     changes.push(Change::new("hold", "", "held"));
                 }
                 // What is declared must not go once nothing else needs it.
@@ -267,7 +299,7 @@ impl Kind for Package {
         match seen {
             Observed::Absent { .. } => Before::Absent,
             Observed::Installed { version, automatic, held, .. } => {
-                Before::Installed { version: version.clone(), automatic: *automatic, held: *held }
+                Before::Installed { version: version.clone(), automatic: *automatic, held: *held == Some(true) }
             }
             Observed::Broken { version, .. } => {
                 Before::Installed { version: version.clone(), automatic: false, held: false }
@@ -303,12 +335,17 @@ impl Kind for Package {
         }
     }
 
-    fn apply(host: &mut Writer, _payloads: &Payloads, jobs: &[Job<'_, Self>]) -> Vec<Result<(), host::Error>> {
+    fn apply(
+        host: &mut Writer,
+        _payloads: &Payloads,
+        jobs: &[Job<'_, Self>],
+        resting: &BTreeSet<Id>,
+    ) -> Vec<Result<(), host::Error>> {
         if !host.is_machine() {
             return jobs.iter().map(|job| Err(deferred(job.name))).collect();
         }
         match Backend::of(host) {
-            Ok(backend) => backend.apply(host, jobs),
+            Ok(backend) => backend.apply(host, jobs, &names(resting)),
             Err(error) => {
                 let why = error.chain();
                 jobs.iter()
@@ -317,6 +354,11 @@ impl Kind for Package {
             }
         }
     }
+}
+
+/// The names of those that are packages.
+fn names(ids: &BTreeSet<Id>) -> Vec<&str> {
+    ids.iter().filter(|id| id.kind() == Package::WORD).map(Id::name).collect()
 }
 
 fn deferred(name: &str) -> host::Error {
@@ -361,14 +403,15 @@ mod tests {
             architecture: "amd64".to_owned(),
             essential: false,
             automatic: false,
-            held: false,
+            held: Some(false),
+            order: Order::Deb,
         }
     }
 
     fn automatic(version: &str, is_held: bool) -> Observed {
         let mut seen = installed(version);
         if let Observed::Installed { automatic, held, .. } = &mut seen {
-            (*automatic, *held) = (true, is_held);
+            (*automatic, *held) = (true, Some(is_held));
         }
         seen
     }
@@ -376,7 +419,7 @@ mod tests {
     fn held(version: &str) -> Observed {
         let mut seen = installed(version);
         if let Observed::Installed { held, .. } = &mut seen {
-            *held = true;
+            *held = Some(true);
         }
         seen
     }
@@ -439,6 +482,38 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_can_be_held_an_exact_version_is_only_that_version() {
+        let mut seen = installed("1.0");
+        if let Observed::Installed { held, order, .. } = &mut seen {
+            (*held, *order) = (None, Order::Rpm);
+        }
+        assert!(changes(&exact("1.0"), &seen).is_empty());
+        assert_eq!(changes(&exact("1.1"), &seen), ["1.0 → 1.1"]);
+        assert_eq!(changes(&Spec::Released, &seen), ["installed → released"]);
+        assert_eq!(
+            Package::before(&seen),
+            Before::Installed { version: "1.0".to_owned(), automatic: false, held: false }
+        );
+    }
+
+    #[test]
+    fn what_is_newer_is_told_by_the_rules_of_the_package_manager() {
+        let never = Spec::Present { version: Version::Exact("1.0^git1-1".to_owned()), downgrade: Downgrade::Never };
+        let is_refused = |rules| {
+            let mut seen = installed("1.0-1");
+            if let Observed::Installed { order, .. } = &mut seen {
+                *order = rules;
+            }
+            Package::obstacle("p", &never, &seen, Cause::Intended).is_some()
+        };
+        assert!(!is_refused(Order::Rpm), "a caret is newer");
+        assert!(!is_refused(Order::Deb));
+        let text = |a: &str, b: &str| (Order::Deb.compare(a, b), Order::Rpm.compare(a, b));
+        assert_eq!(text("1.0a", "1.0.1"), (Ordering::Less, Ordering::Less));
+        assert_eq!(text("1.0+1", "1.0.1"), (Ordering::Less, Ordering::Equal));
+    }
+
+    #[test]
     fn a_glob_is_satisfied_by_what_matches_it() {
         let want = present(Version::Glob("1.22.*".to_owned()));
         assert!(changes(&want, &installed("1.22.1-9")).is_empty());
@@ -490,12 +565,57 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_unknown_package_manager_is_named() {
+    fn host_with(os_release: &str, programs: &[&str]) -> (tempfile::TempDir, Reader) {
         let directory = tempfile::tempdir().expect("a directory");
         let host = Reader::directory(directory.path()).expect("a directory");
-        assert!(Backend::of(&host).expect_err("none").to_string().contains("no package manager"));
-        std::fs::DirBuilder::new().recursive(true).create(directory.path().join("usr/bin/dnf")).expect("made");
-        assert!(Backend::of(&host).expect_err("another").to_string().contains("dnf and rpm are not supported yet"));
+        for program in programs {
+            let path = directory.path().join(program.trim_start_matches('/'));
+            std::fs::DirBuilder::new().recursive(true).create(path).expect("made");
+        }
+        std::fs::DirBuilder::new().recursive(true).create(directory.path().join("etc")).expect("made");
+        host::write_new(&directory.path().join("etc/os-release"), os_release.as_bytes()).expect("written");
+        (directory, host)
+    }
+
+    const APT: [&str; 2] = ["/usr/bin/dpkg", "/usr/bin/apt-get"];
+    const DNF: [&str; 3] = ["/usr/bin/dnf", "/usr/bin/dnf-3", "/usr/bin/rpm"];
+
+    #[test]
+    fn facts_choose_the_package_manager() {
+        let both = [&APT[..], &DNF[..]].concat();
+        for (os_release, programs, backend) in [
+            ("ID=debian\n", &both[..], Backend::Apt),
+            ("ID=ubuntu\nID_LIKE=debian\n", &APT, Backend::Apt),
+            ("ID=fedora\n", &both, Backend::Dnf),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", &DNF, Backend::Dnf),
+            // Of a family that nobody knows, what is there has to do.
+            ("ID=newcomer\n", &DNF, Backend::Dnf),
+            ("ID=newcomer\n", &APT, Backend::Apt),
+        ] {
+            let (_directory, host) = host_with(os_release, programs);
+            assert_eq!(Backend::of(&host).expect(os_release), backend, "{os_release}");
+        }
+        let (_directory, host) = host_with("ID=fedora\n", &DNF);
+        assert_eq!(starts_services(&host).ok(), Some(false));
+        let (_directory, host) = host_with("ID=debian\n", &APT);
+        assert_eq!(starts_services(&host).ok(), Some(true));
+    }
+
+    #[test]
+    fn an_unknown_package_manager_is_named() {
+        for (os_release, programs, said) in [
+            ("ID=debian\n", &[][..], "apt-get or dpkg"),
+            ("ID=debian\n", &DNF, "apt-get or dpkg"),
+            ("ID=fedora\n", &APT, "/usr/bin/dnf-3"),
+            ("ID=fedora\n", &["/usr/bin/dnf", "/usr/bin/rpm"], "the package dnf4 or python3-dnf"),
+            ("ID=opensuse-leap\n", &["/usr/bin/zypper", "/usr/bin/rpm"], "zypper and rpm are not supported yet"),
+            ("ID=alpine\n", &["/sbin/apk"], "apk are not supported yet"),
+            ("ID=newcomer\n", &[], "no package manager"),
+        ] {
+            let (_directory, host) = host_with(os_release, programs);
+            let error = Backend::of(&host).expect_err(os_release);
+            assert_eq!(error.reason(), "cannot-tell", "{error}");
+            assert!(error.to_string().contains(said), "{error}");
+        }
     }
 }

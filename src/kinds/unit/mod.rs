@@ -18,6 +18,7 @@ mod spec;
 mod state;
 
 use install::Install;
+pub use name::is_valid;
 pub use rules::{uses, watches};
 pub use spec::{OnChange, Spec};
 pub use state::{Active, Before, FileState, Load, Observed};
@@ -100,7 +101,12 @@ impl Kind for Unit {
         if host.is_machine() { machine::observe(host, names) } else { directory::observe(host, names) }
     }
 
-    fn apply(host: &mut Writer, _: &Payloads, jobs: &[Job<'_, Self>]) -> Vec<Result<(), host::Error>> {
+    fn apply(
+        host: &mut Writer,
+        _: &Payloads,
+        jobs: &[Job<'_, Self>],
+        _resting: &BTreeSet<Id>,
+    ) -> Vec<Result<(), host::Error>> {
         if host.is_machine() { machine::apply(host, jobs) } else { directory::apply(host, jobs) }
     }
 }

@@ -7,7 +7,7 @@ const SUFFIXES: [&str; 11] =
     ["service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope"];
 
 /// Whether `name` is a full unit name, suffix included.
-pub(super) fn is_valid(name: &str) -> bool {
+pub fn is_valid(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
     let Some((stem, suffix)) = name.rsplit_once('.') else { return false };
     name.len() <= 255

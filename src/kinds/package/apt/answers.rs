@@ -2,58 +2,10 @@
 
 use std::collections::HashMap;
 
+use crate::kinds::package::fault::{Fault, Remedy, lock_held};
+use crate::kinds::package::solve::Policy;
 use crate::kinds::package::{Install, Transaction};
 use crate::model::one_line;
-
-/// Why something is not done. It is told to each package that it concerns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The stable reason word.
-    pub reason: &'static str,
-    /// One line for people.
-    pub why: String,
-    /// What could help.
-    pub remedy: Remedy,
-}
-
-/// What could help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
-    /// Nothing of ours.
-    None,
-    /// A fresh index of the package sources.
-    Refresh,
-    /// Nothing, and no other package would fare better.
-    General,
-}
-
-impl Fault {
-    /// `reason`, with what `why` says.
-    pub fn new(reason: &'static str, why: impl Into<String>) -> Self {
-        Self { reason, why: why.into(), remedy: Remedy::None }
-    }
-
-    /// The same, and what could help.
-    pub fn with(mut self, remedy: Remedy) -> Self {
-        self.remedy = remedy;
-        self
-    }
-}
-
-impl From<crate::host::Error> for Fault {
-    fn from(error: crate::host::Error) -> Self {
-        Self { reason: error.reason(), why: error.chain(), remedy: Remedy::General }
-    }
-}
-
-/// The versions of one package that apt could install.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Policy {
-    /// What apt would choose.
-    pub candidate: Option<String>,
-    /// All, with their pin priorities; see apt_preferences(5).
-    pub versions: Vec<(String, i32)>,
-}
 
 /// `apt-cache policy NAME…`: by name as apt writes it. Names it does not know are missing.
 pub fn policy(text: &str) -> HashMap<String, Policy> {
@@ -180,12 +132,6 @@ pub fn refusal(stdout: &str, stderr: &str) -> Fault {
         return fault("download-failed", said).with(Remedy::Refresh);
     }
     fault("package-failed", said).with(Remedy::General)
-}
-
-/// Somebody else is at work with packages.
-pub fn lock_held(holder: &str) -> Fault {
-    let why = format!("the package lock is held by {holder}; it was waited for, and is tried again later");
-    Fault::new("package-lock-held", why).with(Remedy::General)
 }
 
 /// Why the package `name` did not get through a transaction that printed `log`.

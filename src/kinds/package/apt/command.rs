@@ -1,29 +1,18 @@
-//! apt's programs, run so that nothing asks a question, nobody's lock is fought for, and killing trueup
-//! does not kill dpkg.
+//! apt's programs, run so that nothing asks a question.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::Duration;
 
-use super::answers::{self, Fault, Remedy};
+use super::answers;
 use super::database::Database;
-use super::solve::Task;
-use crate::host::{Error, Output, Program, Reader, Writer};
+use crate::host::{Output, Program, Reader, Writer};
 use crate::kinds::package::Transaction;
+use crate::kinds::package::fault::{Fault, Remedy};
+use crate::kinds::package::solve::{Action, Task};
+use crate::kinds::package::tool::Mark;
+use crate::kinds::package::transient::{self, LOCK_WAIT, both, stderr};
 
-/// How long a lock is waited for, in all.
-const LOCK_WAIT: Duration = Duration::from_secs(120);
-/// How long between two looks at a lock.
-const LOCK_LOOK: Duration = Duration::from_secs(5);
-/// How long a transaction may take before it is cut.
-const TRANSACTION: Duration = Duration::from_secs(30 * 60);
 /// How long fetching may take: indexes, or the packages of a transaction.
 const FETCH: Duration = Duration::from_secs(15 * 60);
-/// Where our directory keeps what a transaction prints while it runs.
-const LOGS: &str = "packages";
-/// What of a log is kept in memory.
-const LOG_LIMIT: usize = 4 << 20;
-
 /// Nobody is asked anything, no service is restarted behind our back, old configuration files stay.
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("DEBIAN_FRONTEND", "noninteractive"),
@@ -56,14 +45,6 @@ fn program(name: &str) -> Program {
     ENVIRONMENT.iter().fold(Program::new(name), |program, (name, value)| program.env(name, *value)).any_status()
 }
 
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn both(output: &Output) -> String {
-    format!("{}\n{}", output.text(), stderr(output))
-}
-
 /// What apt knows of `names`, without writing anything.
 pub fn policy(host: &Reader, names: &[&str]) -> Result<String, Fault> {
     let output = host.query(&program("apt-cache").args(NO_TRACE).arg("policy").args(names))?;
@@ -83,8 +64,17 @@ fn install(tasks: &[&Task]) -> Vec<String> {
         arguments.push("--allow-change-held-packages".to_owned());
     }
     arguments.push("install".to_owned());
-    arguments.extend(tasks.iter().map(|task| task.argument()));
+    arguments.extend(tasks.iter().map(|task| argument(task)));
     arguments
+}
+
+/// What `apt-get install` is told of one package, see apt-get(8).
+fn argument(task: &Task) -> String {
+    match &task.action {
+        Action::Install { version: Some(version), .. } => format!("{}={version}", task.name),
+        Action::Install { version: None, .. } => task.name.clone(),
+        Action::Remove | Action::Release => format!("{}-", task.name),
+    }
 }
 
 /// What apt would do for `tasks`, without writing anything.
@@ -124,10 +114,13 @@ pub fn update(host: &mut Writer) -> Result<(), Fault> {
 }
 
 /// `apt-mark hold NAME…` and its like, see apt-mark(8).
-pub fn mark(host: &mut Writer, verb: &str, names: &[&str]) -> Result<(), Fault> {
-    if names.is_empty() {
-        return Ok(());
-    }
+pub fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault> {
+    let verb = match mark {
+        Mark::Hold => "hold",
+        Mark::Unhold => "unhold",
+        Mark::Manual => "manual",
+        Mark::Auto => "auto",
+    };
     let output = patiently(host, &program("apt-mark").arg("-q").arg(verb).args(names))?;
     match output.status {
         0 => Ok(()),
@@ -192,127 +185,25 @@ fn waiting(arguments: Vec<String>) -> Vec<String> {
     ["-o".to_owned(), lock].into_iter().chain(arguments).collect()
 }
 
-/// Runs a program that takes a lock; where somebody else holds that, says who, waits and tries again.
+/// Runs a program that takes a lock, and waits for whoever holds that.
 fn patiently(host: &mut Writer, program: &Program) -> Result<Output, Fault> {
-    let mut waited = Duration::ZERO;
-    loop {
-        let output = host.run(program)?;
-        let holder = answers::lock_holder(&stderr(&output)).filter(|_| output.status != 0);
-        let Some(holder) = holder else { return Ok(output) };
-        if waited >= LOCK_WAIT || host.interrupted() {
-            return Err(answers::lock_held(&holder));
-        }
-        host.say(&format!("waiting for {holder} to let go of the package lock, {} s so far", waited.as_secs()));
-        thread::sleep(LOCK_LOOK);
-        waited += LOCK_LOOK;
-    }
+    transient::patiently(host, program, |output| answers::lock_holder(&stderr(output)).filter(|_| output.status != 0))
 }
 
-/// Runs a program that must not be killed half-way: in a unit of its own, where there is systemd, so
-/// that neither the end of trueup nor its upgrade reaches it.
-fn transact(host: &mut Writer, name: &str, arguments: &[String]) -> Result<String, Fault> {
-    // Where systemd is the service manager, see sd_booted(3).
-    if !host.below_root("/run/systemd/system").is_dir() {
-        let output = host.run(&program(name).args(arguments).limit(TRANSACTION))?;
-        return Ok(both(&output));
-    }
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let unit = format!("trueup-packages-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let log = format!("{LOGS}/{unit}.log");
-    let state = host.state();
-    let failed = |error: crate::host::StateError| Fault::new("io-error", error.to_string()).with(Remedy::General);
-    // Left-overs of a trueup that was killed; what still runs keeps its file open.
-    for name in state.list(LOGS).map_err(failed)? {
-        state.remove(&format!("{LOGS}/{name}")).map_err(failed)?;
-    }
-    state.write(&log, b"").map_err(failed)?;
-    let path = state.path().join(&log);
-    let started = host.run(&in_unit(&unit, &path.to_string_lossy(), name, arguments));
-    let ended = started.map_err(Fault::from).and_then(|_| wait(host, &unit, &log));
-    let said = state.read(&log).map(Option::unwrap_or_default).unwrap_or_default();
-    state.remove(&log).map_err(failed)?;
-    ended?;
-    if said.ends_with(b"\ntimeout\n") {
-        return Err(timed_out());
-    }
-    let said = &said[said.len().saturating_sub(LOG_LIMIT)..];
-    Ok(String::from_utf8_lossy(said).into_owned())
+/// Runs a program that must not be killed half-way.
+fn transact(host: &mut Writer, program: &str, arguments: &[String]) -> Result<String, Fault> {
+    transient::Transaction { program, arguments, script: None, environment: ENVIRONMENT, telling }.run(host)
 }
 
-/// Starts `name` in the transient service `unit`. It prints to a file, not to a pipe of ours: a pipe
-/// would break, and dpkg with it, when we end. See systemd-run(1), systemd.exec(5), systemd.service(5).
-fn in_unit(unit: &str, log: &str, name: &str, arguments: &[String]) -> Program {
-    let mut run = Program::new("systemd-run").args(["--quiet", "--collect"]).arg(format!("--unit={unit}"));
-    run = run.arg("--description=Package transaction of trueup");
-    for property in [
-        "Type=exec".to_owned(),
-        format!("StandardOutput=append:{log}"),
-        format!("StandardError=append:{log}"),
-        format!("RuntimeMaxSec={}", TRANSACTION.as_secs()),
-        "TimeoutStopSec=30".to_owned(),
-        // Maintainer scripts are written for a shell in which a broken pipe ends a program.
-        "IgnoreSIGPIPE=no".to_owned(),
-        // The last line of the log: how it ended, which the unit, once gone, no longer tells.
-        "ExecStopPost=-/usr/bin/printenv SERVICE_RESULT".to_owned(),
-    ] {
-        run = run.arg("-p").arg(property);
-    }
-    for (name, value) in ENVIRONMENT {
-        run = run.arg(format!("--setenv={name}={value}"));
-    }
-    run.arg("--").arg(name).args(arguments)
-}
-
-/// Waits until the unit has ended, telling what goes on.
-fn wait(host: &Reader, unit: &str, log: &str) -> Result<(), Fault> {
-    let show =
-        Program::new("systemctl").args(["show", "--property=ActiveState", "--value"]).arg(format!("{unit}.service"));
-    let (mut waited, mut pause) = (Duration::ZERO, Duration::from_millis(50));
-    let mut told = String::new();
-    // systemd cuts it at its time; long past that something else is wrong.
-    while waited < TRANSACTION + Duration::from_secs(120) {
-        let state = match host.query(&show) {
-            Ok(output) => output.text().trim().to_owned(),
-            // The service manager does not answer while it executes itself anew, as its upgrade does.
-            Err(Error::Program { .. } | Error::TimeOut { .. }) => String::new(),
-            Err(error) => return Err(error.into()),
-        };
-        if matches!(state.as_str(), "inactive" | "failed") {
-            return Ok(());
-        }
-        let said = host.state().read(log).map(Option::unwrap_or_default).unwrap_or_default();
-        if let Some(line) = last_line(&said).filter(|line| *line != told) {
-            host.say(&line);
-            told = line;
-        }
-        thread::sleep(pause);
-        waited += pause;
-        pause = (pause * 2).min(Duration::from_secs(1));
-    }
-    Err(timed_out())
-}
-
-fn timed_out() -> Fault {
-    let why = format!("the transaction was cut after {} minutes", TRANSACTION.as_secs() / 60);
-    Fault::new("timed-out", why).with(Remedy::General)
-}
-
-/// What is being done, by the last whole line of a growing log that says so.
-fn last_line(log: &[u8]) -> Option<String> {
+/// Whether a line tells what is being done.
+fn telling(line: &str) -> bool {
     const DOING: &[&str] =
         &["Get:", "Preparing to unpack ", "Unpacking ", "Setting up ", "Removing ", "Purging ", "Processing triggers "];
-    const WAITING: &str = "Waiting for cache lock";
-    let tail = &log[log.len().saturating_sub(4096)..];
-    let end = tail.iter().rposition(|&byte| byte == b'\n')?;
-    let text = String::from_utf8_lossy(&tail[..end]);
-    let telling = |line: &&str| DOING.iter().any(|start| line.starts_with(start)) || line.starts_with(WAITING);
-    let line = text.split(['\n', '\r']).map(str::trim).rfind(telling)?;
-    Some(crate::model::one_line(line, 120))
+    DOING.iter().any(|start| line.starts_with(start)) || line.starts_with("Waiting for cache lock")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::solve::Action;
     use super::*;
 
     fn task(name: &str, version: Option<&str>, downgrade: bool, held: bool) -> Task {
@@ -328,13 +219,5 @@ mod tests {
         let end: Vec<&str> = more[OPTIONS.len()..].iter().map(String::as_str).collect();
         assert_eq!(end, ["--allow-downgrades", "--allow-change-held-packages", "install", "a", "b=1.0"]);
         assert!(!more.iter().any(|option| option.contains("essential")));
-    }
-
-    #[test]
-    fn progress_is_the_last_whole_line_that_says_what_is_done() {
-        let log = b"Unpacking a ...\nSetting up a ...\r\nhello from a script\nUnpacking b";
-        assert_eq!(last_line(log), Some("Setting up a ...".to_owned()));
-        assert_eq!(last_line(b"Setting up"), None);
-        assert_eq!(last_line(b"\n\n"), None);
     }
 }

@@ -4,7 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::host::{Error, Program, Reader};
-use crate::kinds::package::Observed;
+use crate::kinds::package::tool::Database as _;
+use crate::kinds::package::{Observed, Order, tool};
 use crate::model::one_line;
 
 const STATUS: &str = "/var/lib/dpkg/status";
@@ -75,39 +76,6 @@ impl Database {
         Ok(Self { native, packages, automatic, interrupted })
     }
 
-    /// The name that apt prints: an architecture is part of it only where it is a foreign one.
-    pub fn canonical<'a>(&self, name: &'a str) -> &'a str {
-        match name.split_once(':') {
-            Some((bare, "native" | "all" | "any")) => bare,
-            Some((bare, architecture)) if architecture == self.native => bare,
-            _ => name,
-        }
-    }
-
-    /// The package of this name: of the native architecture, unless the name says otherwise.
-    pub fn observed(&self, name: &str) -> Observed {
-        let Some((name, entry)) = self.entry(name) else { return Observed::Absent { config_files: false } };
-        match &entry.state {
-            State::NotInstalled => Observed::Absent { config_files: false },
-            State::ConfigFiles => Observed::Absent { config_files: true },
-            State::Broken(status) => {
-                Observed::Broken { status: status.clone(), version: entry.version.clone(), essential: entry.essential }
-            }
-            State::Installed => Observed::Installed {
-                version: entry.version.clone(),
-                architecture: entry.architecture.clone(),
-                essential: entry.essential,
-                automatic: self.is_automatic(name, &entry.architecture),
-                held: entry.held,
-            },
-        }
-    }
-
-    /// Kept as it is, by whomever; also where that is "not installed".
-    pub fn is_held(&self, name: &str) -> bool {
-        self.entry(name).is_some_and(|(_, entry)| entry.held)
-    }
-
     /// An earlier run of dpkg did not come to its end, for any package.
     pub fn is_interrupted(&self) -> bool {
         self.interrupted || self.packages.values().flatten().any(|entry| matches!(entry.state, State::Broken(_)))
@@ -128,6 +96,39 @@ impl Database {
     fn is_automatic(&self, bare: &str, architecture: &str) -> bool {
         let architecture = if architecture == "all" { &self.native } else { architecture };
         self.automatic.contains(&(bare.to_owned(), architecture.to_owned()))
+    }
+}
+
+impl tool::Database for Database {
+    fn canonical<'a>(&self, name: &'a str) -> &'a str {
+        match name.split_once(':') {
+            Some((bare, "native" | "all" | "any")) => bare,
+            Some((bare, architecture)) if architecture == self.native => bare,
+            _ => name,
+        }
+    }
+
+    fn observed(&self, name: &str) -> Observed {
+        let Some((name, entry)) = self.entry(name) else { return Observed::Absent { config_files: false } };
+        match &entry.state {
+            State::NotInstalled => Observed::Absent { config_files: false },
+            State::ConfigFiles => Observed::Absent { config_files: true },
+            State::Broken(status) => {
+                Observed::Broken { status: status.clone(), version: entry.version.clone(), essential: entry.essential }
+            }
+            State::Installed => Observed::Installed {
+                version: entry.version.clone(),
+                architecture: entry.architecture.clone(),
+                essential: entry.essential,
+                automatic: self.is_automatic(name, &entry.architecture),
+                held: Some(entry.held),
+                order: Order::Deb,
+            },
+        }
+    }
+
+    fn is_held(&self, name: &str) -> bool {
+        self.entry(name).is_some_and(|(_, entry)| entry.held)
     }
 }
 
@@ -243,7 +244,8 @@ pub mod tests {
             architecture: architecture.to_owned(),
             essential: false,
             automatic: false,
-            held: false,
+            held: Some(false),
+            order: Order::Deb,
         }
     }
 
@@ -260,8 +262,11 @@ pub mod tests {
             assert!(crate::kinds::package::is_protected(&database.observed(name)), "{name}");
         }
         assert!(!crate::kinds::package::is_protected(&database.observed("conff")));
-        assert!(matches!(database.observed("alpha"), Observed::Installed { held: true, automatic: false, .. }));
-        assert!(matches!(database.observed("libkeyutils1"), Observed::Installed { held: false, automatic: true, .. }));
+        assert!(matches!(database.observed("alpha"), Observed::Installed { held: Some(true), automatic: false, .. }));
+        assert!(matches!(
+            database.observed("libkeyutils1"),
+            Observed::Installed { held: Some(false), automatic: true, .. }
+        ));
     }
 
     #[test]

@@ -1,20 +1,42 @@
-//! From what is wanted to one transaction that apt can do. Pure, but for the question that it is handed.
+//! From what is wanted to one transaction that the package manager can do. Pure, but for the question that
+//! it is handed.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 
-use super::answers::{Fault, Policy, Remedy};
-use super::database::Database;
-use super::version;
-use crate::kinds::package::{Downgrade, Observed, Spec, Transaction, Version, glob, is_protected, satisfies};
+use super::fault::{Fault, Remedy};
+use super::version::Order;
+use super::{Downgrade, Observed, Spec, Transaction, Version, glob, is_protected, satisfies};
 use crate::model::one_line;
+
+/// The versions of one package that could be installed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// What the package manager would choose.
+    pub candidate: Option<String>,
+    /// All, with their priorities; see apt_preferences(5).
+    pub versions: Vec<(String, i32)>,
+}
+
+/// What a package manager's names and versions are like.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// How its versions are ordered.
+    pub order: Order,
+    /// A name, with an architecture perhaps: nothing that a program would take for an option, a pattern or a
+    /// wish to remove.
+    pub is_name: fn(&str) -> bool,
+}
+
+/// The word for what would change a package that is suspended or contested.
+pub const WOULD_CHANGE_RESTING: &str = "package-suspended";
 
 /// One declaration that does not hold.
 #[derive(Debug)]
 pub struct Open<'a> {
     /// Which job.
     pub index: usize,
-    /// The name as apt prints it.
+    /// The name as the package manager prints it.
     pub name: &'a str,
     /// What is wanted.
     pub want: &'a Spec,
@@ -24,12 +46,12 @@ pub struct Open<'a> {
     pub held: bool,
 }
 
-/// What to ask of apt for one declaration.
+/// What to ask of the package manager for one declaration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     /// Which job.
     pub index: usize,
-    /// The name as apt prints it.
+    /// The name as the package manager prints it.
     pub name: String,
     /// What to do.
     pub action: Action,
@@ -40,7 +62,7 @@ pub struct Task {
 /// What to do with one package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Install it, apt's candidate where no version is said; `downgrade`: an older one than is there.
+    /// Install it, the package manager's own candidate where no version is said; `downgrade`: an older one than is there.
     Install { version: Option<String>, downgrade: bool },
     /// Remove it.
     Remove,
@@ -49,39 +71,19 @@ pub enum Action {
 }
 
 impl Task {
-    /// The argument for `apt-get install`, see apt-get(8).
-    pub fn argument(&self) -> String {
-        match &self.action {
-            Action::Install { version: Some(version), .. } => format!("{}={version}", self.name),
-            Action::Install { version: None, .. } => self.name.clone(),
-            Action::Remove | Action::Release => format!("{}-", self.name),
-        }
-    }
-
     /// It puts an older version in place of a newer one.
     pub fn is_downgrade(&self) -> bool {
         matches!(self.action, Action::Install { downgrade: true, .. })
     }
 
-    fn takes_away(&self) -> bool {
+    /// It takes a package away.
+    pub fn takes_away(&self) -> bool {
         matches!(self.action, Action::Remove | Action::Release)
     }
 }
 
-/// A name as Debian policy 5.6.1 has it, with an architecture perhaps: nothing that apt takes for an
-/// option, a pattern or a wish to remove.
-pub fn is_name(name: &str) -> bool {
-    let (bare, architecture) = name.split_once(':').unwrap_or((name, "any"));
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    bare.len() >= 2
-        && bare.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && bare.bytes().all(|b| plain(b) || b"+.-".contains(&b))
-        && !architecture.is_empty()
-        && architecture.bytes().all(|b| plain(b) || b == b'-')
-}
-
-/// What to ask of apt for `open`; `None` where marking what is installed is all.
-pub fn task(open: &Open<'_>, policies: &HashMap<String, Policy>) -> Result<Option<Task>, Fault> {
+/// What to ask of the package manager for `open`; `None` where marking what is installed is all.
+pub fn task(open: &Open<'_>, policies: &HashMap<String, Policy>, rules: Rules) -> Result<Option<Task>, Fault> {
     let task = |action| Ok(Some(Task { index: open.index, name: open.name.to_owned(), action, held: open.held }));
     match (open.want, &open.seen) {
         (Spec::Absent | Spec::Released, Observed::Absent { .. }) => Ok(None),
@@ -96,14 +98,14 @@ pub fn task(open: &Open<'_>, policies: &HashMap<String, Policy>) -> Result<Optio
             Ok(None)
         }
         (Spec::Present { version, downgrade }, seen) => {
-            if !is_name(open.name) {
+            if !(rules.is_name)(open.name) {
                 let why = format!("{} cannot be the name of a package", one_line(open.name, 80));
                 return Err(Fault::new("no-such-package", why));
             }
-            let version = choose(open.name, version, policies)?;
+            let version = choose(open.name, version, policies, rules.order)?;
             let older = matches!((seen, &version),
                 (Observed::Installed { version: there, .. } | Observed::Broken { version: there, .. }, Some(version))
-                    if version::compare(version, there) == Ordering::Less);
+                    if rules.order.compare(version, there) == Ordering::Less);
             if older && *downgrade == Downgrade::Never {
                 let why = "a newer version than the declared one is installed, and downgrade = \"never\"";
                 return Err(Fault::new("downgrade-refused", why));
@@ -113,9 +115,14 @@ pub fn task(open: &Open<'_>, policies: &HashMap<String, Policy>) -> Result<Optio
     }
 }
 
-/// The version to install: by apt's own rule, the highest pin priority and of these the newest, where
-/// several would do.
-fn choose(name: &str, want: &Version, policies: &HashMap<String, Policy>) -> Result<Option<String>, Fault> {
+/// The version to install: by apt's own rule, the highest priority and of these the newest, where several
+/// would do.
+fn choose(
+    name: &str,
+    want: &Version,
+    policies: &HashMap<String, Policy>,
+    order: Order,
+) -> Result<Option<String>, Fault> {
     let missing = |why: String| Fault::new("no-such-package", why).with(Remedy::Refresh);
     let Some(policy) = policies.get(name) else {
         let start = format!("{name}:");
@@ -132,14 +139,14 @@ fn choose(name: &str, want: &Version, policies: &HashMap<String, Policy>) -> Res
             Version::Exact(exact) => version == exact,
             Version::Glob(pattern) => *priority >= 0 && glob::matches(pattern, version),
         })
-        .max_by(|(a, a_priority), (b, b_priority)| a_priority.cmp(b_priority).then_with(|| version::compare(a, b)));
+        .max_by(|(a, a_priority), (b, b_priority)| a_priority.cmp(b_priority).then_with(|| order.compare(a, b)));
     match (want, matching) {
         (Version::Any, Some(_)) => Ok(None),
         (_, Some((version, _))) => Ok(Some(version.clone())),
         _ if policy.versions.is_empty() => {
             Err(missing("no package source has it; the name is a virtual or a former one".to_owned()))
         }
-        (Version::Any, None) => Err(missing("apt's preferences allow none of its versions".to_owned())),
+        (Version::Any, None) => Err(missing("the preferences of this host allow none of its versions".to_owned())),
         (Version::Exact(wanted) | Version::Glob(wanted), None) => {
             let there: Vec<&str> = policy.versions.iter().map(|(version, _)| version.as_str()).collect();
             let (wanted, there) = (one_line(wanted, 80), one_line(&there.join(", "), 200));
@@ -149,16 +156,32 @@ fn choose(name: &str, want: &Version, policies: &HashMap<String, Policy>) -> Res
     }
 }
 
-/// Whether a simulated transaction keeps to what was declared: nothing else goes, nothing held changes,
-/// nothing is replaced by something older. `may_go` are the names that are declared absent or let go.
+/// What a transaction may do beside its tasks.
+pub struct Limits<'a> {
+    /// The names that are declared absent or let go: these may go.
+    pub may_go: &'a BTreeSet<String>,
+    /// The names that are suspended or contested: these are neither installed nor changed nor removed.
+    pub resting: &'a BTreeSet<String>,
+    /// Whether the package manager keeps a package as it is.
+    pub is_held: &'a dyn Fn(&str) -> bool,
+}
+
+/// Whether a simulated transaction keeps to what was declared: nothing else goes, nothing held or resting changes,
+/// nothing is replaced by something older.
 pub fn judge(
     transaction: &Transaction,
     tasks: &[&Task],
-    may_go: &BTreeSet<String>,
-    database: &Database,
+    order: Order,
+    Limits { may_go, resting, is_held }: &Limits<'_>,
 ) -> Result<(), Fault> {
     let listed = |names: &[&str]| one_line(&names.join(", "), 300);
     let gone: Vec<&str> = transaction.remove.iter().map(String::as_str).collect();
+    let installed = transaction.install.iter().map(|install| install.name.as_str());
+    let rest: Vec<&str> = installed.chain(gone.iter().copied()).filter(|name| resting.contains(*name)).collect();
+    if !rest.is_empty() {
+        let why = format!("that would change what is suspended or contested: {}", listed(&rest));
+        return Err(Fault::new(WOULD_CHANGE_RESTING, why));
+    }
     let undeclared: Vec<&str> = gone.iter().copied().filter(|name| !may_go.contains(*name)).collect();
     if !undeclared.is_empty() {
         let what = listed(&undeclared);
@@ -169,12 +192,12 @@ pub fn judge(
     let changes = transaction.install.iter().map(|install| install.name.as_str());
     // What is declared absent may go although held: the declaration says so.
     let held: Vec<&str> =
-        changes.filter(|name| database.is_held(name) && !task_of(name).is_some_and(|task| task.held)).collect();
+        changes.filter(|name| is_held(name) && !task_of(name).is_some_and(|task| task.held)).collect();
     if !held.is_empty() {
         return Err(Fault::new("package-held", format!("that would change what is held: {}", listed(&held))));
     }
     let older = transaction.install.iter().find(|install| {
-        install.from.as_ref().is_some_and(|from| version::compare(&install.to, from) == Ordering::Less)
+        install.from.as_ref().is_some_and(|from| order.compare(&install.to, from) == Ordering::Less)
             && !task_of(&install.name).is_some_and(|task| task.is_downgrade())
     });
     match older {
@@ -254,13 +277,22 @@ fn add<'t>(
 mod tests {
     use std::cell::Cell;
 
-    use super::super::answers;
-    use super::super::database::tests::fixture;
+    use super::super::{apt, tool::Tool};
     use super::*;
     use crate::kinds::package::Install;
 
+    /// What a package source has.
     fn policies() -> HashMap<String, Policy> {
-        answers::policy(include_str!("../fixtures/policy.txt"))
+        let of = |versions: &[&str]| Policy {
+            candidate: versions.first().map(|version| (*version).to_owned()),
+            versions: versions.iter().map(|version| ((*version).to_owned(), 500)).collect(),
+        };
+        let known = [
+            ("alpha", of(&["2:2.0-1", "1.1-2+deb12u1", "1.1-1", "1.0-1"])),
+            ("mail-thing", of(&[])),
+            ("forei:i386", of(&["1.0"])),
+        ];
+        known.into_iter().map(|(name, policy)| (name.to_owned(), policy)).collect()
     }
 
     fn present(version: Version, downgrade: Downgrade) -> Spec {
@@ -273,13 +305,22 @@ mod tests {
             architecture: "all".to_owned(),
             essential: is_essential,
             automatic: false,
-            held: false,
+            held: Some(false),
+            order: Order::Deb,
+        }
+    }
+
+    fn shown(task: &Task) -> String {
+        match &task.action {
+            Action::Install { version: Some(version), .. } => format!("{}={version}", task.name),
+            Action::Install { version: None, .. } => task.name.clone(),
+            Action::Remove | Action::Release => format!("{}-", task.name),
         }
     }
 
     fn ask_for(name: &str, want: &Spec, seen: Observed) -> Result<Option<String>, Fault> {
-        let found = task(&Open { index: 0, name, want, seen, held: false }, &policies())?;
-        Ok(found.map(|task| format!("{}{}", task.argument(), if task.is_downgrade() { " (downgrade)" } else { "" })))
+        let found = task(&Open { index: 0, name, want, seen, held: false }, &policies(), apt::Apt::RULES)?;
+        Ok(found.map(|task| format!("{}{}", shown(&task), if task.is_downgrade() { " (downgrade)" } else { "" })))
     }
 
     fn version(version: Version) -> Result<Option<String>, Fault> {
@@ -312,11 +353,8 @@ mod tests {
             assert_eq!((fault.reason, fault.remedy), ("no-such-package", Remedy::Refresh), "{name}");
             assert!(fault.why.contains(said), "{}", fault.why);
         }
-        for name in ["", "-y", "a", "a*", "alpha=1.0", "--purge", "Alpha", "alpha beta", "alpha/x", "alpha:", "a.*:b/"]
-        {
-            assert_eq!(ask_for(name, &any, gone()).expect_err(name).reason, "no-such-package", "{name:?}");
-        }
-        assert!(is_name("g++-12") && is_name("libm:i386") && is_name("0ad") && is_name("xx:kfreebsd-amd64"));
+        let fault = ask_for("--purge", &any, gone()).expect_err("an option");
+        assert_eq!((fault.reason, fault.remedy), ("no-such-package", Remedy::None));
     }
 
     #[test]
@@ -361,10 +399,14 @@ mod tests {
         let tasks: Vec<&Task> = wants.iter().collect();
         let transaction = Transaction { remove: vec!["beta".to_owned(), "alpha".to_owned()], ..Transaction::default() };
         let declared = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        let fault = judge(&transaction, &tasks, &declared(&["alpha"]), &fixture()).expect_err("beta");
+        let judged = |names: &[&str]| {
+            let limits = Limits { may_go: &declared(names), resting: &BTreeSet::new(), is_held: &|_| false };
+            judge(&transaction, &tasks, Order::Deb, &limits)
+        };
+        let fault = judged(&["alpha"]).expect_err("beta");
         assert_eq!(fault.reason, "removes-undeclared");
         assert!(fault.why.contains("remove beta,"), "{}", fault.why);
-        assert_eq!(judge(&transaction, &tasks, &declared(&["alpha", "beta"]), &fixture()), Ok(()));
+        assert_eq!(judged(&["alpha", "beta"]), Ok(()));
     }
 
     #[test]
@@ -372,16 +414,42 @@ mod tests {
         let wants = [fresh(0, "beta")];
         let tasks: Vec<&Task> = wants.iter().collect();
         let none = BTreeSet::new();
+        let limits = Limits { may_go: &none, resting: &none, is_held: &|name| name == "alpha" };
         let held = Transaction { install: vec![install("alpha", Some("1.1-1"), "2:2.0-1")], ..Transaction::default() };
-        assert_eq!(judge(&held, &tasks, &none, &fixture()).expect_err("held").reason, "package-held");
+        assert_eq!(judge(&held, &tasks, Order::Deb, &limits).expect_err("held").reason, "package-held");
         let older = Transaction { install: vec![install("conff", Some("1.0"), "0.9")], ..Transaction::default() };
-        assert_eq!(judge(&older, &tasks, &none, &fixture()).expect_err("older").reason, "downgrade-refused");
+        assert_eq!(judge(&older, &tasks, Order::Deb, &limits).expect_err("older").reason, "downgrade-refused");
         let fine = Transaction { install: vec![install("conff", Some("1.0"), "1.1")], ..Transaction::default() };
-        assert_eq!(judge(&fine, &tasks, &none, &fixture()), Ok(()));
+        assert_eq!(judge(&fine, &tasks, Order::Deb, &limits), Ok(()));
+    }
+
+    #[test]
+    fn what_is_suspended_or_contested_is_neither_changed_nor_brought_back_along_the_way() {
+        let wants = [fresh(0, "beta")];
+        let tasks: Vec<&Task> = wants.iter().collect();
+        let (none, resting) = (BTreeSet::new(), BTreeSet::from(["alpha".to_owned()]));
+        let going = |names: &[&str]| Transaction {
+            remove: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Transaction::default()
+        };
+        let installing = |name: &str, from| Transaction {
+            install: vec![install("beta", None, "1.0"), install(name, from, "2.0")],
+            ..Transaction::default()
+        };
+        for changed in [installing("alpha", Some("1.0")), installing("alpha", None), going(&["alpha"])] {
+            let limits = Limits { may_go: &resting, resting: &resting, is_held: &|_| false };
+            let fault = judge(&changed, &tasks, Order::Deb, &limits).expect_err("alpha is suspended");
+            assert_eq!((fault.reason, fault.remedy), ("package-suspended", Remedy::None));
+            assert!(fault.why.ends_with(": alpha"), "{}", fault.why);
+            let limits = Limits { resting: &none, ..limits };
+            assert_eq!(judge(&changed, &tasks, Order::Deb, &limits), Ok(()));
+        }
+        let limits = Limits { may_go: &none, resting: &resting, is_held: &|_| false };
+        assert_eq!(judge(&installing("gamma", Some("1.0")), &tasks, Order::Deb, &limits), Ok(()));
     }
 
     fn names(tasks: &[&Task]) -> Vec<String> {
-        tasks.iter().map(|task| task.argument()).collect()
+        tasks.iter().map(|task| shown(task)).collect()
     }
 
     #[test]

@@ -1,0 +1,350 @@
+//! What rpm and dnf have written down about what is installed. rpm is asked which versions, in one query; dnf for
+//! whose sake they are there.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{command, is_name};
+use crate::host::{Error, Program, Reader};
+use crate::kinds::package::{Observed, Order, glob, tool};
+use crate::model::one_line;
+
+/// One package a line.
+const QUERY: &str = "%{NAME}\\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\\t%{ARCH}\\n";
+/// Where distributions keep rpm's database: a look that finds none would take everything for absent.
+const DATABASES: &[&str] = &["/usr/lib/sysimage/rpm", "/var/lib/rpm"];
+const DATABASE_FILES: &[&str] = &["rpmdb.sqlite", "Packages.db", "Packages"];
+/// Where it says what dnf never removes, see `protected_packages` in dnf.conf(5).
+const PROTECTED: &[&str] = &["/etc/dnf/protected.d", "/etc/yum/protected.d"];
+/// What a host does not do without in any case.
+const ALWAYS_PROTECTED: &[&str] =
+    &["dnf", "dnf5", "rpm", "systemd", "glibc", "kernel", "kernel-core", "setup", "filesystem", "trueup"];
+/// See dnf-versionlock(8).
+const VERSIONLOCK: &str = "/etc/dnf/plugins/versionlock.conf";
+const LOCKS: &str = "/etc/dnf/plugins/versionlock.list";
+const LIMIT: u64 = 4 << 20;
+/// The architecture of packages that fit all.
+const EVERY: &str = "noarch";
+
+/// The packages that were asked for, or all.
+#[derive(Debug)]
+pub struct Database {
+    native: String,
+    packages: HashMap<String, Vec<Entry>>,
+    /// Name and architecture.
+    automatic: HashSet<(String, String)>,
+    protected: Vec<String>,
+    /// What the versionlock plugin keeps, as it writes it; `None` where there is no such plugin.
+    locks: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    version: String,
+    architecture: String,
+}
+
+/// What is installed under `names`.
+pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Observed>, Error> {
+    let known: Vec<&str> = names.iter().copied().filter(|name| is_name(name)).collect();
+    let database = Database::of_names(host, &known)?;
+    Ok(names.iter().map(|name| tool::Database::observed(&database, name)).collect())
+}
+
+impl Database {
+    /// All that is installed.
+    pub fn read(host: &Reader) -> Result<Self, Error> {
+        is_there(host)?;
+        let output = host.query(&Program::new("rpm").args(["-qa", "--qf", QUERY]))?;
+        Self::of(host, parse(&output.text()).map_err(|why| unknown("rpm", why))?, &[])
+    }
+
+    /// What is installed under `names`, which is many times faster than all where there are few.
+    fn of_names(host: &Reader, names: &[&str]) -> Result<Self, Error> {
+        is_there(host)?;
+        if names.is_empty() {
+            return Self::of(host, HashMap::new(), &[]);
+        }
+        let bare: Vec<&str> = names.iter().map(|name| bare(name)).collect();
+        let output = host.query(&Program::new("rpm").args(["-q", "--qf", QUERY, "--"]).args(&bare).any_status())?;
+        let (text, missing) = without_missing(&output.text());
+        // It ends with the number of those that it did not find, 254 at most.
+        if usize::try_from(output.status).ok() != Some(missing.min(254)) {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(unknown("rpm", format!("it ended with status {}: {}", output.status, one_line(&said, 300))));
+        }
+        Self::of(host, parse(&text).map_err(|why| unknown("rpm", why))?, &bare)
+    }
+
+    /// `asked` are the names that are of interest, or all where there is none.
+    fn of(host: &Reader, packages: HashMap<String, Vec<Entry>>, asked: &[&str]) -> Result<Self, Error> {
+        let there: Vec<&str> = asked.iter().copied().filter(|name| packages.contains_key(*name)).collect();
+        let automatic = match packages.is_empty() || !asked.is_empty() && there.is_empty() {
+            true => HashSet::new(),
+            false => parse_reasons(&command::reasons(host, &there)?).map_err(|why| unknown("dnf", why))?,
+        };
+        let native = rustix::system::uname().machine().to_string_lossy().into_owned();
+        Ok(Self { native, packages, automatic, protected: protected(host)?, locks: locks(host)? })
+    }
+
+    /// The architecture of this machine.
+    pub fn native(&self) -> &str {
+        &self.native
+    }
+
+    /// The version that is installed under a name.
+    pub fn version(&self, name: &str) -> Option<&str> {
+        self.entry(name).map(|(_, entry)| entry.version.as_str())
+    }
+
+    fn entry<'a>(&self, name: &'a str) -> Option<(&'a str, &Entry)> {
+        let name = tool::Database::canonical(self, name);
+        let (bare, foreign) = name.split_once(':').map_or((name, None), |(bare, foreign)| (bare, Some(foreign)));
+        let ours = |entry: &&Entry| match foreign {
+            Some(foreign) => entry.architecture == foreign,
+            None => entry.architecture == self.native || entry.architecture == EVERY,
+        };
+        let entries = self.packages.get(bare)?;
+        // Several kernels are there side by side; an upgrade that was interrupted leaves two of anything.
+        Some((bare, entries.iter().filter(ours).max_by(|a, b| super::compare(&a.version, &b.version))?))
+    }
+}
+
+impl tool::Database for Database {
+    fn canonical<'a>(&self, name: &'a str) -> &'a str {
+        match name.split_once(':') {
+            Some((bare, "native" | EVERY | "any")) => bare,
+            Some((bare, architecture)) if architecture == self.native => bare,
+            _ => name,
+        }
+    }
+
+    fn observed(&self, name: &str) -> Observed {
+        let Some((bare, entry)) = self.entry(name) else { return Observed::Absent { config_files: false } };
+        Observed::Installed {
+            version: entry.version.clone(),
+            architecture: entry.architecture.clone(),
+            essential: self.protected.iter().any(|protected| protected == bare),
+            automatic: self.automatic.contains(&(bare.to_owned(), entry.architecture.clone())),
+            held: self.locks.as_ref().map(|locks| locks.iter().any(|lock| keeps(lock, bare, entry))),
+            order: Order::Rpm,
+        }
+    }
+
+    fn is_held(&self, name: &str) -> bool {
+        let bare = bare(tool::Database::canonical(self, name));
+        self.locks.as_ref().is_some_and(|locks| locks.iter().any(|lock| concerns(lock, bare)))
+    }
+
+    fn cannot_hold(&self) -> Option<&'static str> {
+        self.locks.is_none().then_some("the versionlock plugin of dnf is not installed")
+    }
+}
+
+fn bare(name: &str) -> &str {
+    name.split(':').next().unwrap_or(name)
+}
+
+fn unknown(thing: &str, why: String) -> Error {
+    Error::Unknown { thing: thing.to_owned(), why }
+}
+
+/// rpm makes a database that it does not find, and answers from that.
+fn is_there(host: &Reader) -> Result<(), Error> {
+    let there =
+        |directory: &&str| DATABASE_FILES.iter().any(|file| host.below_root(&format!("{directory}/{file}")).exists());
+    match DATABASES.iter().any(there) {
+        true => Ok(()),
+        false => Err(unknown("rpm's database", format!("it is in neither of {}", DATABASES.join(", ")))),
+    }
+}
+
+/// The answer without the lines that say that a package is not installed, and how many these were.
+fn without_missing(text: &str) -> (String, usize) {
+    let is_missing = |line: &&str| line.starts_with("package ") && line.ends_with(" is not installed");
+    let found = text.lines().filter(|line| !is_missing(line)).map(|line| format!("{line}\n")).collect();
+    (found, text.lines().filter(is_missing).count())
+}
+
+fn parse(text: &str) -> Result<HashMap<String, Vec<Entry>>, String> {
+    let mut packages: HashMap<String, Vec<Entry>> = HashMap::new();
+    for line in text.lines() {
+        let [name, version, architecture] = line.split('\t').collect::<Vec<_>>()[..] else {
+            return Err(format!("a line that is not understood: {}", one_line(line, 80)));
+        };
+        // Keys that packages are signed with are among them.
+        if name == "gpg-pubkey" || architecture == "(none)" {
+            continue;
+        }
+        if name.is_empty() || version.is_empty() || architecture.is_empty() {
+            return Err(format!("a package without a name or a version: {}", one_line(line, 80)));
+        }
+        let version = version.strip_prefix("0:").unwrap_or(version).to_owned();
+        let entry = Entry { version, architecture: architecture.to_owned() };
+        packages.entry(name.to_owned()).or_default().push(entry);
+    }
+    Ok(packages)
+}
+
+/// The packages that are there because something else needed them.
+fn parse_reasons(text: &str) -> Result<HashSet<(String, String)>, String> {
+    let mut automatic = HashSet::new();
+    for line in text.lines() {
+        let [name, architecture, reason] = line.split('\t').collect::<Vec<_>>()[..] else {
+            return Err(format!("a line that is not understood: {}", one_line(line, 80)));
+        };
+        if matches!(reason, "dependency" | "weak-dependency") {
+            automatic.insert((name.to_owned(), architecture.to_owned()));
+        }
+    }
+    Ok(automatic)
+}
+
+fn protected(host: &Reader) -> Result<Vec<String>, Error> {
+    let mut names: Vec<String> = ALWAYS_PROTECTED.iter().map(|name| (*name).to_owned()).collect();
+    for directory in PROTECTED {
+        if host.look(directory)?.is_none() {
+            continue;
+        }
+        for file in host.list(directory)?.into_iter().filter(|file| file.ends_with(".conf")) {
+            let content = host.read_following(&format!("{directory}/{file}"), LIMIT)?.unwrap_or_default();
+            names.extend(lines(&content));
+        }
+    }
+    Ok(names)
+}
+
+fn locks(host: &Reader) -> Result<Option<Vec<String>>, Error> {
+    let Some(settings) = host.read_following(VERSIONLOCK, LIMIT)? else { return Ok(None) };
+    let settings = lines(&settings);
+    let value = |name: &str| {
+        let assigned = settings.iter().filter_map(|line| line.split_once('='));
+        assigned.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned()).next_back()
+    };
+    if !value("enabled").is_some_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str())) {
+        return Ok(None);
+    }
+    let list = value("locklist").filter(|path| path.starts_with('/')).unwrap_or_else(|| LOCKS.to_owned());
+    Ok(Some(lines(&host.read_following(&list, LIMIT)?.unwrap_or_default())))
+}
+
+/// The lines that say something.
+fn lines(content: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(content);
+    let said = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    said.map(str::to_owned).collect()
+}
+
+/// Whether a lock is for packages of this name; `!` keeps one version out rather than in.
+fn concerns(lock: &str, bare: &str) -> bool {
+    let Some(rest) = lock.strip_prefix(bare) else { return false };
+    // What follows the name is `-EPOCH:VERSION…`, `-VERSION…`, or nothing.
+    rest.is_empty()
+        || rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '*'))
+}
+
+/// Whether a lock keeps just what is installed.
+fn keeps(lock: &str, bare: &str, entry: &Entry) -> bool {
+    let epoch = if entry.version.contains(':') { "" } else { "0:" };
+    let plain = entry.version.split_once(':').map_or(entry.version.as_str(), |(_, version)| version);
+    concerns(lock, bare)
+        && [
+            format!("{bare}-{epoch}{}.{}", entry.version, entry.architecture),
+            format!("{bare}-{epoch}{}", entry.version),
+            format!("{bare}-{plain}.{}", entry.architecture),
+            format!("{bare}-{plain}"),
+        ]
+        .iter()
+        .any(|name| glob::matches(lock, name))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::kinds::package::tool::Database as _;
+
+    /// The packages of a real host, as its programs tell them.
+    pub fn fixture() -> Database {
+        Database {
+            native: "x86_64".to_owned(),
+            packages: parse(include_str!("../fixtures/rpm-qa.txt")).expect("understood"),
+            automatic: parse_reasons(include_str!("../fixtures/dnf-reasons.txt")).expect("understood"),
+            protected: vec!["dnf".to_owned()],
+            locks: Some(lines(include_bytes!("../fixtures/versionlock.list"))),
+        }
+    }
+
+    fn installed(version: &str, is_automatic: bool, held: Option<bool>) -> Observed {
+        Observed::Installed {
+            version: version.to_owned(),
+            architecture: "noarch".to_owned(),
+            essential: false,
+            automatic: is_automatic,
+            held,
+            order: Order::Rpm,
+        }
+    }
+
+    #[test]
+    fn a_package_is_found_with_its_version_and_why_it_is_there() {
+        let database = fixture();
+        assert_eq!(database.observed("mailer"), installed("1.0-1", false, Some(false)));
+        assert_eq!(database.observed("words"), installed("1.0-1", true, Some(false)));
+        assert_eq!(database.observed("alpha"), installed("2:2.0-1", false, Some(true)));
+        assert_eq!(database.observed("nothing-of-that-name"), Observed::Absent { config_files: false });
+        assert!(crate::kinds::package::is_protected(&database.observed("dnf")));
+        assert_eq!(database.observed("gpg-pubkey"), Observed::Absent { config_files: false });
+    }
+
+    #[test]
+    fn a_foreign_architecture_is_another_package() {
+        let text = "glibc\t2.39-1\ti686\nglibc\t2.39-2\tx86_64\nkernel\t6.8-1\tx86_64\nkernel\t6.10-1\tx86_64\n";
+        let database = Database { packages: parse(text).expect("understood"), ..fixture() };
+        assert_eq!(database.version("glibc"), Some("2.39-2"));
+        assert_eq!(database.version("glibc:i686"), Some("2.39-1"));
+        assert_eq!(database.version("glibc:x86_64"), Some("2.39-2"));
+        assert_eq!(database.canonical("glibc:x86_64"), "glibc");
+        assert_eq!(database.version("glibc:s390x"), None);
+        assert_eq!(database.version("kernel"), Some("6.10-1"), "the newest of several");
+    }
+
+    #[test]
+    fn a_lock_on_another_version_or_another_name_does_not_hold() {
+        let entry = Entry { version: "1.1-1".to_owned(), architecture: "noarch".to_owned() };
+        for lock in ["alpha-0:1.1-1.*", "alpha-1.1-1.noarch", "alpha-1.1-1", "alpha-0:1.*"] {
+            assert!(keeps(lock, "alpha", &entry) && concerns(lock, "alpha"), "{lock}");
+        }
+        for lock in ["alpha-0:1.0-1.*", "alpha-1:1.1-1.*"] {
+            assert!(!keeps(lock, "alpha", &entry) && concerns(lock, "alpha"), "{lock}");
+        }
+        for lock in ["alpha-tools-0:1.1-1.*", "!alpha-0:1.1-1.*", "alph"] {
+            assert!(!concerns(lock, "alpha"), "{lock}");
+        }
+    }
+
+    #[test]
+    fn without_the_plugin_nothing_is_held_and_it_says_why() {
+        let database = Database { locks: None, ..fixture() };
+        assert_eq!(database.observed("alpha"), installed("2:2.0-1", false, None));
+        assert!(database.cannot_hold().is_some_and(|why| why.contains("versionlock")));
+        assert_eq!(fixture().cannot_hold(), None);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_not_absence() {
+        for text in ["alpha\t1.0-1\n", "\t1.0-1\tnoarch\n", "alpha\t\tnoarch\n", "error: cannot open Packages\n"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(parse_reasons("alpha\tuser\n").is_err());
+        let (found, missing) = without_missing("alpha\t1.0-1\tnoarch\npackage nope is not installed\n");
+        assert_eq!((found.as_str(), missing), ("alpha\t1.0-1\tnoarch\n", 1));
+    }
+
+    #[test]
+    fn a_host_without_a_database_cannot_tell() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let host = Reader::directory(directory.path()).expect("a directory");
+        assert!(is_there(&host).is_err());
+        std::fs::DirBuilder::new().recursive(true).create(directory.path().join("var/lib/rpm/Packages")).expect("made");
+        assert!(is_there(&host).is_ok());
+    }
+}

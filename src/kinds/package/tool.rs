@@ -1,0 +1,73 @@
+//! What a package manager is asked, in which words it is told. The story that asks is the same for all: `converge`.
+
+use std::collections::HashMap;
+
+use super::fault::Fault;
+use super::solve::{Policy, Rules, Task};
+use super::{Observed, Transaction};
+use crate::host::{Error, Reader, Writer};
+
+/// One package manager. Chosen at compile time: who uses one names it, through `backend`.
+pub trait Tool {
+    /// What it has written down about what is installed.
+    type Database: Database;
+    /// What its names and versions are like.
+    const RULES: Rules;
+
+    /// Reads what is installed.
+    fn read(host: &Reader) -> Result<Self::Database, Error>;
+
+    /// The versions that it could install of `names`; those it does not know are missing. Writes nothing.
+    fn policies(host: &Reader, database: &Self::Database, names: &[&str]) -> Result<HashMap<String, Policy>, Fault>;
+
+    /// What it would do for `tasks`. Writes nothing.
+    fn simulate(host: &Reader, database: &Self::Database, tasks: &[&Task]) -> Result<Transaction, Fault>;
+
+    /// Waits until nobody else is at work, and mends what an interrupted run left behind.
+    fn ready(host: &mut Writer) -> Result<(), Fault>;
+
+    /// Fetches the indexes of all package sources.
+    fn update(host: &mut Writer) -> Result<(), Fault>;
+
+    /// Fetches the packages that `tasks` need into its own cache.
+    fn download(host: &mut Writer, tasks: &[&Task]) -> Result<(), Fault>;
+
+    /// Does the transaction, and answers with all that was printed. How it ended shows in what is there.
+    fn perform(host: &mut Writer, tasks: &[&Task]) -> Result<String, Fault>;
+
+    /// Why the package `name` did not get through a transaction that printed `log`.
+    fn failure_of(name: &str, log: &str) -> Fault;
+
+    /// Marks packages that are installed.
+    fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault>;
+}
+
+/// What is installed, as the package manager knows it.
+pub trait Database {
+    /// The name that the package manager prints: an architecture is part of it only where it is a foreign one.
+    fn canonical<'a>(&self, name: &'a str) -> &'a str;
+
+    /// The package of this name: of the native architecture, unless the name says otherwise.
+    fn observed(&self, name: &str) -> Observed;
+
+    /// Kept as it is, by whomever; also where that is "not installed".
+    fn is_held(&self, name: &str) -> bool;
+
+    /// Why no package can be held at its version on this host, if none can.
+    fn cannot_hold(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// What can be said of an installed package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Kept at its version.
+    Hold,
+    /// Kept no more.
+    Unhold,
+    /// Wanted for itself.
+    Manual,
+    /// There for something else, and goes with that.
+    Auto,
+}

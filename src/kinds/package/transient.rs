@@ -1,0 +1,238 @@
+//! Programs that work on packages, run so that nobody's lock is fought for, and killing trueup does not kill
+//! a transaction.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::fault::{Fault, Remedy, lock_held};
+use crate::host::{Error, Output, Program, Reader, StateDir, StateError, Writer};
+use crate::model::one_line;
+
+/// How long a lock is waited for, in all.
+pub const LOCK_WAIT: Duration = Duration::from_secs(120);
+/// How long between two looks at a lock.
+const LOCK_LOOK: Duration = Duration::from_secs(5);
+/// How soon an end that somebody asks for is noticed meanwhile.
+const NOTICE: Duration = Duration::from_millis(200);
+/// How long a transaction may take before it is cut.
+const TRANSACTION: Duration = Duration::from_secs(30 * 60);
+/// Where our directory keeps what a transaction reads and prints while it runs.
+const LOGS: &str = "packages";
+/// What of a log is read at the end.
+const LOG_LIMIT: u64 = 4 << 20;
+/// What of it is read for what goes on now.
+const TAIL: u64 = 4096;
+/// What a script that prints in a loop may take of the disk, and what it prints within a second. The transaction goes
+/// on: it must not be killed for what a script prints.
+const LOG_ON_DISK: u64 = 64 << 20;
+
+/// A program of a package manager that changes what is installed.
+#[derive(Debug)]
+pub struct Transaction<'a> {
+    /// The program.
+    pub program: &'a str,
+    /// Its arguments.
+    pub arguments: &'a [String],
+    /// A script that it reads: the path of a file that holds it becomes its last argument.
+    pub script: Option<&'a str>,
+    /// Its whole environment.
+    pub environment: &'a [(&'a str, &'a str)],
+    /// Whether a line that it prints tells what is being done.
+    pub telling: fn(&str) -> bool,
+}
+
+impl Transaction<'_> {
+    /// It runs in a unit of its own, where there is systemd, so that neither the end of trueup nor its upgrade
+    /// reaches it. Answers with all that it printed; how it ended shows in what is there.
+    pub fn run(&self, host: &mut Writer) -> Result<String, Fault> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let unit = format!("trueup-packages-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let (log, script) = (format!("{LOGS}/{unit}.log"), format!("{LOGS}/{unit}.script"));
+        let state = host.state();
+        sweep(&state).map_err(failed)?;
+        let mut arguments = self.arguments.to_vec();
+        if let Some(content) = self.script {
+            state.write(&script, content.as_bytes()).map_err(failed)?;
+            arguments.push(state.path().join(&script).to_string_lossy().into_owned());
+        }
+        // Where systemd is the service manager, see sd_booted(3).
+        let said = match host.below_root("/run/systemd/system").is_dir() {
+            true => self.run_in(host, &unit, &log, &arguments),
+            false => {
+                let program = self.environment.iter().fold(Program::new(self.program), |it, (k, v)| it.env(k, *v));
+                let output = host.run(&program.any_status().args(&arguments).limit(TRANSACTION));
+                output.map(|output| both(&output)).map_err(Fault::from)
+            }
+        };
+        for name in [&log, &script] {
+            state.remove(name).map_err(failed)?;
+        }
+        said
+    }
+
+    fn run_in(&self, host: &mut Writer, unit: &str, log: &str, arguments: &[String]) -> Result<String, Fault> {
+        let state = host.state();
+        state.write(log, b"").map_err(failed)?;
+        let path = state.path().join(log);
+        host.run(&self.in_unit(unit, &path.to_string_lossy(), arguments))?;
+        self.wait(host, unit, log)?;
+        let said = state.tail(log, LOG_LIMIT).map(Option::unwrap_or_default).unwrap_or_default();
+        if said.ends_with(b"\ntimeout\n") {
+            return Err(timed_out());
+        }
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Starts it in the transient service `unit`. It prints to a file, not to a pipe of ours: a pipe would
+    /// break, and the transaction with it, when we end. See systemd-run(1), systemd.exec(5), systemd.service(5).
+    fn in_unit(&self, unit: &str, log: &str, arguments: &[String]) -> Program {
+        let mut run = Program::new("systemd-run").args(["--quiet", "--collect"]).arg(format!("--unit={unit}"));
+        run = run.arg("--description=Package transaction of trueup");
+        for property in [
+            "Type=exec".to_owned(),
+            format!("StandardOutput=append:{log}"),
+            format!("StandardError=append:{log}"),
+            format!("RuntimeMaxSec={}", TRANSACTION.as_secs()),
+            "TimeoutStopSec=30".to_owned(),
+            // Maintainer scripts are written for a shell in which a broken pipe ends a program.
+            "IgnoreSIGPIPE=no".to_owned(),
+            // The last line of the log: how it ended, which the unit, once gone, no longer tells.
+            "ExecStopPost=-/usr/bin/printenv SERVICE_RESULT".to_owned(),
+        ] {
+            run = run.arg("-p").arg(property);
+        }
+        for (name, value) in self.environment {
+            run = run.arg(format!("--setenv={name}={value}"));
+        }
+        run.arg("--").arg(self.program).args(arguments)
+    }
+
+    /// Waits until the unit has ended, telling what goes on.
+    fn wait(&self, host: &Reader, unit: &str, log: &str) -> Result<(), Fault> {
+        let show = Program::new("systemctl")
+            .args(["show", "--property=ActiveState", "--value"])
+            .arg(format!("{unit}.service"));
+        let (mut waited, mut pause) = (Duration::ZERO, Duration::from_millis(50));
+        let mut told = String::new();
+        // systemd cuts it at its time; long past that something else is wrong.
+        while waited < TRANSACTION + Duration::from_secs(120) {
+            let state = match host.query(&show) {
+                Ok(output) => output.text().trim().to_owned(),
+                // The service manager does not answer while it executes itself anew, as its upgrade does.
+                Err(Error::Program { .. } | Error::TimeOut { .. }) => String::new(),
+                Err(error) => return Err(error.into()),
+            };
+            if matches!(state.as_str(), "inactive" | "failed") {
+                return Ok(());
+            }
+            let state = host.state();
+            let said = state.tail(log, TAIL).map(Option::unwrap_or_default).unwrap_or_default();
+            // Where that cannot be done the disk is as full as it would be anyhow.
+            drop(state.empty_beyond(log, LOG_ON_DISK));
+            if let Some(line) = last_line(&said, self.telling).filter(|line| *line != told) {
+                host.say(&line);
+                told = line;
+            }
+            thread::sleep(pause);
+            waited += pause;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+        Err(timed_out())
+    }
+}
+
+/// Removes what a trueup that was killed left of its transaction; what still runs keeps its files open.
+///
+/// # Errors
+/// Where our own directory cannot be read or written.
+pub fn sweep(state: &StateDir) -> Result<(), StateError> {
+    for name in state.list(LOGS)? {
+        state.remove(&format!("{LOGS}/{name}"))?;
+    }
+    Ok(())
+}
+
+fn failed(error: StateError) -> Fault {
+    Fault::new("io-error", error.to_string()).with(Remedy::General)
+}
+
+fn timed_out() -> Fault {
+    let why = format!("the transaction was cut after {} minutes", TRANSACTION.as_secs() / 60);
+    Fault::new("timed-out", why).with(Remedy::General)
+}
+
+/// Runs a program that takes a lock; where somebody else holds that, says who, waits and tries again.
+/// `holder` finds in what was printed who kept it from its lock.
+pub fn patiently(
+    host: &mut Writer,
+    program: &Program,
+    holder: impl Fn(&Output) -> Option<String>,
+) -> Result<Output, Fault> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let output = host.run(program)?;
+        let Some(holder) = holder(&output) else { return Ok(output) };
+        wait_for(host, &holder, &mut waited)?;
+    }
+}
+
+/// Waits until `holder` finds nobody who is at work with packages.
+pub fn alone(host: &Reader, holder: impl Fn(&Reader) -> Option<String>) -> Result<(), Fault> {
+    let mut waited = Duration::ZERO;
+    while let Some(holder) = holder(host) {
+        wait_for(host, &holder, &mut waited)?;
+    }
+    Ok(())
+}
+
+/// Waits a little for `holder` to let go of its lock, unless that took too long already.
+fn wait_for(host: &Reader, holder: &str, waited: &mut Duration) -> Result<(), Fault> {
+    if *waited >= LOCK_WAIT {
+        return Err(lock_held(holder));
+    }
+    host.say(&format!("waiting for {holder} to let go of the package lock, {} s so far", waited.as_secs()));
+    let again = *waited + LOCK_LOOK;
+    while *waited < again {
+        // Nothing is begun yet, so this is as good as between two steps. Whoever holds the lock may wait for our end.
+        if host.interrupted() {
+            let why = format!("stopped while {holder} held the package lock");
+            return Err(Fault::new("interrupted", why).with(Remedy::General));
+        }
+        thread::sleep(NOTICE);
+        *waited += NOTICE;
+    }
+    Ok(())
+}
+
+/// What a program printed as an error.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// All that a program printed.
+pub fn both(output: &Output) -> String {
+    format!("{}\n{}", output.text(), stderr(output))
+}
+
+/// What is being done, by the last whole line of the end of a growing log that says so.
+fn last_line(tail: &[u8], telling: fn(&str) -> bool) -> Option<String> {
+    let end = tail.iter().rposition(|&byte| byte == b'\n')?;
+    let text = String::from_utf8_lossy(&tail[..end]);
+    let line = text.split(['\n', '\r']).map(str::trim).rfind(|line| telling(line))?;
+    Some(one_line(&line.split_whitespace().collect::<Vec<_>>().join(" "), 120))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_the_last_whole_line_that_says_what_is_done() {
+        let telling = |line: &str| line.starts_with("Setting up ") || line.starts_with("Unpacking ");
+        let log = b"Unpacking a ...\nSetting up   a ...\r\nhello from a script\nUnpacking b";
+        assert_eq!(last_line(log, telling), Some("Setting up a ...".to_owned()));
+        assert_eq!(last_line(b"Setting up", telling), None);
+        assert_eq!(last_line(b"\n\n", telling), None);
+    }
+}
