@@ -86,6 +86,34 @@ pub enum SourceError {
         /// The floor.
         floor: String,
     },
+    /// Somebody chose a commit that does not contain the one that `trust.floor` names.
+    #[error("{commit} does not contain the floor {floor} (trust.floor of agent.toml), so it is refused")]
+    ChosenBelowFloor {
+        /// What was chosen.
+        commit: String,
+        /// The floor.
+        floor: String,
+    },
+    /// Somebody chose a commit that is in the repository, and not in the history of the branch.
+    #[error("{commit} is not in the history of {branch}, which is at {at}")]
+    NotInHistory {
+        /// What was chosen.
+        commit: String,
+        /// The branch.
+        branch: String,
+        /// Where it is.
+        at: String,
+    },
+    /// Somebody chose a commit that the repository does not have.
+    #[error("{place} has no commit {commit} in the history of {branch}")]
+    NoSuchCommit {
+        /// What was chosen.
+        commit: String,
+        /// Where it was looked for.
+        place: String,
+        /// The branch.
+        branch: String,
+    },
     /// Our own record cannot be read or written.
     #[error("{0}")]
     State(#[from] host::StateError),
@@ -148,7 +176,9 @@ impl SourceError {
             Self::Read { .. } => "cannot-read",
             Self::Settings(_) => "bad-settings",
             Self::NotADescendant { .. } => "not-a-descendant",
-            Self::BelowFloor { .. } => "below-floor",
+            Self::BelowFloor { .. } | Self::ChosenBelowFloor { .. } => "below-floor",
+            Self::NotInHistory { .. } => "not-in-history",
+            Self::NoSuchCommit { .. } => "no-such-commit",
             Self::State(error) => error.word().0,
             Self::StateDamaged { .. } => "state-damaged",
             Self::AllFailed { last, .. } => last.reason(),

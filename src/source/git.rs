@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use super::objects::{self, Name, Node, TreeEntry};
 use super::pipe::{Pipe, Received};
-use super::{DEEPEST, Entry, MOST_ENTRIES, Record, Snapshot, SourceError, judge};
+use super::{DEEPEST, Entry, MOST_ENTRIES, Snapshot, SourceError};
 use crate::config::{SourceSettings, Transport, transport};
 use crate::host::StateDir;
-use crate::model::{CommitId, Digest, Revision, one_line};
+use crate::model::{Digest, Revision, one_line};
 use crate::worker::protocol::{Kind, ObjectName, Open, Place, Remote, Secret};
+
+mod history;
+
+pub use history::{Back, Stands};
 
 type Result<T> = std::result::Result<T, SourceError>;
 
@@ -21,9 +25,12 @@ type Result<T> = std::result::Result<T, SourceError>;
 pub struct Source {
     pipe: Pipe,
     branch: String,
+    /// The commit that the branch names.
     tip: ObjectName,
-    tree: ObjectName,
+    tip_revision: Revision,
+    /// The commit that is read: the tip, unless it was turned to another.
     revision: Revision,
+    tree: ObjectName,
     /// The fleet repository within the repository.
     path: String,
     /// By path: `hosts/web-01` → its tree.
@@ -83,6 +90,7 @@ impl Source {
             branch,
             tip,
             tree: commit.tree,
+            tip_revision: commit.revision.clone(),
             revision: commit.revision,
             path: path.to_owned(),
             layers: BTreeMap::new(),
@@ -92,6 +100,11 @@ impl Source {
 
     /// The commit that the branch names.
     pub fn tip(&self) -> &Revision {
+        &self.tip_revision
+    }
+
+    /// The commit that is read: the tip, unless it was turned to another.
+    pub fn revision(&self) -> &Revision {
         &self.revision
     }
 
@@ -100,56 +113,14 @@ impl Source {
         self.pipe.place()
     }
 
+    /// The fleet repository within the repository; empty for its root.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The branch that is followed; `HEAD` where that was asked for.
     pub fn branch(&self) -> &str {
         &self.branch
-    }
-
-    /// Whether the tip is `id`, or has it as an ancestor. Every commit on the way is hashed here, so that
-    /// nobody can pretend that it does.
-    ///
-    /// # Errors
-    /// Where that cannot be told.
-    pub fn descends_from(&mut self, id: &CommitId) -> Result<bool> {
-        let to = objects::name(id);
-        if to == self.tip {
-            return Ok(true);
-        }
-        let Some(path) = self.pipe.path(self.tip, to)? else { return Ok(false) };
-        if path.first() != Some(&self.tip) || path.last() != Some(&to) {
-            return Err(self.pipe.corrupt(to, "is not where the fetch worker says that it is"));
-        }
-        // The last one needs no look: that it is there is what its child says.
-        let wanted: Vec<(ObjectName, Kind)> = path[..path.len() - 1].iter().map(|name| (*name, Kind::Commit)).collect();
-        for (batch, pairs) in wanted.chunks(256).zip(path.windows(2).collect::<Vec<_>>().chunks(256)) {
-            for (received, pair) in self.pipe.objects(batch)?.into_iter().zip(pairs) {
-                let Received::Content(content) = received else {
-                    return Err(self.pipe.corrupt(pair[0], "is not there"));
-                };
-                let commit = objects::commit(pair[0], &content).map_err(|why| self.pipe.corrupt(pair[0], &why))?;
-                if !commit.parents.contains(&pair[1]) {
-                    return Err(self.pipe.corrupt(pair[0], "has not the parent that the fetch worker says"));
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Whether the tip may be acted on as far as history goes: it contains what was acted on before, and
-    /// the floor, where there is one.
-    ///
-    /// # Errors
-    /// `not-a-descendant`, `below-floor`, or where it cannot be told.
-    pub fn only_forward(&mut self, record: &Record, floor: Option<&CommitId>) -> Result<()> {
-        if let Some(floor) = floor
-            && !self.descends_from(floor)?
-        {
-            let (branch, to) = (self.branch.clone(), objects::commit_id(self.tip));
-            return Err(SourceError::BelowFloor { branch, to: to.short().to_owned(), floor: floor.short().to_owned() });
-        }
-        let known = record.branch(&self.branch);
-        let contains = known.anchor().map(|anchor| self.descends_from(anchor)).transpose()?.unwrap_or(true);
-        judge(&self.branch, &known, &objects::commit_id(self.tip), contains)
     }
 
     /// The root of the fleet repository: `trueup.toml`, and the names of hosts and roles.
@@ -340,11 +311,12 @@ fn place(settings: &SourceSettings, url: &str, state: &StateDir) -> Result<Place
         _ => None,
     };
     let optional = |path: &Option<std::path::PathBuf>| path.as_deref().map_or(Ok(String::new()), text);
-    let cache =
-        state.directory("clone")?.join(&Digest::of(format!("{url}\n{}", settings.branch).as_bytes()).to_string()[..24]);
+    let name = |url: &str| Digest::of(format!("{url}\n{}", settings.branch).as_bytes()).to_string()[..24].to_owned();
+    let cache = state.directory("clone")?.join(name(url));
     Ok(Place::Remote(Remote {
         url: url.to_owned(),
         cache: text(&cache)?,
+        beside: settings.urls.iter().filter(|other| *other != url).map(|other| name(other)).collect(),
         insecure: settings.allow_insecure,
         ca_file: optional(&settings.ca_file)?,
         login,

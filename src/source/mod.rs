@@ -2,7 +2,7 @@
 //!
 //! [`Source`] speaks with the fetch worker, a process of its own, over a pipe, and believes nothing it
 //! says: every object is hashed, from the commit down. [`Record`] is our own synced memory of where each
-//! branch was, and only what contains that is accepted. [`Directory`] is a plain directory, for checking
+//! branch was, and only what contains that is accepted; an older commit only by root's word. [`Directory`] is a plain directory, for checking
 //! and trying out; [`Origin`] is either.
 
 mod directory;
@@ -16,7 +16,7 @@ mod snapshot;
 
 pub use directory::Directory;
 pub use error::SourceError;
-pub use git::Source;
+pub use git::{Back, Source, Stands};
 pub use origin::Origin;
 pub use record::{BranchRecord, Mark, Record, judge};
 pub use snapshot::{BadName, Entry, Snapshot};

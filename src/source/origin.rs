@@ -42,10 +42,18 @@ impl Origin {
         Directory::open(&path.join(subdirectory)).map(Self::Directory)
     }
 
-    /// Which commit; `uncommitted` for a directory.
-    pub fn revision(&self) -> &Revision {
+    /// The commit that the branch names; `uncommitted` for a directory.
+    pub fn tip(&self) -> &Revision {
         match self {
             Self::Git(source) => source.tip(),
+            Self::Directory(directory) => directory.revision(),
+        }
+    }
+
+    /// The commit that is read: the tip, unless the source was turned to another; `uncommitted` for a directory.
+    pub fn revision(&self) -> &Revision {
+        match self {
+            Self::Git(source) => source.revision(),
             Self::Directory(directory) => directory.revision(),
         }
     }

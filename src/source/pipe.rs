@@ -113,17 +113,34 @@ impl Pipe {
         }
     }
 
-    /// The commits from `from` down to `to`, both included, where the worker knows a way; not checked.
-    pub fn path(&mut self, from: ObjectName, to: ObjectName) -> Result<Option<Vec<ObjectName>>> {
+    /// The commits from `from` down to `to`, both included, where the worker knows a way; not checked. There is
+    /// none from a commit that it does not have; one that it `must` have is got anew.
+    pub fn path(&mut self, from: ObjectName, to: ObjectName, must: bool) -> Result<Option<Vec<ObjectName>>> {
         let request = Request::Path { from, to };
         loop {
             match self.ask(&request)? {
                 Answer::Path(path) if path.len() <= LONGEST_PATH => return Ok(Some(path)),
-                Answer::NotADescendant => return Ok(None),
+                Answer::Missing if must => self.renew(self.corrupt(from, "is not there"))?,
+                Answer::NotADescendant | Answer::Missing => return Ok(None),
                 Answer::Error { reason, message } => self.renew(SourceError::of_worker(&reason, &message))?,
                 other => return Err(self.unexpected(&other)),
             }
         }
+    }
+
+    /// Whether the worker has a commit of this name; it may lie. That it has not is no reason to get anything anew.
+    pub fn has(&mut self, name: ObjectName) -> Result<bool> {
+        match self.ask(&Request::Objects(vec![name]))? {
+            Answer::Object(kind, _) => Ok(kind == Kind::Commit),
+            Answer::Missing | Answer::TooLarge(_) => Ok(false),
+            Answer::Error { reason, message } => Err(SourceError::of_worker(&reason, &message)),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// What is read next is another revision, with a bound of its own.
+    pub fn refill(&mut self) {
+        self.left = MOST_BYTES;
     }
 
     /// The inner error is one of an object, after which the conversation can go on.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SourceError;
 use crate::host::StateDir;
-use crate::model::{CommitId, Digest};
+use crate::model::{CommitId, Digest, Update};
 
 const NAME: &str = "record";
 const PREVIOUS: &str = "record.previous";
@@ -27,9 +27,17 @@ pub struct BranchRecord {
     /// The commit that was acted on last, whole or in part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempted: Option<Mark>,
-    /// The commit of which everything held last.
+    /// The commit of which everything held last, on the way forward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<Mark>,
+    /// The commit that was acted on since, by root's word, though it does not contain what was acted on before.
+    /// It moves nothing: a new tip has to contain what it had to before. None once the way forward is taken again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_root: Option<Mark>,
+    /// What the revision that was acted on last says of later ones, on the way forward: root's word brings none of it
+    /// back. None in a record of a version that did not remember it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<Update>,
 }
 
 /// A commit, and when.
@@ -56,6 +64,11 @@ impl BranchRecord {
     pub fn anchor(&self) -> Option<&CommitId> {
         // Nothing is applied that was not attempted before, so what was attempted is never the older.
         self.attempted.as_ref().or(self.applied.as_ref()).map(|mark| &mark.commit)
+    }
+
+    /// What was acted on last, be it by root's word: what this host has.
+    pub fn acted_on(&self) -> Option<&CommitId> {
+        self.by_root.as_ref().map(|mark| &mark.commit).or(self.anchor())
     }
 }
 
@@ -97,7 +110,13 @@ impl Record {
 
     /// Whether `commit` is what was acted on last, of any branch.
     pub fn was_acted_on(&self, commit: &CommitId) -> bool {
-        self.branches.values().any(|branch| branch.anchor() == Some(commit))
+        self.branches.values().any(|branch| branch.acted_on() == Some(commit))
+    }
+
+    /// Every commit that is known of any branch.
+    pub fn commits(&self) -> impl Iterator<Item = &CommitId> {
+        let marks = self.branches.values().flat_map(|of| [&of.seen, &of.attempted, &of.applied, &of.by_root]);
+        marks.flatten().map(|mark| &mark.commit)
     }
 
     /// `commit` is the tip of `branch`.
@@ -107,7 +126,14 @@ impl Record {
 
     /// `commit` of `branch` is going to be acted on.
     pub fn attempt(&mut self, branch: &str, commit: &CommitId, now: i64) {
-        self.of(branch).attempted = Some(Mark { commit: commit.clone(), time: now });
+        let of = self.of(branch);
+        of.attempted = Some(Mark { commit: commit.clone(), time: now });
+        of.by_root = None;
+    }
+
+    /// `commit` of `branch` is going to be acted on by root's word. How far the branch had come stays known.
+    pub fn go_back(&mut self, branch: &str, commit: &CommitId, now: i64) {
+        self.of(branch).by_root = Some(Mark { commit: commit.clone(), time: now });
     }
 
     /// Everything of `commit` of `branch` holds.
@@ -116,6 +142,12 @@ impl Record {
         let of = self.of(branch);
         of.attempted = Some(mark.clone());
         of.applied = Some(mark);
+        of.by_root = None;
+    }
+
+    /// What was acted on of `branch`, on the way forward, says this of later revisions.
+    pub fn says(&mut self, branch: &str, update: Update) {
+        self.of(branch).update = Some(update);
     }
 
     fn of(&mut self, branch: &str) -> &mut BranchRecord {
@@ -159,7 +191,7 @@ fn parse(content: &[u8]) -> Result<Record, String> {
 pub fn judge(branch: &str, known: &BranchRecord, tip: &CommitId, contains: bool) -> Result<(), SourceError> {
     match known.anchor() {
         Some(anchor) if anchor != tip && !contains => {
-            let staying = known.applied.as_ref().map_or(anchor, |applied| &applied.commit);
+            let staying = known.by_root.as_ref().or(known.applied.as_ref()).map_or(anchor, |mark| &mark.commit);
             Err(SourceError::NotADescendant {
                 branch: branch.to_owned(),
                 from: anchor.short().to_owned(),
@@ -246,6 +278,27 @@ mod tests {
         fs::remove_dir(&path).expect("rmdir");
         std::os::unix::fs::symlink(PREVIOUS, &path).expect("symlink");
         assert_eq!(Record::load(&state).expect_err("a symlink").reason(), "state-damaged");
+    }
+
+    #[test]
+    fn going_back_by_root_s_word_changes_what_the_host_has_and_not_what_a_tip_has_to_contain() {
+        let mut record = Record::default();
+        record.apply("main", &commit('4'), 1);
+        record.go_back("main", &commit('2'), 2);
+        let known = record.branch("main");
+        assert_eq!((known.anchor(), known.acted_on()), (Some(&commit('4')), Some(&commit('2'))));
+        assert!(record.was_acted_on(&commit('2')) && !record.was_acted_on(&commit('4')));
+        assert_eq!(
+            judge("main", &known, &commit('3'), false).expect_err("older than what was acted on").to_string(),
+            "main moved from 4444444 to 3333333, which does not contain it; staying on 2222222"
+        );
+        assert_eq!(parse(&record.stored()).expect("whole"), record, "it is stored");
+        for forward in [Record::attempt, Record::apply] {
+            let mut record = record.clone();
+            forward(&mut record, "main", &commit('5'), 3);
+            let known = record.branch("main");
+            assert_eq!((known.anchor(), known.acted_on()), (Some(&commit('5')), Some(&commit('5'))));
+        }
     }
 
     #[test]

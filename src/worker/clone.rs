@@ -40,6 +40,13 @@ pub(super) fn fetch(remote: &Remote, branch: &str, afresh: bool) -> Result<(gix:
     for left_over in ["new", "old"] {
         remove(&beside(cache, left_over)).map_err(written)?;
     }
+    let done = renewed(cache, remote, branch, afresh)?;
+    sweep_others(cache, parent, &remote.beside);
+    Ok(done)
+}
+
+/// Fetches into the clone that is there, or into a fresh one.
+fn renewed(cache: &Path, remote: &Remote, branch: &str, afresh: bool) -> Result<(gix::Repository, ObjectId)> {
     if !afresh && fs::symlink_metadata(cache).is_ok() {
         match fetch_into(cache, remote, branch) {
             Ok(done) => return Ok(done),
@@ -65,6 +72,7 @@ fn fetch_into(directory: &Path, remote: &Remote, branch: &str) -> Result<(gix::R
     let repository = remote::open(directory, remote)?;
     match remote::fetch(&repository, remote, branch)? {
         Fetched::Tip(tip) => opened(directory, remote, tip),
+        Fetched::Same(tip) => Ok((repository, tip)),
         Fetched::OtherHash(_) => Err(Trouble::new("damaged-clone", "its ids are of another kind than the server's")),
     }
 }
@@ -77,7 +85,7 @@ fn fresh(cache: &Path, remote: &Remote, branch: &str) -> Result<(gix::Repository
     let tip = loop {
         let repository = init(&new, remote, hash)?;
         match remote::fetch(&repository, remote, branch) {
-            Ok(Fetched::Tip(tip)) => break tip,
+            Ok(Fetched::Tip(tip) | Fetched::Same(tip)) => break tip,
             Ok(Fetched::OtherHash(other)) if other != hash && hash == gix::hash::Kind::Sha1 => hash = other,
             Ok(Fetched::OtherHash(_)) => {
                 return Err(Trouble::new("fetch-failed", format!("{} changes the kind of its ids", remote.url)));
@@ -134,6 +142,26 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) => Err(error),
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
+    }
+}
+
+/// Removes the clones of servers and branches that are no longer configured, but for one that somebody fetches into.
+/// What cannot be removed now is removed by the next.
+fn sweep_others(cache: &Path, parent: &Path, beside: &[String]) {
+    let own = cache.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let names: Vec<String> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let clone_of = |name: &String| name.split('.').next().unwrap_or_default().to_owned();
+    let mut former: Vec<String> = names.iter().map(clone_of).filter(|of| *of != own && !beside.contains(of)).collect();
+    former.sort_unstable();
+    former.dedup();
+    for of in former {
+        let lock = File::options().write(true).create(true).truncate(false).open(parent.join(format!("{of}.lock")));
+        if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
+            for name in names.iter().filter(|name| clone_of(name) == of) {
+                remove(&parent.join(name)).ok();
+            }
+        }
     }
 }
 

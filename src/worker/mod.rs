@@ -9,6 +9,7 @@
 
 mod clone;
 mod local;
+mod look;
 pub mod protocol;
 mod remote;
 mod serve;
@@ -21,6 +22,8 @@ pub use serve::serve;
 
 /// The whole worker: requests on standard input, answers on standard output, until the input ends.
 pub fn main() -> ExitCode {
+    // It was started as /proc/self/exe, and would be called "exe".
+    let _ = nix::sys::prctl::set_name(c"trueup-fetch");
     match serve(io::stdin().lock(), io::BufWriter::new(io::stdout().lock())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -85,7 +85,8 @@ pub enum Request {
     /// Hand over objects. Answered by one answer for each, in order: [`Answer::Object`],
     /// [`Answer::TooLarge`] or [`Answer::Missing`].
     Objects(Vec<ObjectName>),
-    /// A way down from one commit to another. Answered by [`Answer::Path`] or [`Answer::NotADescendant`].
+    /// A way down from one commit to another. Answered by [`Answer::Path`], [`Answer::NotADescendant`] or, where the
+    /// upper one is not at hand, [`Answer::Missing`].
     Path {
         /// Where it starts.
         from: ObjectName,
@@ -122,6 +123,8 @@ pub struct Remote {
     pub url: String,
     /// The directory of the clone, absolute; made where it is missing, replaced where it is damaged.
     pub cache: String,
+    /// The names of clones beside it that are in use too; any other is one of former settings, and goes.
+    pub beside: Vec<String>,
     /// Whether `http` and `git` are allowed.
     pub insecure: bool,
     /// CA certificates to believe instead of the system's; empty for the system's.
@@ -365,6 +368,7 @@ impl Out {
                 self.byte(b'r')
                     .text(&remote.url)
                     .text(&remote.cache)
+                    .text(&remote.beside.join("\n"))
                     .byte(u8::from(remote.insecure))
                     .text(&remote.ca_file);
                 self.byte(u8::from(remote.login.is_some())).text(user).text(secret);
@@ -441,6 +445,7 @@ impl<'a> In<'a> {
             b'r' => Place::Remote(Remote {
                 url: self.text()?,
                 cache: self.text()?,
+                beside: self.text()?.lines().map(str::to_owned).collect(),
                 insecure: self.flag()?,
                 ca_file: self.text()?,
                 login: {
@@ -473,6 +478,7 @@ mod tests {
             place: Place::Remote(Remote {
                 url: "https://h/x".to_owned(),
                 cache: "/var/lib/trueup/clone/1".to_owned(),
+                beside: vec!["2".to_owned(), "3".to_owned()],
                 insecure: true,
                 ca_file: String::new(),
                 login: Some(("ana".to_owned(), Secret("s3cret".to_owned()))),

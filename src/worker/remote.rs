@@ -7,6 +7,7 @@ use gix::ObjectId;
 use gix::remote::Direction;
 
 use super::clone::LARGEST_OBJECT;
+use super::look;
 use super::protocol::Remote;
 use super::trouble::{Result, Trouble};
 
@@ -17,6 +18,8 @@ const CANDIDATE: &str = "refs/trueup/candidate";
 pub(super) enum Fetched {
     /// The tip is at hand.
     Tip(ObjectId),
+    /// The tip is at hand, as it was before.
+    Same(ObjectId),
     /// The server's ids are of another kind than the clone's.
     OtherHash(gix::hash::Kind),
 }
@@ -91,6 +94,12 @@ fn ssh_command(remote: &Remote) -> Result<String> {
 /// advertised commit is at hand already, no pack is asked for.
 pub(super) fn fetch(repository: &gix::Repository, remote: &Remote, branch: &str) -> Result<Fetched> {
     let failed = |error: gix::Error| Trouble::remote(&remote.url, &error);
+    let has = at_hand(repository)?;
+    if let Some(has) = has
+        && look::still_there(remote, branch, has)
+    {
+        return Ok(Fetched::Same(has));
+    }
     let prepared = repository
         .remote_at_without_url_rewrite(remote.url.as_str())
         .and_then(|at| {
@@ -110,8 +119,8 @@ pub(super) fn fetch(repository: &gix::Repository, remote: &Remote, branch: &str)
     if map.object_hash != repository.object_hash() {
         return Ok(Fetched::OtherHash(map.object_hash));
     }
-    if at_hand(repository)? == Some(advertised) {
-        return Ok(Fetched::Tip(advertised));
+    if has == Some(advertised) {
+        return Ok(Fetched::Same(advertised));
     }
     fetch.receive(gix::progress::Discard, &AtomicBool::new(false)).map_err(failed)?;
     Ok(Fetched::Tip(advertised))
@@ -172,6 +181,7 @@ mod tests {
         Remote {
             url: url.to_owned(),
             cache: "/nowhere".to_owned(),
+            beside: Vec::new(),
             insecure: false,
             ca_file: String::new(),
             login: Some(("ana".to_owned(), Secret("s3cret".to_owned()))),

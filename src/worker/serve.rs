@@ -128,6 +128,11 @@ fn path(repository: &gix::Repository, from: ObjectId, to: ObjectId) -> Result<An
     if from.kind() != to.kind() || from.kind() != repository.object_hash() {
         return Ok(Answer::NotADescendant);
     }
+    match repository.try_find_header(from) {
+        Ok(Some(header)) if header.kind() == gix::objs::Kind::Commit => {}
+        Ok(_) => return Ok(Answer::Missing),
+        Err(error) => return Err(Trouble::damaged(format_args!("object {from}"), &error)),
+    }
     let mut above: HashMap<ObjectId, ObjectId> = HashMap::new();
     let mut next = VecDeque::from([from]);
     while let Some(at) = next.pop_front() {

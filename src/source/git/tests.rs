@@ -1,6 +1,7 @@
 use std::io::{self, Read, Write};
 use std::thread;
 
+use super::super::Record;
 use super::super::pipe::Channel;
 use super::*;
 use crate::worker;
@@ -201,6 +202,65 @@ fn a_worker_cannot_pretend_that_a_commit_is_an_ancestor() {
     }
     assert!(ask(vec![tip, old], old).is_err(), "a step was left out");
     assert!(ask(vec![], tip).expect("the tip is itself"));
+}
+
+#[test]
+fn a_worker_cannot_pretend_that_root_s_choice_is_in_the_history() {
+    let mut store = Store::default();
+    let tree = store.tree(&[]);
+    let old = store.commit(tree, &[]);
+    let anchor = store.commit(tree, &[old]);
+    let tip = store.commit(tree, &[anchor]);
+    let stranger = store.commit(tree, &[tip]);
+    let mut record = Record::default();
+    record.apply("main", &objects::commit_id(anchor), 1);
+    let ask = |lie: fn(ObjectName, ObjectName) -> Vec<ObjectName>, of: ObjectName| {
+        let store = store.clone();
+        let pipe = fake(move |request| match request {
+            Request::Open(_) => vec![Answer::Tip(tip)],
+            Request::Path { from, to } => vec![Answer::Path(lie(from, to))],
+            other => store.answer(&other),
+        });
+        let mut source = Source::over(pipe, open(), "").expect("opens");
+        let of = objects::commit_id(of);
+        let back = source.back_to(&of, &record, None).map(|back| back.stands);
+        (back, source.approved(&of, &record, None))
+    };
+    for lie in [|from, to| vec![from, to], |_, to| vec![to], |from, _| vec![from], |_, _| vec![]] {
+        let (back, approved) = ask(lie, stranger);
+        assert!(back.is_err() && approved.is_err(), "{back:?} {approved:?}");
+    }
+    // A step is left out.
+    let (back, approved) = ask(|from, to| vec![from, to], old);
+    assert_eq!(back.expect("anchor is its child"), history::Stands::Behind);
+    assert_eq!(approved.expect_err("tip is not").reason(), "corrupt-object");
+}
+
+#[test]
+fn what_a_worker_has_not_is_no_way_and_a_tip_that_it_has_not_is_got_anew() {
+    let mut store = Store::default();
+    let tree = store.tree(&[]);
+    let old = store.commit(tree, &[]);
+    let tip = store.commit(tree, &[old]);
+    let stranger = ObjectName::from_bytes(&[7; 20]).expect("20 bytes");
+    let mut renewed = 0;
+    let pipe = fake(move |request| match request {
+        Request::Open(_) => vec![Answer::Tip(tip)],
+        Request::Afresh => {
+            renewed += 1;
+            vec![Answer::Tip(tip)]
+        }
+        Request::Path { from, to } if from == tip && renewed > 0 => vec![Answer::Path(vec![from, to])],
+        Request::Path { .. } => vec![Answer::Missing],
+        other => store.answer(&other),
+    });
+    let mut record = Record::default();
+    record.apply("main", &objects::commit_id(tip), 1);
+    record.go_back("main", &objects::commit_id(stranger), 1);
+    let mut source = Source::over(pipe, open(), "").expect("opens");
+    let error = source.back_to(&objects::commit_id(stranger), &record, None).expect_err("it is not there");
+    assert_eq!(error.reason(), "no-such-commit");
+    assert!(source.descends_from(&objects::commit_id(old)).expect("got anew"));
 }
 
 #[test]
