@@ -445,7 +445,7 @@ fn git_does_not_end_the_agent() {
         ("{ enabled = false }", &["disabled"]),
         ("{ active = false }", &["inactive"]),
     ] {
-        for unit in ["trueup.service", "trueup-run.timer", "trueup.socket", "trueup.path"] {
+        for unit in ["trueup.service", "trueup-undo.timer", "trueup.socket", "trueup.path"] {
             let problems = try_compile(&repo(&[(HOST, &format!("[units]\n'{unit}' = {word}\n"))])).expect_err(word);
             let errors: Vec<&Problem> =
                 problems.iter().filter(|problem| problem.reason == Some("self-trust")).collect();

@@ -1,0 +1,147 @@
+//! Storey 8: what holds changes back, though they are wanted.
+//!
+//! [`Brakes`] are what people asked for on this host: suspensions, an approval, a rollback. The agent alone
+//! writes them, on request of root. [`Experience`] is what earlier passes met: resources that somebody keeps
+//! changing back, and those that failed and wait to be tried again. Passes write it, under the exclusive lock.
+//! Both are pure values; time is handed in. Both survive restarts and reboots.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{CommitId, Id};
+
+mod contest;
+mod experience;
+mod held;
+mod retry;
+mod store;
+
+pub use contest::Contest;
+pub use experience::{Experience, Found, known_by, tried_as};
+pub use held::{Held, Holds, held};
+pub use retry::{Failure, Retry};
+pub use store::{load, load_experience, save, save_experience};
+
+/// How long a suspension that is over is remembered, in seconds.
+const FORGOTTEN: i64 = 24 * 60 * 60;
+/// By how much a clock may go back, in seconds, without anything being made of it.
+const SLACK: i64 = 60;
+
+/// What people asked for on this host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Brakes {
+    /// What is not to be changed for a while. At most one of each resource, and one of the host.
+    pub suspensions: Vec<Suspension>,
+    /// Under `update = "hold"`: the revision that may be applied.
+    pub approved: Option<Choice>,
+    /// The revision that `trueup rollback` went to; holds until `trueup resume`.
+    pub rolled_back: Option<Choice>,
+}
+
+/// Something is not changed for a while; it is looked at all the same. It always expires.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// Which resource; `None` is the whole host.
+    pub resource: Option<Id>,
+    /// Since when, seconds since 1970.
+    pub since: i64,
+    /// Until when, seconds since 1970: at this second it is over.
+    pub until: i64,
+    /// Who asked for it: a login name.
+    pub by: String,
+    /// Why, in their words; may be empty.
+    pub reason: String,
+}
+
+/// Somebody chose a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The revision.
+    pub commit: CommitId,
+    /// Who: a login name.
+    pub by: String,
+    /// When, seconds since 1970.
+    pub at: i64,
+}
+
+impl Brakes {
+    /// The suspension of the whole host that holds at `now`.
+    pub fn host_suspended(&self, now: i64) -> Option<&Suspension> {
+        self.suspensions.iter().find(|suspension| suspension.resource.is_none() && now < suspension.until)
+    }
+
+    /// The suspension of `id` alone that holds at `now`.
+    pub fn suspended(&self, id: &Id, now: i64) -> Option<&Suspension> {
+        self.suspensions.iter().find(|suspension| suspension.resource.as_ref() == Some(id) && now < suspension.until)
+    }
+
+    /// All suspensions that hold at `now`, that of the whole host first.
+    pub fn in_force(&self, now: i64) -> impl Iterator<Item = &Suspension> {
+        let of_host = self.host_suspended(now);
+        let others = move |one: &&Suspension| one.resource.is_some() && now < one.until;
+        of_host.into_iter().chain(self.suspensions.iter().filter(others))
+    }
+
+    /// Adds a suspension; one of the same resource is replaced.
+    pub fn suspend(&mut self, suspension: Suspension) {
+        self.suspensions.retain(|known| known.resource != suspension.resource);
+        self.suspensions.push(suspension);
+        self.suspensions.sort_by(|a, b| a.resource.cmp(&b.resource));
+    }
+
+    /// What is over at `now`.
+    pub fn over(&self, now: i64) -> impl Iterator<Item = &Suspension> {
+        self.suspensions.iter().filter(move |one| one.until <= now)
+    }
+
+    /// Brings what is remembered in line with a clock that says `now`; whether anything changed. What has been over
+    /// for a day is forgotten, and no earlier: a clock that was wrong at boot may be put right. What would only begin
+    /// in the future, since the clock went back, lasts from now on as long as it was asked for.
+    pub fn keep_time(&mut self, now: i64) -> bool {
+        let before = self.suspensions.clone();
+        self.suspensions.retain(|one| now.saturating_sub(one.until) < FORGOTTEN);
+        for one in self.suspensions.iter_mut().filter(|one| one.since.saturating_sub(now) > SLACK) {
+            one.until = now.saturating_add(one.until.saturating_sub(one.since));
+            one.since = now;
+        }
+        self.suspensions != before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+    const HOUR: i64 = 3600;
+
+    fn suspended() -> Brakes {
+        let mut brakes = Brakes::default();
+        let (by, reason) = ("alice".to_owned(), String::new());
+        brakes.suspend(Suspension { resource: None, since: NOW, until: NOW + 4 * HOUR, by, reason });
+        brakes
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_for_a_while_takes_no_suspension_off() {
+        let mut brakes = suspended();
+        let ahead = NOW + 20 * HOUR;
+        assert!(brakes.host_suspended(ahead).is_none());
+        assert_eq!(brakes.over(ahead).count(), 1);
+        assert!(!brakes.keep_time(ahead), "it is remembered");
+        assert!(brakes.host_suspended(NOW + HOUR).is_some(), "and holds again");
+        assert!(brakes.keep_time(NOW + 4 * HOUR + FORGOTTEN), "not for ever");
+        assert_eq!(brakes, Brakes::default());
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_not_make_it_longer() {
+        let mut brakes = suspended();
+        assert!(!brakes.keep_time(NOW - SLACK));
+        let back = NOW - 1000 * HOUR;
+        assert!(brakes.keep_time(back));
+        assert!(brakes.host_suspended(back + 4 * HOUR - 1).is_some());
+        assert!(brakes.host_suspended(back + 4 * HOUR).is_none());
+        assert!(!brakes.keep_time(back + 10), "once");
+    }
+}
