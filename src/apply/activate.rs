@@ -30,12 +30,10 @@ pub fn activate(host: &mut Writer, what: Activation) -> Result<(), Error> {
         Activation::Sysctl => own_program(host, "systemd-sysctl"),
         Activation::Udev => {
             // Where it does not run, as in a container, it reads its rules when it starts.
-            when_active(host, "systemd-udevd.service", Program::new("udevadm").args(["control", "--reload"]))
+            when_active(host, what, Program::new("udevadm").args(["control", "--reload"]))
         }
-        Activation::Networkd => when_active(host, "systemd-networkd.service", Program::new("networkctl").arg("reload")),
-        Activation::Journald => restart(host, "systemd-journald.service"),
-        Activation::Resolved => restart(host, "systemd-resolved.service"),
-        Activation::Timesyncd => restart(host, "systemd-timesyncd.service"),
+        Activation::Networkd => when_active(host, what, Program::new("networkctl").arg("reload")),
+        Activation::Journald | Activation::Resolved | Activation::Timesyncd => restart(host, what),
         Activation::CaCertificates => ca_certificates(host),
         Activation::Ldconfig => run(host, Program::new("ldconfig")),
         // Told by whoever asked; doing it would end every session on the host.
@@ -67,16 +65,19 @@ fn is_active(host: &Writer, unit: &str) -> Result<bool, Error> {
     Ok(status.is_some_and(|status| status.active == "active" || status.active == "reloading"))
 }
 
-fn when_active(host: &mut Writer, unit: &str, program: Program) -> Result<(), Error> {
-    if is_active(host, unit)? { run(host, program) } else { Ok(()) }
+fn when_active(host: &mut Writer, what: Activation, program: Program) -> Result<(), Error> {
+    match what.unit() {
+        Some(unit) if is_active(host, unit)? => run(host, program),
+        _ => Ok(()),
+    }
 }
 
-fn restart(host: &mut Writer, unit: &str) -> Result<(), Error> {
-    // Where it is not active, or not there, it reads its settings when it starts.
-    if !is_active(host, unit)? {
-        return Ok(());
+fn restart(host: &mut Writer, what: Activation) -> Result<(), Error> {
+    match what.unit() {
+        Some(unit) if is_active(host, unit)? => host.restart_units(&[unit]).pop().unwrap_or(Ok(())),
+        // Where it is not active, or not there, it reads its settings when it starts.
+        _ => Ok(()),
     }
-    host.restart_units(&[unit]).pop().unwrap_or(Ok(()))
 }
 
 /// Lines of the distribution's own that cannot be carried out here are not our failure, as at boot;

@@ -9,8 +9,9 @@ use crate::model::{Id, Outcome};
 use crate::plan::{self, Plan, Situation, Step};
 
 /// The plan of what is left after packages were installed. What the packages brought to a path that we have
-/// not written yet is what stood there before us.
-pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Result<Plan, Error> {
+/// not written yet is what stood there before us. None where an end was asked for: what is then not looked at did
+/// not fail.
+pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Result<Option<Plan>, Error> {
     ground.host.say("looking again after the package transaction");
     let later: Vec<&Step> = plan.steps.iter().filter(|step| step.phase > Phase::Packages).collect();
     for step in &later {
@@ -22,6 +23,10 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
     let ids: Vec<Id> =
         all.into_iter().filter(|id| ground.only.is_none_or(|only| only.contains(*id))).cloned().collect();
     let found = kinds::observe(ground.host, &ids.iter().collect::<Vec<_>>());
+    if ground.host.interrupted() {
+        applied.interrupted = true;
+        return Ok(None);
+    }
     let observed = ids.into_iter().zip(found).collect();
     let brought: BTreeSet<Id> = later.iter().filter(|step| step.seen.is_absent()).map(|step| step.id.clone()).collect();
     let mut second = plan::make(&Situation {
@@ -30,13 +35,16 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
         observed: &observed,
         takeover: ground.takeover,
         brought: &brought,
+        held: ground.held,
         originals: ground.originals,
         now: ground.host.now(),
     });
     second.steps.retain(|step| !applied.outcomes.contains_key(&step.id));
     // There is one transaction in a pass: what it undid of other packages is for the next.
-    let (undone, steps) = second.steps.into_iter().partition::<Vec<_>, _>(|step| step.phase == Phase::Packages);
+    let (mut undone, steps) = second.steps.into_iter().partition::<Vec<_>, _>(|step| step.phase == Phase::Packages);
     second.steps = steps;
+    // What was refused beforehand was not part of it, and has been told.
+    undone.retain(|step| !plan.failed.iter().any(|unseen| unseen.id == step.id));
     if let Some(only) = ground.only {
         second.steps.retain(|step| only.contains(&step.id));
         second.failed.retain(|unseen| only.contains(&unseen.id));
@@ -46,7 +54,8 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
         ground.ledger.refreshes.retain(|id, _| applied.owed.contains(id));
         second.steps.clear();
         second.refreshes.clear();
-        return Ok(second);
+        second.owing.clear();
+        return Ok(Some(second));
     }
     answer(ground, &later, &second, applied);
     for step in &undone {
@@ -57,7 +66,7 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
     let late = second.steps.iter().chain(&undone).filter(|step| !planned.contains(&step.id));
     applied.afterwards = late.cloned().collect();
     intend::intend(ground, &second, applied)?;
-    Ok(second)
+    Ok(Some(second))
 }
 
 /// What was planned and is not in the second plan has its outcome from that: nothing is dropped in silence.
@@ -69,7 +78,8 @@ fn answer(ground: &mut Ground<'_>, later: &[&Step], second: &Plan, applied: &mut
         }
         let failed = |reason: &str, message: String| Outcome::Failed { reason: reason.to_owned(), message };
         let unseen = second.failed.iter().chain(&second.deferred).find(|unseen| unseen.id == *id);
-        let told = second.told.iter().find(|told| told.id == *id);
+        let told = second.told.iter().find(|told| told.id == *id).map(|told| told.reason);
+        let held = second.held.iter().find(|held| held.step.id == *id).map(|held| held.why.word());
         let outcome = if second.adopted.contains(id) || second.in_sync.contains(id) {
             // The package itself brought about what was planned.
             record::brought_about(ground.ledger, step);
@@ -79,8 +89,8 @@ fn answer(ground: &mut Ground<'_>, later: &[&Step], second: &Plan, applied: &mut
             Outcome::Done
         } else if let Some(unseen) = unseen {
             failed(unseen.reason, unseen.message.clone())
-        } else if let Some(told) = told {
-            failed(told.reason, format!("{id}: it differs after the package transaction and is left as it is"))
+        } else if let Some(reason) = told.or(held) {
+            failed(reason, format!("{id}: it differs after the package transaction and is left as it is"))
         } else {
             failed("stale", format!("{id}: it changed while packages were installed; the next pass looks again"))
         };

@@ -1,34 +1,18 @@
 use std::collections::BTreeMap;
 
 use crate::host;
-use crate::kinds::{Need, pattern};
+use crate::kinds::Need;
 use crate::model::{Id, Outcome};
 use crate::plan::{Plan, Step};
 
 /// What `step` depends on and does not hold, if anything: it failed in this pass or could not be looked at.
 pub(super) fn missing(step: &Step, plan: &Plan, outcomes: &BTreeMap<Id, Outcome>) -> Option<Id> {
-    let needs: Vec<Meets> = step.want.needs(step.id.name()).into_iter().filter_map(meets).collect();
+    let needs: Vec<_> = step.want.needs(step.id.name()).into_iter().filter_map(Need::meets).collect();
     if needs.is_empty() {
         return None;
     }
     let failed = outcomes.iter().filter(|(_, outcome)| **outcome != Outcome::Done).map(|(id, _)| id);
-    let unseen = plan.failed.iter().map(|unseen| &unseen.id);
-    failed.chain(unseen).find(|id| **id != step.id && needs.iter().any(|needs| needs(id))).cloned()
-}
-
-/// Whether a resource is one that is needed.
-type Meets = Box<dyn Fn(&Id) -> bool>;
-
-/// What meets `need`; nothing meets a pattern that is none, which compiling a repository refuses.
-fn meets(need: Need) -> Option<Meets> {
-    Some(match need {
-        Need::Resource(needed) => Box::new(move |id| needed == *id),
-        Need::Below(kind, prefix) => Box::new(move |id| id.kind() == kind && id.name().starts_with(&prefix)),
-        Need::Matching(text) => {
-            let matcher = pattern(&text).ok()?.compile_matcher();
-            Box::new(move |id| id.kind() == "file" && matcher.is_match(id.name()))
-        }
-    })
+    failed.chain(plan.unmet()).find(|id| **id != step.id && needs.iter().any(|needs| needs(id))).cloned()
 }
 
 /// How a step ended. What is missing because a package is missing is not at fault itself.
@@ -45,7 +29,8 @@ pub(super) fn outcome(
     if matches!(error.reason(), "no-such-unit" | "unknown-owner") {
         let failed = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Failed { .. })).map(|(id, _)| id);
         let refused = plan.failed.iter().map(|unseen| &unseen.id);
-        let packages: Vec<&Id> = failed.chain(refused).filter(|id| id.kind() == "package").collect();
+        let held = plan.held.iter().map(|held| &held.step.id);
+        let packages: Vec<&Id> = failed.chain(refused).chain(held).filter(|id| id.kind() == "package").collect();
         // The one that is called like it, as far as names tell: ssh.service is openssh-server's.
         let stem = step.id.name().split(['.', '@']).next().unwrap_or_default();
         let same = packages.iter().find(|id| id.name() == stem).or(packages.iter().find(|id| id.name().contains(stem)));

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::{Applied, Error, Ground};
 use crate::host::{self, Payloads, StateDir, StateError};
-use crate::kinds::{Before, file};
+use crate::kinds::{Before, file, package};
 use crate::ledger::{self, Entry, Origin, OwedRefresh};
 use crate::model::{Digest, Id, Outcome};
 use crate::plan::{Action, Plan, Step};
@@ -47,8 +47,11 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
         }
     }
     let starting = |id: &Id| applied.outcomes.get(id).is_none_or(|outcome| *outcome == Outcome::Done);
-    ground.ledger.activations.extend(plan.activations.iter().copied());
-    for refresh in plan.refreshes.iter().filter(|refresh| refresh.because.iter().any(starting)) {
+    // What is held back is owed all the same.
+    let waiting = plan.waiting.iter().map(|(what, _)| *what);
+    ground.ledger.activations.extend(plan.activations.iter().copied().chain(waiting));
+    let owing = plan.owing.iter().map(|held| &held.refresh);
+    for refresh in plan.refreshes.iter().chain(owing).filter(|refresh| refresh.because.iter().any(starting)) {
         let owed =
             OwedRefresh { how: refresh.how, because: refresh.because.clone(), invocation: refresh.invocation.clone() };
         ground.ledger.refreshes.insert(refresh.id.clone(), owed);
@@ -178,7 +181,8 @@ pub fn drop_implied(ground: &mut Ground<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes contents and packs that nothing needs any more; `packs` are those that something does.
+/// Removes contents and packs that nothing needs any more, and what a pass that was killed left of a package
+/// transaction; `packs` are those that something needs.
 ///
 /// # Errors
 /// Where our own directory cannot be read or written.
@@ -192,5 +196,6 @@ pub fn sweep_contents(ground: &Ground<'_>, packs: &[Digest]) -> Result<(), Error
         }
     }
     Payloads::sweep(ground.state, packs)?;
+    package::sweep(ground.state)?;
     Ok(())
 }

@@ -1,8 +1,9 @@
-//! Storey 9: across the write boundary. The plan is walked phase by phase; what is about to be done is
+//! Storey 10: across the write boundary. The plan is walked phase by phase; what is about to be done is
 //! in the synced ledger before it is done.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::brakes::Holds;
 use crate::compile::Desired;
 use crate::host::{self, Payloads, StateDir, StateError, Writer};
 use crate::kinds::{self, Activation, AnyJob, Phase, Refresh};
@@ -46,6 +47,8 @@ pub struct Ground<'a> {
     pub payloads: &'a Payloads,
     /// Whether what stands on the host may be taken over.
     pub takeover: Takeover,
+    /// What is held back.
+    pub held: &'a Holds,
     /// How long originals are kept, in seconds.
     pub originals: i64,
     /// How many removals somebody has allowed.
@@ -104,7 +107,8 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     intend::intend(ground, plan, &mut applied)?;
 
     walk(ground, plan, &[Phase::Stop, Phase::Early], &mut applied)?;
-    for early in [Activation::Sysusers, Activation::PackageIndex] {
+    for early in [Activation::Sysusers, Activation::PackageIndex].into_iter().filter(|it| plan.activations.contains(it))
+    {
         activation(ground, early, &mut applied)?;
     }
     let packages = plan.steps.iter().any(|step| step.phase == Phase::Packages);
@@ -118,14 +122,18 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     }
 
     // Installing packages runs other people's scripts: all that is ours is looked at again.
-    let second = if packages && !applied.interrupted { Some(again::again(ground, plan, &mut applied)?) } else { None };
+    applied.interrupted |= packages && ground.host.interrupted();
+    let second = if packages && !applied.interrupted { again::again(ground, plan, &mut applied)? } else { None };
+    let mut needed = plan.activations.clone();
     let plan = second.as_ref().unwrap_or(plan);
+    needed.extend(plan.activations.iter().copied());
 
     // What a package's script did to files that are read early is put right now.
     walk(ground, plan, &[Phase::Stop, Phase::Early, Phase::Files, Phase::Removals], &mut applied)?;
     intend::drop_implied(ground)?;
-    for owed in ground.ledger.activations.clone() {
-        activation(ground, owed, &mut applied)?;
+    // What failed lately and waits is owed and not planned.
+    for needed in needed {
+        activation(ground, needed, &mut applied)?;
     }
     walk(ground, plan, &[Phase::Units], &mut applied)?;
     refresh(ground, plan, &mut applied)?;
@@ -154,7 +162,7 @@ fn walk(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Ap
         }
         let jobs: Vec<AnyJob<'_>> =
             due.iter().map(|step| AnyJob { id: &step.id, want: &step.want, seen: &step.seen }).collect();
-        let results = kinds::apply(ground.host, ground.payloads, &jobs);
+        let results = kinds::apply(ground.host, ground.payloads, &jobs, &ground.held.resting());
         for (step, result) in due.into_iter().zip(results) {
             ended(ground, step, plan, result, applied);
         }
@@ -222,7 +230,9 @@ fn refresh(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Resul
     // A file that could not be changed triggers nothing.
     let (due, moot): (Vec<&PlannedRefresh>, Vec<_>) =
         plan.refreshes.iter().partition(|refresh| refresh.because.iter().any(changed));
-    for refresh in moot.iter().filter(|refresh| !applied.owed.contains(&refresh.id)) {
+    let owing = plan.owing.iter().map(|held| &held.refresh);
+    let moot = moot.into_iter().chain(owing.filter(|refresh| !refresh.because.iter().any(changed)));
+    for refresh in moot.filter(|refresh| !applied.owed.contains(&refresh.id)) {
         ground.ledger.refreshes.remove(&refresh.id);
     }
     if ground.host.interrupted() && !due.is_empty() {
@@ -247,7 +257,7 @@ fn refresh(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Resul
             outcome,
         });
     }
-    if !plan.refreshes.is_empty() {
+    if !plan.refreshes.is_empty() || !plan.owing.is_empty() {
         ledger::save(ground.state, ground.ledger)?;
     }
     Ok(())

@@ -51,7 +51,8 @@ pub fn record(
     }
     let known = plan.told.iter().map(|told| &told.id);
     let unseen = plan.failed.iter().chain(&plan.deferred).map(|unseen| &unseen.id);
-    for id in plan.ignored.iter().chain(known).chain(unseen) {
+    let held = plan.held.iter().map(|held| &held.step.id);
+    for id in plan.ignored.iter().chain(known).chain(held).chain(unseen) {
         hold(ground, id, false);
     }
     for step in plan.steps.iter().chain(&applied.afterwards) {

@@ -26,6 +26,8 @@ pub fn settle(host: &Reader, plan: &Plan, applied: &mut Applied) {
                 Some(error) => fallen.push((step.id.clone(), error.reason(), error.chain())),
                 None => fallen.push((step.id.clone(), "did-not-hold", differs(&step.want, &seen))),
             },
+            // Nobody looked any more, which is no word on what was done; the next pass looks.
+            Err(error) if error.reason() == "interrupted" => applied.interrupted = true,
             Err(error) => fallen.push((step.id.clone(), error.reason(), error.chain())),
         }
     }

@@ -1,10 +1,10 @@
-//! Installing a package starts its services. Those that are declared are started by us, once their own
-//! files are in place: until then invoke-rc.d(8) and deb-systemd-invoke(1p) are told not to, by the
-//! interface that Debian has for it, policy-rc.d.
+//! On Debian and its kin, installing a package starts its services. Those that are declared are started by
+//! us, once their own files are in place: until then invoke-rc.d(8) and deb-systemd-invoke(1p) are told not
+//! to, by the interface that Debian has for it, policy-rc.d. Elsewhere there is nothing to withhold.
 
 use super::Ground;
 use crate::host::{self, Attributes, Over};
-use crate::kinds::{Observed, Spec};
+use crate::kinds::{Observed, Spec, package};
 use crate::model::Id;
 
 /// Where Debian looks for the policy of this host.
@@ -17,7 +17,8 @@ const LIMIT: u64 = 1 << 20;
 /// Withholds the first start of declared units that do not run yet, while packages are installed. `false`
 /// where the host has a policy of its own, which is left alone, or there is nothing to withhold.
 pub(super) fn withhold(ground: &mut Ground<'_>) -> Result<bool, host::Error> {
-    if !ground.host.is_machine() || ground.host.look("/usr/sbin")?.is_none() {
+    let host = &ground.host;
+    if !host.is_machine() || !package::starts_services(host)? || host.look("/usr/sbin")?.is_none() {
         return Ok(false);
     }
     match ground.host.read(POLICY, LIMIT)? {

@@ -73,7 +73,8 @@ mod tests {
             architecture: "amd64".to_owned(),
             essential: false,
             automatic: false,
-            held: true,
+            held: Some(true),
+            order: package::Order::Deb,
         })
     }
 

@@ -47,7 +47,10 @@ impl Refusal {
 /// # Errors
 /// The first reason to refuse, the gravest first.
 pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, allowed: Option<u64>) -> Result<(), Refusal> {
-    for step in plan.removals() {
+    // What is only held back counts: a brake is no way around the guard, nor in its way once it is off.
+    let held = || plan.held.iter().map(|held| &held.step).filter(|step| !step.changes.is_empty());
+    let steps = || plan.steps.iter().chain(held());
+    for step in steps().filter(|step| step.want.removes()) {
         if step.id.as_str() == "package:trueup" {
             return Err(Refusal::SelfTrust(step.id.clone()));
         }
@@ -57,8 +60,8 @@ pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, allowed: Option<u6
     }
     // On a host that is new here, what it is to have counts as what it has.
     let managed = ledger.entries.len().max(plan.wanted) as u64;
-    let going: Vec<&Step> = plan.removals().collect();
-    let let_go: Vec<&Step> = plan.steps.iter().filter(|step| step.action == Action::LetGo).collect();
+    let going: Vec<&Step> = steps().filter(|step| step.want.removes()).collect();
+    let let_go: Vec<&Step> = steps().filter(|step| step.action == Action::LetGo).collect();
     // Whoever lets go of all has lost the host's directory, whether things are removed or put back.
     let none_stays = !ledger.entries.keys().any(|id| desired.resources.contains_key(id));
     let refused = if !let_go.is_empty() && none_stays {
@@ -80,10 +83,12 @@ pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, allowed: Option<u6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::brakes::Held;
     use crate::compile::Wanted;
     use crate::kinds::{Observed, Phase, Spec, package};
     use crate::ledger::{Entry, Origin};
-    use crate::model::{Cause, Drift, Release};
+    use crate::model::{Cause, Change, Drift, Release};
+    use crate::plan::HeldStep;
 
     fn id(n: usize) -> Id {
         Id::new("package", &format!("p{n}"))
@@ -119,13 +124,14 @@ mod tests {
             architecture: "all".to_owned(),
             essential,
             automatic: false,
-            held: false,
+            held: Some(false),
+            order: package::Order::Deb,
         });
         let step = |n| Step {
             id: id(n),
             action,
             cause: Cause::Intended,
-            changes: Vec::new(),
+            changes: vec![Change::new("state", "installed", "absent")],
             detail: None,
             layer: String::new(),
             want: Spec::Package(package::Spec::Absent),
@@ -152,6 +158,16 @@ mod tests {
         assert!(refused(1, 1, None) && refused(3, 3, None), "all of it, however few");
         assert!(!refused(11, 12, Some(11)));
         assert!(refused(11, 12, Some(10)));
+    }
+
+    #[test]
+    fn what_is_held_back_counts_as_much() {
+        let mut plan = removing(11, Action::LetGo, false);
+        let step = plan.steps.remove(0);
+        let why = Held::Suspended { until: 1, by: "alice".to_owned(), reason: String::new() };
+        plan.held.push(HeldStep { step, why });
+        assert!(guard(&plan, &managed(43), &wanting(43, 32), None).is_err());
+        assert!(guard(&plan, &managed(44), &wanting(44, 33), None).is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, classify};
+use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, classify, hold};
+use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
 use crate::host;
 use crate::kinds::{Observed, Phase, Spec};
@@ -21,6 +22,8 @@ pub struct Situation<'a> {
     /// What was not there when this pass began: a package that it installed brought it, so taking it over
     /// takes nothing from anybody.
     pub brought: &'a BTreeSet<Id>,
+    /// What is held back.
+    pub held: &'a Holds,
     /// How long originals are kept, in seconds.
     pub originals: i64,
     /// Seconds since 1970.
@@ -50,6 +53,7 @@ pub fn make(situation: &Situation<'_>) -> Plan {
         }
     }
     gone_with_their_files(&mut plan);
+    hold::set_aside(situation, &mut plan);
     order(&mut plan.steps);
     follow_up(situation, &mut plan);
     plan
@@ -108,7 +112,9 @@ fn act(
         (Drift::Ignore, Cause::Corrective) if !seen.is_absent() => return plan.ignored.push(id.clone()),
         _ => {}
     }
-    if let Some(error) = wanted.spec.obstacle(id.name(), seen, cause) {
+    if !hold::rests(situation.held, id)
+        && let Some(error) = wanted.spec.obstacle(id.name(), seen, cause)
+    {
         return plan.failed.push(Unseen { id: id.clone(), reason: error.reason(), message: error.chain() });
     }
     // A directory that we made for what lies below it is nobody else's.
@@ -241,13 +247,12 @@ fn order(steps: &mut [Step]) {
 
 /// What the steps entail, and what is still owed since an earlier pass.
 fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
-    plan.activations = situation.ledger.activations.clone();
-    for step in &plan.steps {
-        plan.activations.extend(step.want.activations(step.id.name()));
-    }
+    hold::activations(situation.held, &situation.ledger.activations, plan);
+    let intended: BTreeSet<Id> =
+        plan.steps.iter().filter(|step| step.cause == Cause::Intended).map(|step| step.id.clone()).collect();
     let changed: BTreeSet<Id> = plan.steps.iter().map(|step| step.id.clone()).collect();
-    let stopping: BTreeSet<&Id> =
-        plan.steps.iter().filter(|step| step.phase == Phase::Stop).map(|step| &step.id).collect();
+    let stopping: BTreeSet<Id> =
+        plan.steps.iter().filter(|step| step.phase == Phase::Stop).map(|step| step.id.clone()).collect();
     for (id, wanted) in &situation.desired.resources {
         let Some(Ok(seen)) = situation.observed.get(id) else { continue };
         if stopping.contains(id) {
@@ -258,18 +263,17 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
             // Another invocation than the one that owed it has read everything anew.
             owed.invocation.is_none() || owed.invocation == invocation
         });
-        let how = wanted.spec.refresh(id.name(), seen, &changed);
+        let how_now = wanted.spec.refresh(id.name(), seen, &changed);
         let mut because: BTreeSet<Id> = owed.into_iter().flat_map(|owed| owed.because.iter().cloned()).collect();
-        if how.is_some() {
+        if how_now.is_some() {
             because.extend(wanted.spec.used(id.name(), &changed));
         }
-        if let Some(how) = how.or(owed.map(|owed| owed.how)) {
-            plan.refreshes.push(PlannedRefresh {
-                id: id.clone(),
-                how,
-                because: because.into_iter().collect(),
-                invocation,
-            });
+        if let Some(how) = how_now.or(owed.map(|owed| owed.how)) {
+            let drift = because.is_disjoint(&intended);
+            let corrective = drift && how_now.is_some();
+            let because = because.into_iter().collect();
+            let refresh = PlannedRefresh { id: id.clone(), how, because, invocation, drift, corrective };
+            hold::refresh(situation.held, plan, refresh);
         }
     }
 }

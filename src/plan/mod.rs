@@ -1,13 +1,16 @@
-//! Storey 8: from what is wanted, what is observed and what was last applied to what is to be done. Pure.
+//! Storey 9: from what is wanted, what is observed, what was last applied and what is held back to what is to be
+//! done. Pure.
 
 use std::collections::BTreeSet;
 
+use crate::brakes::Held;
 use crate::kinds::{Activation, Observed, Phase, Refresh, Spec};
 use crate::ledger::Why;
 use crate::model::{Cause, Change, Detail, Drift, Id, Release};
 
 mod classify;
 mod guard;
+mod hold;
 mod make;
 
 pub use classify::{Verdict, classify};
@@ -25,6 +28,12 @@ pub struct Plan {
     pub activations: BTreeSet<Activation>,
     /// Differences that are told and not acted on.
     pub told: Vec<Told>,
+    /// What would be done if nothing held it back.
+    pub held: Vec<HeldStep>,
+    /// What units have to do, and are held back from: it stays owed.
+    pub owing: Vec<HeldRefresh>,
+    /// What the system still needs, and what failed lately.
+    pub waiting: Vec<(Activation, Held)>,
     /// Resources that are no longer declared and stay as they are.
     pub left: Vec<Left>,
     /// Resources that could not be looked at, or that something stands in the way of.
@@ -89,6 +98,15 @@ pub enum Action {
     LetGo,
 }
 
+/// A step that is not taken for now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeldStep {
+    /// What it would be.
+    pub step: Step,
+    /// What holds it back.
+    pub why: Held,
+}
+
 /// A difference that is not acted on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
@@ -141,6 +159,19 @@ pub struct PlannedRefresh {
     pub because: Vec<Id>,
     /// Its invocation as observed.
     pub invocation: Option<String>,
+    /// Nothing that the repository says anew asks for it: what changes is put back, or it was owed before.
+    pub drift: bool,
+    /// It follows what this pass puts back. What an earlier pass owed was counted there, if it was that.
+    pub corrective: bool,
+}
+
+/// A refresh that is not done for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldRefresh {
+    /// What it would be.
+    pub refresh: PlannedRefresh,
+    /// What holds it back.
+    pub why: Held,
 }
 
 impl Plan {
@@ -160,5 +191,12 @@ impl Plan {
     /// The steps that take something away.
     pub fn removals(&self) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(|step| step.want.removes())
+    }
+
+    /// What cannot be relied on: it could not be looked at, something stands in its way, or it failed and waits.
+    /// What is suspended or contested can.
+    pub fn unmet(&self) -> impl Iterator<Item = &Id> {
+        let waiting = self.held.iter().filter(|held| held.why.is_failure()).map(|held| &held.step.id);
+        self.failed.iter().map(|unseen| &unseen.id).chain(waiting)
     }
 }
