@@ -1,16 +1,25 @@
-//! Storey 10: what a pass found and did, as one value; the JSON and the text are both made from it, so
+//! Storey 11: what a pass found and did, as one value; the JSON and the text are both made from it, so
 //! they cannot disagree.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::kinds::{Activation, Refresh};
-use crate::model::{Cause, Id};
+use crate::model::{Cause, Id, Stop, Update};
 
+mod held;
+mod history;
+pub mod journal;
+pub mod status;
 mod tell;
 mod text;
 
+pub use history::{Passed, REMEMBERED, history_text, lines_text, matching, passed, passed_text, remember};
+pub use status::{
+    AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, Running, SourceStatus, Status, SuspendedStatus,
+    change_line, status_text,
+};
 pub use tell::commit_text;
-pub use text::{Palette, age, plan_text, result_text};
+pub use text::{Palette, age, plan_text, result_text, span};
 
 /// The version of the JSON form.
 const VERSION: u32 = 1;
@@ -20,8 +29,11 @@ const VERSION: u32 = 1;
 pub struct Report {
     /// Of the JSON form.
     pub version: u32,
-    /// The verb: `run`, `plan`, `drift`.
+    /// The verb: `agent`, `run`, `plan`, `drift`.
     pub command: &'static str,
+    /// The id of the pass, a ULID; empty where only a look was taken.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pass: String,
     /// The host's directory; `None` where none was selected.
     pub host: Option<String>,
     /// The highest state that holds.
@@ -32,6 +44,12 @@ pub struct Report {
     pub message: Option<String>,
     /// Commit ids, in full.
     pub revision: Revisions,
+    /// The source could not be looked at, or what is there cannot be had.
+    #[serde(skip)]
+    pub source_error: Option<Stop>,
+    /// The most cautious of agent.toml and the repository, where the latter is known; told by the status.
+    #[serde(skip)]
+    pub update: Option<Update>,
     /// How it is known who wrote the revision: `transport-only`, since signatures are not verified yet.
     pub authenticity: &'static str,
     /// First line of the seen commit's message, and its author: as written.
@@ -56,17 +74,23 @@ pub struct Report {
 }
 
 /// States of a host, the best first; see `DESIGN.md` §8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// Everything holds.
     InSync,
+    /// A pass is at work on a difference.
+    Converging,
     /// A difference that policy only reports.
     Drifted,
     /// Changes that were not made: a look, `observe`.
     Pending,
-    /// A resource failed.
+    /// Something, or everything, is not changed for a while, as somebody asked.
+    Suspended,
+    /// A resource failed or is contested; the source is stale.
     Degraded,
+    /// A revision was undone.
+    RolledBack,
     /// The pass could not go on.
     Stalled,
 }
@@ -76,9 +100,12 @@ impl State {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InSync => "in-sync",
+            Self::Converging => "converging",
             Self::Drifted => "drifted",
             Self::Pending => "pending",
+            Self::Suspended => "suspended",
             Self::Degraded => "degraded",
+            Self::RolledBack => "rolled-back",
             Self::Stalled => "stalled",
         }
     }
@@ -87,15 +114,15 @@ impl State {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::InSync => 0,
-            Self::Degraded => 1,
-            Self::Drifted | Self::Pending => 2,
+            Self::Degraded | Self::RolledBack => 1,
+            Self::Converging | Self::Drifted | Self::Pending | Self::Suspended => 2,
             Self::Stalled => 3,
         }
     }
 }
 
 /// Where the host is in history: full commit ids, or `uncommitted`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Revisions {
     /// Tip of the branch.
     pub seen: Option<String>,
@@ -106,7 +133,7 @@ pub struct Revisions {
 }
 
 /// What its author says of a commit.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CommitWords {
     /// First line of the message.
     pub subject: String,
@@ -121,7 +148,7 @@ pub struct CommitWords {
 pub struct Line {
     /// Which.
     pub id: Id,
-    /// `create`, `change`, `take-over`, `remove`, `let-go`, `report`, `look`.
+    /// `create`, `change`, `take-over`, `remove`, `let-go`, `report`, `wait`, `look`.
     pub action: &'static str,
     /// `intended`, `corrective`, `conflicting`.
     pub cause: Option<Cause>,
@@ -142,11 +169,22 @@ pub struct Line {
     /// It only showed after packages were installed.
     #[serde(skip_serializing_if = "is_false")]
     pub late: bool,
+    /// How many times it was tried, or corrected, where it waits or is contested.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attempts: u32,
+    /// Until when it is held back, seconds since 1970: it is tried, or may be changed, again then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<i64>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// One unit that restarts, reloads or runs.
@@ -158,10 +196,16 @@ pub struct RefreshLine {
     pub how: Refresh,
     /// Since these changed.
     pub because: Vec<Id>,
-    /// `planned`, `done`, `failed`.
+    /// `planned`, `done`, `failed`; `owed` where it is held back.
     pub outcome: &'static str,
     /// One line for people.
     pub message: Option<String>,
+    /// How many times it was tried, where it waits.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attempts: u32,
+    /// Until when it is held back, seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<i64>,
 }
 
 /// One of the system's own engines.
@@ -169,10 +213,16 @@ pub struct RefreshLine {
 pub struct ActivationLine {
     /// Its word: `daemon-reload`.
     pub what: Activation,
-    /// `planned`, `done`, `failed`.
+    /// `planned`, `done`, `failed`; `owed` where it is held back.
     pub outcome: &'static str,
     /// One line for people.
     pub message: Option<String>,
+    /// How many times it was tried, where it waits.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attempts: u32,
+    /// Until when it is held back, seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<i64>,
 }
 
 /// A resource and what there is to say of it.

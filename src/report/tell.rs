@@ -12,11 +12,14 @@ impl Report {
         Self {
             version: VERSION,
             command,
+            pass: String::new(),
             host: None,
             state: State::InSync,
             reason: None,
             message: None,
             revision: Revisions::default(),
+            source_error: None,
+            update: None,
             authenticity: "transport-only",
             commit: None,
             steps: Vec::new(),
@@ -56,6 +59,8 @@ impl Report {
             message: Some(unseen.message.clone()),
             kept: None,
             late: false,
+            attempts: 0,
+            next: None,
         }));
         self.refreshes = plan
             .refreshes
@@ -66,10 +71,12 @@ impl Report {
                 because: refresh.because.clone(),
                 outcome: "planned",
                 message: None,
+                attempts: 0,
+                next: None,
             })
             .collect();
-        self.activations =
-            plan.activations.iter().map(|&what| ActivationLine { what, outcome: "planned", message: None }).collect();
+        let planned = |&what| ActivationLine { what, outcome: "planned", message: None, attempts: 0, next: None };
+        self.activations = plan.activations.iter().map(planned).collect();
         self.left = plan.left.iter().map(|left| NoteLine { id: left.id.clone(), note: left.why.to_owned() }).collect();
         self.deferred = plan
             .deferred
@@ -88,6 +95,7 @@ impl Report {
             reloads: refreshes(Refresh::Reload),
             failed: plan.failed.len(),
         };
+        self.held(plan);
         if !plan.is_empty() {
             self.raise(State::Pending, "changes", None);
         }
@@ -141,7 +149,8 @@ impl Report {
                 None => "not-tried",
             };
         }
-        for line in &mut self.refreshes {
+        // What is held back stays as it was told.
+        for line in self.refreshes.iter_mut().filter(|line| line.outcome == "planned") {
             line.outcome = "not-tried";
         }
         for refreshed in &applied.refreshed {
@@ -152,6 +161,8 @@ impl Report {
                 because: refreshed.because.clone(),
                 outcome,
                 message,
+                attempts: 0,
+                next: None,
             };
             match self.refreshes.iter_mut().find(|known| known.id == line.id) {
                 Some(known) => *known = line,
@@ -159,14 +170,13 @@ impl Report {
             }
             failures.extend(failure(&refreshed.outcome));
         }
-        self.activations = applied
-            .activated
-            .iter()
-            .map(|(what, outcome)| {
-                let (outcome, message) = ended(outcome);
-                ActivationLine { what: *what, outcome, message }
-            })
-            .collect();
+        self.activations.retain(|line| line.outcome != "planned");
+        let activated = applied.activated.iter().map(|(what, outcome)| {
+            let (outcome, message) = ended(outcome);
+            ActivationLine { what: *what, outcome, message, attempts: 0, next: None }
+        });
+        let before = std::mem::take(&mut self.activations);
+        self.activations = activated.chain(before).collect();
         failures.extend(applied.activated.iter().filter_map(|(_, outcome)| failure(outcome)));
         if let Some(refusal) = &applied.refused {
             failures.push((refusal.reason().to_owned(), format!("after packages: {refusal}")));
@@ -195,11 +205,12 @@ impl Report {
     /// The pass could not go on.
     pub fn stopped(&mut self, stop: &Stop) {
         let state = match stop.class {
-            _ if stop.reason == "held" => State::Pending,
+            _ if ["held", "interrupted"].contains(&stop.reason.as_str()) => State::Pending,
             Class::Stalled => State::Stalled,
             Class::Transient => State::Degraded,
         };
-        self.raise(state, &stop.reason, Some(stop.message.clone()));
+        // Before that is over nothing else is mended.
+        self.insist(state, stop);
     }
 
     /// Says `why`, which stays true whatever was done, unless something worse holds.
@@ -222,7 +233,7 @@ impl Report {
 
     /// Whether everything of the revision holds.
     pub fn converged(&self) -> bool {
-        self.state <= State::Drifted
+        self.state <= State::Drifted || (self.state == State::Suspended && !self.waits_for_suspended())
     }
 }
 
@@ -246,7 +257,7 @@ fn ended(outcome: &Outcome) -> (&'static str, Option<String>) {
     }
 }
 
-fn step_line(step: &Step) -> Line {
+pub(super) fn step_line(step: &Step) -> Line {
     let detail = step.detail.clone().unwrap_or_default();
     Line {
         id: step.id.clone(),
@@ -266,6 +277,8 @@ fn step_line(step: &Step) -> Line {
         message: None,
         kept: None,
         late: false,
+        attempts: 0,
+        next: None,
     }
 }
 
@@ -283,6 +296,8 @@ fn told_line(told: &Told) -> Line {
         message: None,
         kept: None,
         late: false,
+        attempts: 0,
+        next: None,
     }
 }
 

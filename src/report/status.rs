@@ -1,0 +1,176 @@
+//! The status document: `trueup status --json`, and what the socket answers.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CommitWords, Revisions, State};
+
+mod make;
+mod text;
+
+pub use make::{Looks, Parts, make};
+pub use text::{change_line, status_text};
+
+/// How a host is. All times are seconds since 1970. Holds no content of any file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the JSON form.
+    pub version: u32,
+    /// The host's directory in the repository; `None` where none was selected yet.
+    pub host: Option<String>,
+    /// The highest state that holds.
+    pub state: State,
+    /// The stable word for why it is not `in-sync`.
+    pub reason: Option<String>,
+    /// One line for people.
+    pub message: Option<String>,
+    /// Since when state and reason are what they are.
+    pub since: i64,
+    /// `auto`, `hold`, `observe`: the most cautious of agent.toml and the repository.
+    pub update: String,
+    /// Commit ids, in full.
+    pub revision: Revisions,
+    /// What the author of the seen revision says of it.
+    pub seen: Option<CommitWords>,
+    /// What the author of the applied revision says of it.
+    pub applied: Option<CommitWords>,
+    /// The repository; none where none is configured.
+    pub source: Option<SourceStatus>,
+    /// How it is known who wrote the revision: `transport-only`.
+    pub authenticity: String,
+    /// In numbers.
+    pub resources: ResourceCounts,
+    /// Resources that are not as declared, bounded: `resources` has the numbers. Failed first.
+    pub attention: Vec<Attention>,
+    /// What is suspended, the whole host first.
+    pub suspended: Vec<SuspendedStatus>,
+    /// The revision that was approved, under `hold`.
+    pub approved: Option<ChoiceStatus>,
+    /// The revision that root went back to.
+    pub rolled_back: Option<ChoiceStatus>,
+    /// The pass that runs right now.
+    pub running: Option<Running>,
+    /// The last pass that ended.
+    pub last: Option<Last>,
+    /// When the next pass begins by itself.
+    pub next: Option<i64>,
+    /// What else has to be said.
+    pub notes: Vec<String>,
+    /// The agent itself; none where no agent answered.
+    pub agent: Option<AgentStatus>,
+}
+
+/// The repository.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// The first URL, without anything secret.
+    pub url: String,
+    /// The branch.
+    pub branch: String,
+    /// When it was last looked at with success.
+    pub looked: Option<i64>,
+    /// When something new was last found there.
+    pub fetched: Option<i64>,
+    /// Since when every look failed.
+    pub failing_since: Option<i64>,
+    /// How the last look failed.
+    pub error: Option<String>,
+}
+
+/// Resources in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceCounts {
+    /// Wanted.
+    pub managed: usize,
+    /// As declared.
+    pub in_sync: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Not tried, since something failed.
+    pub skipped: usize,
+    /// Different, and only told.
+    pub drifted: usize,
+    /// Somebody keeps changing them.
+    pub contested: usize,
+    /// Not changed for a while.
+    pub suspended: usize,
+    /// To be done.
+    pub pending: usize,
+}
+
+/// One resource that is not as declared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attention {
+    /// Which.
+    pub id: String,
+    /// `failed`, `skipped`, `drifted`, `contested`, `pending`.
+    pub what: String,
+    /// The stable word.
+    pub reason: Option<String>,
+    /// One line for people.
+    pub message: String,
+    /// How many times it was tried, where it failed.
+    pub attempts: u32,
+    /// When it is tried next, where that is later than the next pass.
+    pub next: Option<i64>,
+}
+
+/// What is suspended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SuspendedStatus {
+    /// Which resource; `None` is the whole host.
+    pub resource: Option<String>,
+    /// Since when.
+    pub since: i64,
+    /// Until when.
+    pub until: i64,
+    /// Who asked.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A revision that somebody chose.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChoiceStatus {
+    /// The full commit id.
+    pub commit: String,
+    /// Who.
+    pub by: String,
+    /// When.
+    pub at: i64,
+}
+
+/// The pass that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its id.
+    pub pass: String,
+    /// Since when.
+    pub since: i64,
+    /// What it is doing or waiting for, in one line.
+    pub doing: String,
+}
+
+/// The last pass.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Last {
+    /// Its id.
+    pub pass: String,
+    /// When it ended.
+    pub at: i64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// How it ended.
+    pub state: State,
+}
+
+/// The agent itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Since when it runs.
+    pub started: i64,
+}
