@@ -1,4 +1,4 @@
-//! Storey 11: one pass, as one straight story.
+//! Storey 12: one pass, as one straight story.
 //!
 //! `Fetch → Verify → Compile → Observe → Plan ‖ Apply → Settle → Record → Report`. Left of the ‖ nothing
 //! of the host is changed: everything there takes a [`Reader`], and only [`pass`] has a [`Writer`].
@@ -8,32 +8,47 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::apply::{self, Applied, Ground};
+use crate::brakes::Holds;
 use crate::compile::{Compiled, Desired};
 use crate::config::Settings;
-use crate::host::{self, Payloads, Reader, StateDir, Writer};
+use crate::host::{self, Payloads, Reader, Writer};
 use crate::kinds::{self, AnyJob, Observed};
 use crate::ledger::{self, Ledger};
 use crate::model::{Class, Facts, Id, Revision, Stage, Stop, Update};
-use crate::plan::{self, Plan, Situation, Unseen};
+use crate::plan::{self, HeldStep, Plan, Situation, Unseen};
 use crate::report::{Report, State, commit_text};
-use crate::source::{Origin, Record, SourceError};
 
 mod back;
 mod bind;
+mod commits;
 mod fetch;
+mod forward;
+mod history;
 mod names;
+mod newest;
 mod offline;
+mod restraint;
+mod reuse;
 mod select;
+mod settings;
+mod standing;
 mod stop;
+mod tell;
 
-use bind::bind;
 pub use bind::read_ledger;
-use fetch::fetch;
-use select::compile_host;
+pub use commits::{NotNamed, named_commit};
+use forward::{Forward, begin, remember};
+pub use history::{history, remember_pass};
+use newest::{Newest, Refused, newest};
+use restraint::Restraint;
+pub use restraint::brakes;
 pub use select::read_host;
+pub use settings::{SETTINGS, settings, settings_files, settings_with};
+use standing::Standing;
 use stop::At;
 
 pub use back::{drift, give_back, release};
+pub use tell::tell;
 
 /// What somebody asks of a pass.
 #[derive(Debug, Clone)]
@@ -48,8 +63,34 @@ pub struct Ask {
     pub facts: Option<Facts>,
     /// How many removals somebody has allowed.
     pub allow_removals: Option<u64>,
+    /// What failed or is contested is tried again now, and not later.
+    pub retry: bool,
+    /// The id of the pass; see [`Reader::new_pass`].
+    pub pass: String,
+    /// The source is not asked in this pass, and this is why: how the last look at it failed.
+    pub not_now: Option<Stop>,
+    /// A source that cannot be reached is a note rather than a state: it is looked at again soon.
+    pub patient: bool,
     /// This program, to be run as fetch worker.
     pub executable: PathBuf,
+}
+
+impl Ask {
+    /// A pass with these settings that nobody asks anything special of.
+    pub fn new(command: &'static str, settings: Settings, host: &Reader, executable: PathBuf) -> Self {
+        Self {
+            command,
+            settings,
+            local: None,
+            facts: None,
+            allow_removals: None,
+            retry: false,
+            pass: host.new_pass(),
+            not_now: None,
+            patient: false,
+            executable,
+        }
+    }
 }
 
 /// Everything that is known left of the write boundary.
@@ -63,15 +104,20 @@ pub struct Looked {
     pub desired: Desired,
     /// The contents that the desired set names.
     pub payloads: Payloads,
+    /// Those of them that are needed could be read.
+    whole: bool,
     /// What is ours.
     pub ledger: Ledger,
     /// The commit, and where the branch stood.
     pub revision: Revision,
-    /// The record to be moved forward, and the branch; none where this is not the newest revision.
-    forward: Option<(Record, String)>,
+    /// What there is to remember of it; none where it comes from our own copy.
+    forward: Option<Forward>,
     /// What stays to be said whatever comes of the plan: why this is not the newest revision.
-    standing: Option<(State, Stop)>,
-    observe_only: bool,
+    standing: Option<Standing>,
+    /// Nothing of this host is to be changed, whatever is planned.
+    look_only: bool,
+    restraint: Restraint,
+    held: Holds,
     /// The ledger on disk is damaged; this is its previous copy.
     recovered: bool,
 }
@@ -79,7 +125,18 @@ pub struct Looked {
 /// One pass: looks, and where there is something to do and nothing forbids it, does it.
 pub fn pass(host: &mut Writer, ask: &Ask, shown: impl FnOnce(&Report, &Writer)) -> Report {
     let mut report = Report::new(ask.command);
-    let looked = match look(host, ask, &mut report) {
+    report.pass.clone_from(&ask.pass);
+    let looked = look(host, ask, &mut report);
+    if host.interrupted() {
+        // What was not looked at any more did not fail, nor is it a reason to refuse the rest.
+        let Report { pass, revision, source_error, .. } = report;
+        let mut report = Report { pass, revision, source_error, ..Report::new(ask.command) };
+        shown(&report, host);
+        let message = "ended before anything was changed, as asked".to_owned();
+        report.raise(State::Pending, "interrupted", Some(message));
+        return report;
+    }
+    let looked = match looked {
         Ok(looked) => looked,
         Err(stop) => {
             shown(&report, host);
@@ -88,93 +145,77 @@ pub fn pass(host: &mut Writer, ask: &Ask, shown: impl FnOnce(&Report, &Writer)) 
         }
     };
     shown(&looked.report, host);
-    if looked.observe_only {
+    if looked.look_only {
         return looked.report;
     }
     act(host, ask, looked)
 }
 
 /// Everything left of the write boundary: what `plan` shows and what a pass begins with. What is known
-/// when it has to stop stands in `report`. Where the newest revision is not to be had, or is refused, the
+/// when it has to stop stands in `report`. Where the newest revision is not to be had, is refused or waits, the
 /// last good one still holds.
 ///
 /// # Errors
 /// Where the pass cannot go on.
 pub fn look(host: &Reader, ask: &Ask, report: &mut Report) -> Result<Looked, Stop> {
+    let before = report.clone();
+    let looked = look_with(host, ask, report, true)?;
+    if looked.whole {
+        return Ok(looked);
+    }
+    *report = before;
+    look_with(host, ask, report, false)
+}
+
+/// Whether what was compiled before may be taken from our own copy, `reuse` says.
+fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Result<Looked, Stop> {
     let own = host.facts().at(Stage::Compile)?;
     let (mut ledger, recovered) = read_ledger(host, &own, report)?;
     report.revision.attempted = ledger.attempted.as_ref().map(commit_text);
     report.revision.applied = ledger.applied.as_ref().map(commit_text);
+    let restraint = Restraint::read(host, ask.retry, report)?;
     let later = ask.settings.not_yet();
     report
         .notes
         .extend(later.iter().map(|key| format!("agent.toml: {key} is set, and this version does not act on it")));
 
     let facts = ask.facts.as_ref().unwrap_or(&own);
-    let Newest { compiled, revision, record, branch } = match newest(host, ask, report, &mut ledger, (facts, &own)) {
+    let newest = newest(host, ask, report, &mut ledger, &restraint.brakes, (facts, &own), reuse);
+    let Newest { compiled, revision, forward, standing, below_floor } = match newest {
         Ok(newest) => newest,
-        Err(stop) => return offline::look(host, ask, report, (ledger, recovered), &own, stop),
+        Err(refused) => return offline::look(host, ask, report, (ledger, recovered, restraint), &own, refused),
     };
     names::follow(host, &compiled.desired, &mut ledger);
     let mut planned = report.clone();
-    match weigh(host, ask, &mut planned, &ledger, compiled) {
-        Ok(Weighed { plan, desired, payloads, observe_only }) => Ok(Looked {
-            report: planned,
-            plan,
-            desired,
-            payloads,
-            ledger,
-            revision,
-            forward: Some((record, branch)),
-            standing: None,
-            observe_only,
-            recovered,
-        }),
+    match weigh(host, ask, &mut planned, &ledger, restraint.clone(), compiled) {
+        Ok(Weighed { plan, desired, payloads, whole, look_only, restraint, held }) => {
+            let standing = standing.map(|why| Standing::told(&mut planned, why));
+            Ok(Looked {
+                report: planned,
+                plan,
+                desired,
+                payloads,
+                whole,
+                ledger,
+                revision,
+                forward: Some(forward),
+                standing,
+                look_only,
+                restraint,
+                held,
+                recovered,
+            })
+        }
         // Whoever asks for the plan sees the one that is refused.
         Err(stop) if ask.command == "plan" => {
             *report = planned;
             Err(stop)
         }
-        Err(stop) => {
-            offline::look(host, ask, report, (ledger, recovered), &own, stop).inspect_err(|_| *report = planned)
+        Err(why) => {
+            offline::look(host, ask, report, (ledger, recovered, restraint), &own, Refused { why, below_floor })
+                .inspect_err(|_| *report = planned)
         }
     }
-}
-
-/// The newest revision of the source, verified and compiled.
-struct Newest {
-    compiled: Compiled,
-    revision: Revision,
-    record: Record,
-    branch: String,
-}
-
-/// Fetch, verify, compile. Of the facts the first are compiled with, the second are this host's own.
-fn newest(
-    host: &Reader,
-    ask: &Ask,
-    report: &mut Report,
-    ledger: &mut Ledger,
-    (facts, own): (&Facts, &Facts),
-) -> Result<Newest, Stop> {
-    host.say("looking at the source");
-    let record = Record::load(&host.state()).at(Stage::Fetch)?;
-    let mut origin = fetch(host, ask)?;
-    let revision = origin.revision().clone();
-    report.seen(&revision);
-    let branch = verify(&mut origin, &record, ask).at(Stage::Verify)?;
-    let compiled = compile_host(&mut origin, ask, host, facts, report)?;
-    bind(ledger, &compiled.desired.host, own).at(Stage::Compile)?;
-    let update = ask.settings.policy.update.max(compiled.desired.update.unwrap_or(Update::Auto));
-    if update == Update::Hold && ledger.attempted.as_ref() != Some(&revision) {
-        let held = offline::held(&revision);
-        // Whoever asks for the plan sees the one that waits.
-        if ask.command != "plan" {
-            return Err(held);
-        }
-        report.notes.push(held.message);
-    }
-    Ok(Newest { compiled, revision, record, branch })
 }
 
 /// A plan that the guard lets pass.
@@ -182,29 +223,57 @@ struct Weighed {
     plan: Plan,
     desired: Desired,
     payloads: Payloads,
-    observe_only: bool,
+    whole: bool,
+    look_only: bool,
+    restraint: Restraint,
+    held: Holds,
 }
 
 /// Observe and plan: the same whether the revision came from Git just now or from our own copy.
-fn weigh(host: &Reader, ask: &Ask, report: &mut Report, ledger: &Ledger, compiled: Compiled) -> Result<Weighed, Stop> {
+fn weigh(
+    host: &Reader,
+    ask: &Ask,
+    report: &mut Report,
+    ledger: &Ledger,
+    mut restraint: Restraint,
+    compiled: Compiled,
+) -> Result<Weighed, Stop> {
     let Compiled { desired, mut payloads, .. } = compiled;
     payloads = payloads.with_kept(host.state());
     host.say("looking at the host");
+    let now = host.now();
+    let mut held = restraint.holds(&desired, now);
+    names::suspend(host, &desired, ledger, &mut held);
     let observed = observe(host, &desired, ledger);
+    if observed.values().any(|seen| seen.as_ref().is_err_and(|error| error.reason() == "interrupted")) {
+        // What was not looked at has not failed.
+        return Err(Stop {
+            stage: Stage::Observe,
+            class: Class::Transient,
+            reason: "interrupted".to_owned(),
+            message: "ended while it looked, as asked; nothing was changed".to_owned(),
+        });
+    }
     let mut plan = plan::make(&Situation {
         ledger,
         desired: &desired,
         observed: &observed,
         takeover: ask.settings.policy.takeover,
         brought: &BTreeSet::new(),
+        held: &held,
         originals: seconds(ask.settings.state.originals),
-        now: host.now(),
+        now,
     });
+    restraint.found(&plan, ledger, now);
+    let quiet = plan.is_empty() && plan.held.is_empty() && plan.told.is_empty();
+    let whole = quiet || payloads.fill(&host.state());
     explain(host, &payloads, &mut plan);
     let allowed = ask.allow_removals.max(desired.max_removals);
     let judged = plan::guard(&plan, ledger, &desired, allowed);
     // What is refused whole is shown as it is, and not asked about any further.
-    let foreseen = if judged.is_ok() { foresee(host, &mut plan) } else { Vec::new() };
+    let seen = plan.failed.len();
+    let foreseen = if judged.is_ok() { foresee(host, &mut plan, &held) } else { Vec::new() };
+    restraint.foreseen(&plan.failed[seen..], &desired, now);
     report.plan(&plan);
     report.notes.extend(foreseen);
     judged.map_err(|refusal| Stop {
@@ -214,21 +283,26 @@ fn weigh(host: &Reader, ask: &Ask, report: &mut Report, ledger: &Ledger, compile
         message: format!("the plan is refused whole: {refusal}"),
     })?;
     let update = ask.settings.policy.update.max(desired.update.unwrap_or(Update::Auto));
-    let observe_only = update == Update::Observe;
-    if observe_only {
+    // Where a newer revision waits because of `hold`, that counts though it is not acted on.
+    report.update = report.update.max(Some(update));
+    if update == Update::Observe {
         report.notes.push("update = \"observe\": this host is looked at and never changed".to_owned());
     }
-    Ok(Weighed { plan, desired, payloads, observe_only })
+    let suspended = restraint.brakes.host_suspended(now).is_some();
+    report.suspended(restraint.brakes.in_force(now));
+    let look_only = suspended || update == Update::Observe;
+    Ok(Weighed { plan, desired, payloads, whole, look_only, restraint, held })
 }
 
 /// Everything right of the write boundary.
 fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
-    let Looked { mut report, plan, desired, payloads, mut ledger, revision, mut forward, standing, recovered, .. } =
-        looked;
+    let Looked { mut report, plan, desired, payloads, mut ledger, revision, mut forward, standing, .. } = looked;
+    let Looked { mut restraint, held, recovered, .. } = looked;
     let state = host.state();
     let now = host.now();
     let begun = begin(&state, forward.as_mut(), &revision, &desired, &payloads, now)
-        .and_then(|()| if recovered { ledger::save(&state, &ledger).at(Stage::Record) } else { Ok(()) });
+        .and_then(|()| if recovered { ledger::save(&state, &ledger).at(Stage::Record) } else { Ok(()) })
+        .and_then(|()| restraint.about_to(&state, &plan, &desired, now));
     if let Err(stop) = begun {
         report.stopped(&stop);
         return report;
@@ -240,6 +314,7 @@ fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
         desired: &desired,
         payloads: &payloads,
         takeover: ask.settings.policy.takeover,
+        held: &held,
         originals: seconds(ask.settings.state.originals),
         allowed_removals: ask.allow_removals.max(desired.max_removals),
         only: None,
@@ -250,12 +325,16 @@ fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
         apply::settle(ground.host, &plan, applied);
     }
     let recorded = applied.at(Stage::Apply).and_then(|applied| {
+        restraint.came_of(&state, &plan, &applied, &desired, ground.host.now())?;
+        if let Some(standing) = &standing {
+            standing.lift(&mut report);
+        }
         report.applied(&plan, &applied);
-        if let Some((state, why)) = &standing {
-            report.insist(*state, why);
+        let converged = report.converged();
+        if let Some(standing) = &standing {
+            standing.insist(&mut report);
         }
         let edits = seconds(ask.settings.state.edits);
-        let converged = report.converged();
         apply::record(&mut ground, &plan, &applied, &revision, converged, edits).at(Stage::Record)?;
         // Also those that a pass which was cut short left empty.
         apply::drop_implied(&mut ground).at(Stage::Record)?;
@@ -272,33 +351,6 @@ fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
     report
 }
 
-/// Before anything is changed: the revision is stored as it is compiled, and the record says that it is going
-/// to be acted on. From here on the host does not go back behind it.
-fn begin(
-    state: &StateDir,
-    forward: Option<&mut (Record, String)>,
-    revision: &Revision,
-    desired: &Desired,
-    payloads: &Payloads,
-    now: i64,
-) -> Result<(), Stop> {
-    if forward.is_some() {
-        offline::store(state, revision, desired, payloads).at(Stage::Record)?;
-    }
-    remember(state, forward, revision, false, now)
-}
-
-/// Only forward: the tip has to contain what was acted on last. Gives the name that is remembered under.
-fn verify(origin: &mut Origin, record: &Record, ask: &Ask) -> Result<String, SourceError> {
-    match origin {
-        Origin::Git(source) => {
-            source.only_forward(record, ask.settings.trust.floor.as_ref())?;
-            Ok(source.branch().to_owned())
-        }
-        Origin::Directory(_) => Ok(String::new()),
-    }
-}
-
 fn observe(host: &Reader, desired: &Desired, ledger: &Ledger) -> BTreeMap<Id, Result<Observed, host::Error>> {
     let ids: Vec<&Id> = plan::concerned(desired, ledger).into_iter().collect();
     let found = kinds::observe(host, &ids);
@@ -307,13 +359,13 @@ fn observe(host: &Reader, desired: &Desired, ledger: &Ledger) -> BTreeMap<Id, Re
 
 /// Asks each kind what its steps would do beside what they say; what would be refused is no step. Where package
 /// sources change first nothing can be told yet.
-fn foresee(host: &Reader, plan: &mut Plan) -> Vec<String> {
+fn foresee(host: &Reader, plan: &mut Plan, held: &Holds) -> Vec<String> {
     if plan.packages_after_sources() {
         return Vec::new();
     }
     let jobs: Vec<AnyJob<'_>> =
         plan.steps.iter().map(|step| AnyJob { id: &step.id, want: &step.want, seen: &step.seen }).collect();
-    let kinds::Foreseen { notes, refused } = kinds::foresee(host, &jobs);
+    let kinds::Foreseen { notes, refused } = kinds::foresee(host, &jobs, &held.resting());
     let refused: BTreeMap<usize, host::Error> = refused.into_iter().collect();
     let mut at = 0;
     plan.steps.retain(|step| {
@@ -334,32 +386,13 @@ fn explain(host: &Reader, payloads: &Payloads, plan: &mut Plan) {
     for step in &mut plan.steps {
         step.detail = step.want.explain(host, payloads, step.id.name(), &step.seen);
     }
+    // What is only kept in mind changes nothing.
+    for HeldStep { step, .. } in plan.held.iter_mut().filter(|held| !held.step.changes.is_empty()) {
+        step.detail = step.want.explain(host, payloads, step.id.name(), &step.seen);
+    }
     for told in &mut plan.told {
         told.detail = told.want.explain(host, payloads, told.id.name(), &told.seen);
     }
-}
-
-/// Notes that this commit is going to be acted on, or that everything of it holds; on disk when this returns.
-fn remember(
-    state: &StateDir,
-    forward: Option<&mut (Record, String)>,
-    revision: &Revision,
-    applied: bool,
-    now: i64,
-) -> Result<(), Stop> {
-    let (Some((record, branch)), Some(commit)) = (forward, &revision.commit) else { return Ok(()) };
-    let known = record.branch(branch);
-    let mark = if applied { &known.applied } else { &known.attempted };
-    if mark.as_ref().is_some_and(|mark| mark.commit == *commit) {
-        return Ok(());
-    }
-    record.see(branch, commit, now);
-    if applied {
-        record.apply(branch, commit, now);
-    } else {
-        record.attempt(branch, commit, now);
-    }
-    record.save(state).at(Stage::Record)
 }
 
 fn seconds(duration: Duration) -> i64 {

@@ -7,6 +7,7 @@ use super::offline::Stored;
 use super::stop::{At, stop};
 use super::{explain, observe, seconds};
 use crate::apply::{self, Ground};
+use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
 use crate::config::Settings;
 use crate::host::{self, Payloads, Reader, Writer};
@@ -43,6 +44,7 @@ pub fn drift(host: &Reader) -> Result<Report, Stop> {
         observed: &observed,
         takeover: Takeover::Adopt,
         brought: &BTreeSet::new(),
+        held: &Holds::default(),
         originals: 0,
         now: host.now(),
     });
@@ -84,7 +86,7 @@ pub fn give_back(host: &mut Writer, ledger: &mut Ledger, kept: &Kept) -> Result<
         ledger::save(&state, ledger).at(Stage::Record)?;
     }
     let job = AnyJob { id: &kept.resource, want: &want, seen: &seen };
-    kinds::apply(host, &payloads, &[job]).pop().unwrap_or(Ok(())).at(Stage::Apply)?;
+    kinds::apply(host, &payloads, &[job], &BTreeSet::new()).pop().unwrap_or(Ok(())).at(Stage::Apply)?;
     Ok(copy)
 }
 
@@ -105,7 +107,7 @@ pub fn release(
     if let Some(stranger) = ids.into_iter().flatten().find(|id| !ledger.entries.contains_key(id)) {
         let thing = stranger.to_string();
         let error =
-            host::Error::Refused { thing, reason: "not-managed", why: "is not managed on this host".to_owned() };
+            host::Error::Refused { thing, reason: "not-managed", why: "it is not managed on this host".to_owned() };
         return Err(stop(Stage::Plan, &error));
     }
     let goes: BTreeSet<Id> = match ids {
@@ -132,6 +134,7 @@ pub fn release(
         observed: &observed,
         takeover: Takeover::Adopt,
         brought: &BTreeSet::new(),
+        held: &Holds::default(),
         originals,
         now: host.now(),
     });
@@ -149,6 +152,8 @@ pub fn release(
         desired: &desired,
         payloads: &payloads,
         takeover: Takeover::Adopt,
+        // Root asks for these in words.
+        held: &Holds::default(),
         originals,
         allowed_removals: None,
         only: Some(&goes),

@@ -17,7 +17,7 @@ pub(super) fn fetch(host: &Reader, ask: &Ask) -> Result<Origin, Stop> {
     if let Some(path) = &ask.local {
         let subdirectory = ask.settings.source.as_ref().map_or("", |source| source.path.as_str());
         let origin = Origin::local(path, subdirectory, &ask.executable).at(Stage::Fetch)?;
-        if origin.revision().commit.is_some() || !host.is_machine() {
+        if origin.tip().commit.is_some() || !host.is_machine() {
             return Ok(origin);
         }
         let path = path.display();
@@ -30,6 +30,11 @@ pub(super) fn fetch(host: &Reader, ask: &Ask) -> Result<Origin, Stop> {
         let message = "no source is configured: set url in [source] of /etc/trueup/agent.toml, or give --repo";
         return Err(stalled("unconfigured", message.to_owned()));
     };
+    if let Some(why) = &ask.not_now {
+        return Err(why.clone());
+    }
+    // The worker is ended at its own limit; what it brings is asked for piece by piece.
+    host.waits(source.timeout);
     match Source::open(source, &host.state(), &ask.executable) {
         Ok(source) => Ok(Origin::Git(Box::new(source))),
         Err(error) => Err(stop(Stage::Fetch, &error)),

@@ -4,12 +4,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::bind::{HostChanged, bind};
+use super::newest::{Refused, rolled_back};
+use super::reuse::Told;
+use super::standing::Standing;
 use super::stop::stop;
-use super::{Ask, Looked, Weighed, names, weigh};
+use super::{Ask, Looked, Restraint, Weighed, names, weigh};
+use crate::brakes::Brakes;
 use crate::compile::{self, Compiled, Desired};
 use crate::host::{DocumentError, Payloads, Reader, StateDir, StateError};
 use crate::ledger::Ledger;
-use crate::model::{Class, Digest, Facts, Revision, Stage, Stop};
+use crate::model::{Class, CommitId, Digest, Facts, Revision, Stage, Stop, Update};
 use crate::report::{Report, State};
 use crate::source::Record;
 
@@ -25,6 +29,15 @@ pub(super) struct Stored {
     pub(super) desired: Desired,
     /// The pack of its contents.
     pub(super) payloads: Digest,
+    /// The length of that in bytes.
+    #[serde(default)]
+    pub(super) length: u64,
+    /// What compiling it told.
+    #[serde(default)]
+    pub(super) notes: Vec<String>,
+    /// See [`super::reuse`]; none where it is compiled anew each time.
+    #[serde(default)]
+    pub(super) compiled_from: Option<Digest>,
 }
 
 impl Stored {
@@ -36,6 +49,16 @@ impl Stored {
     pub(super) fn load(state: &StateDir) -> Result<Option<Self>, DocumentError> {
         Ok(state.load("revision", FORMAT)?.filter(|document| !document.recovered).map(|document| document.value))
     }
+
+    /// What the revision that was stored last says of later ones: `hold` where that cannot be believed. `None` where
+    /// nothing was ever stored.
+    pub(super) fn said(state: &StateDir) -> Option<Update> {
+        match state.load::<Self>("revision", FORMAT) {
+            Ok(None) => None,
+            Ok(Some(document)) if !document.recovered => Some(document.value.desired.update.unwrap_or(Update::Auto)),
+            Ok(Some(_)) | Err(_) => Some(Update::Hold),
+        }
+    }
 }
 
 /// Stores a revision with the pack of its payloads; what stands there already is not written again.
@@ -44,9 +67,13 @@ pub(super) fn store(
     revision: &Revision,
     desired: &Desired,
     payloads: &Payloads,
+    told: &Told,
 ) -> Result<(), StateError> {
     let payloads = payloads.store(state)?;
-    state.save("revision", FORMAT, &Stored { revision: revision.clone(), desired: desired.clone(), payloads })
+    let length = state.size(&Payloads::pack_file(&payloads))?.unwrap_or_default();
+    let Told { notes, from } = told.clone();
+    let (revision, desired) = (revision.clone(), desired.clone());
+    state.save("revision", FORMAT, &Stored { revision, desired, payloads, length, notes, compiled_from: from })
 }
 
 /// Reasons for which nothing at all is to be done, not even what was good before.
@@ -59,15 +86,19 @@ const FINAL: &[&str] = &[
     "state-damaged",
     "agent-too-old",
     "cannot-tell",
+    "interrupted",
 ];
 
-/// A host that is held keeps to the revision it has.
-pub(super) fn held(revision: &Revision) -> Stop {
-    Stop {
-        stage: Stage::Verify,
-        class: Class::Stalled,
-        reason: "held".to_owned(),
-        message: format!("update = \"hold\": {} is seen and not applied", revision.short()),
+/// Whether our own copy, which is of `commit`, may be converged to. What root went back to may, from the moment that
+/// root said so. Anything else only if it was acted on last, or it may be older; and where root went back since, only
+/// if the host is there already: an attempt that ended early is not carried on against root's word.
+fn may_hold(commit: &CommitId, record: &Record, brakes: &Brakes, ledger: &Ledger) -> bool {
+    let is = |other: Option<&CommitId>| other == Some(commit);
+    let there = is(ledger.attempted.as_ref().and_then(|revision| revision.commit.as_ref()));
+    match &brakes.rolled_back {
+        Some(choice) if choice.commit == *commit => true,
+        Some(_) => record.was_acted_on(commit) && there,
+        None => record.was_acted_on(commit),
     }
 }
 
@@ -76,17 +107,24 @@ pub(super) fn look(
     host: &Reader,
     ask: &Ask,
     report: &mut Report,
-    (mut ledger, recovered): (Ledger, bool),
+    (mut ledger, recovered, restraint): (Ledger, bool, Restraint),
     own: &Facts,
-    why: Stop,
+    Refused { why, below_floor }: Refused,
 ) -> Result<Looked, Stop> {
     if FINAL.contains(&why.reason.as_str()) {
         return Err(why);
     }
+    if why.stage == Stage::Fetch {
+        report.source_error = Some(why.clone());
+    }
+    if let Some(below) = below_floor {
+        let what = if why.reason == below.reason { String::new() } else { format!("; {}", why.message) };
+        return Err(Stop { message: format!("{}: it is kept to no longer{what}", below.message), ..below });
+    }
     let Ok(Some(stored)) = Stored::load(&host.state()) else { return Err(why) };
-    // Only what was acted on last: anything else may be older.
-    let acted = |commit| Record::load(&host.state()).is_ok_and(|record| record.was_acted_on(commit));
-    if !stored.revision.commit.as_ref().is_none_or(acted) {
+    let may_hold =
+        |commit| Record::load(&host.state()).is_ok_and(|record| may_hold(commit, &record, &restraint.brakes, &ledger));
+    if !stored.revision.commit.as_ref().is_none_or(may_hold) {
         return Err(Stop { message: format!("{}; and our own copy is of another revision", why.message), ..why });
     }
     let mut payloads = Payloads::new();
@@ -108,25 +146,77 @@ pub(super) fn look(
         report.seen(&revision);
     }
     let state = match (why.class, why.reason.as_str()) {
-        (_, "held") => State::Pending,
-        (Class::Transient, _) => State::Degraded,
-        (Class::Stalled, _) => State::Stalled,
+        (_, "held") => Some(State::Pending),
+        (Class::Transient, _) if ask.patient && why.stage == Stage::Fetch => None,
+        (Class::Transient, _) => Some(State::Degraded),
+        (Class::Stalled, _) => Some(State::Stalled),
     };
     report.notes.push(format!("keeping to {}", revision.short()));
+    if let Some(choice) =
+        restraint.brakes.rolled_back.as_ref().filter(|choice| revision.commit.as_ref() == Some(&choice.commit))
+    {
+        report.notes.push(rolled_back(choice).message);
+    }
     let compiled = Compiled { desired, payloads, notes: Vec::new(), machine_id: None, roles: Vec::new() };
     names::follow(host, &compiled.desired, &mut ledger);
-    let Weighed { plan, desired, payloads, observe_only } = weigh(host, ask, report, &ledger, compiled)?;
-    report.insist(state, &why);
+    let Weighed { plan, desired, payloads, whole, look_only, restraint, held } =
+        weigh(host, ask, report, &ledger, restraint, compiled)?;
+    let standing = state.map(|state| Standing::told(report, (state, why)));
     Ok(Looked {
         report: report.clone(),
         plan,
         desired,
         payloads,
+        whole,
         ledger,
         revision,
         forward: None,
-        standing: Some((state, why)),
-        observe_only,
+        standing,
+        look_only,
+        restraint,
+        held,
         recovered,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::brakes::Choice;
+
+    fn commit(digit: char) -> CommitId {
+        digit.to_string().repeat(40).parse().expect("40 digits")
+    }
+
+    #[test]
+    fn our_own_copy_holds_where_it_is_what_the_host_has_and_never_against_root_s_word() {
+        let attempted = |digit| Ledger {
+            attempted: Some(Revision { commit: Some(commit(digit)), ..Revision::uncommitted() }),
+            ..Ledger::default()
+        };
+        let root_says = |digit: Option<char>| Brakes {
+            rolled_back: digit.map(|digit| Choice { commit: commit(digit), by: "ana".to_owned(), at: 1 }),
+            ..Brakes::default()
+        };
+        let mut forward = Record::default();
+        forward.apply("main", &commit('4'), 1);
+        let mut back = forward.clone();
+        back.go_back("main", &commit('2'), 2);
+        for (what, stored, record, brakes, ledger, holds) in [
+            ("what was acted on last", '4', &forward, None, '4', true),
+            ("what was begun, and may be carried on", '4', &forward, None, '3', true),
+            ("an older copy", '3', &forward, None, '3', false),
+            ("stored, and the record not yet moved", '5', &forward, None, '4', false),
+            ("what root went back to, not yet begun", '2', &forward, Some('2'), '4', true),
+            ("what root went back to", '2', &back, Some('2'), '2', true),
+            ("the newer one, where root's commit is not to be had", '4', &forward, Some('2'), '4', true),
+            ("the newer one, half done when root went back", '4', &forward, Some('2'), '3', false),
+            ("the newer one, after going back", '4', &back, Some('2'), '2', false),
+            ("the older one, after resume", '2', &back, None, '2', true),
+            ("the newer one, after resume, not begun", '4', &back, None, '2', false),
+        ] {
+            let may = may_hold(&commit(stored), record, &root_says(brakes), &attempted(ledger));
+            assert_eq!(may, holds, "{what}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! From a commit to what it wants of this host, reading no other host's layers.
 
+use std::sync::Arc;
+
 use super::Ask;
 use super::stop::stop;
 use crate::compile::{self, Compiled, Options};
@@ -42,9 +44,9 @@ pub(super) fn compile_host(
     let options = Options { setid: ask.settings.policy.setid, on_host: host.is_machine() };
     let compiled = compile::compile(&snapshot, &name, &known, &options).map_err(|problems| {
         report.problems = manifest::render(&problems, manifest::text_of(&snapshot), false);
-        refuse(&problems)
+        refuse(&problems, manifest::text_of(&snapshot))
     })?;
-    report.notes.extend(compiled.notes.iter().map(|note| format!("{}: {}", note.path, note.message)));
+    report.notes.extend(noted(&compiled));
     if let (Some(pin), Some(own), true) = (&compiled.machine_id, &facts.machine_id, host.is_machine())
         && pin != own
     {
@@ -53,6 +55,11 @@ pub(super) fn compile_host(
         return Err(stalled("other-machine", &message));
     }
     Ok(compiled)
+}
+
+/// What compiling told, for people.
+pub(super) fn noted(compiled: &Compiled) -> impl Iterator<Item = String> {
+    compiled.notes.iter().map(|note| format!("{}: {}", note.path, note.message))
 }
 
 /// What is compiled, for people: a revision, or a directory.
@@ -96,12 +103,18 @@ fn complete(facts: &mut Facts, assumed: Facts) {
     facts.memory_mib = facts.memory_mib.or(assumed.memory_mib);
 }
 
-fn refuse(problems: &[Problem]) -> Stop {
+fn refuse(problems: &[Problem], text_of: impl Fn(&str) -> Option<Arc<[u8]>>) -> Stop {
     let errors: Vec<&Problem> = problems.iter().filter(|problem| problem.is_error()).collect();
     // What is told is what the word is about.
     let told = errors.iter().find(|problem| problem.reason.is_some()).or(errors.first());
     let reason = told.and_then(|problem| problem.reason).unwrap_or("compile-error");
-    let first = told.map_or_else(String::new, |problem| format!(": {}: {}", problem.path, problem.message));
+    let line = |problem: &Problem| {
+        let (span, text) = (problem.span.as_ref()?, text_of(&problem.path)?);
+        Some(format!(":{}", manifest::position(std::str::from_utf8(&text).ok()?, span).0))
+    };
+    let first = told.map_or_else(String::new, |problem| {
+        format!(": {}{}: {}", problem.path, line(problem).unwrap_or_default(), problem.message)
+    });
     let more = match errors.len() {
         0 | 1 => String::new(),
         n => format!(" (and {} more)", n - 1),
@@ -115,7 +128,8 @@ mod tests {
 
     #[test]
     fn the_word_and_the_message_are_of_one_problem() {
-        let plain = Problem::error("a.toml", None, "unknown key");
+        let refuse = |problems: &[Problem]| refuse(problems, |_| Some(Arc::from(*b"a = 1\nb = 2\n")));
+        let plain = Problem::error("a.toml", Some(6..7), "unknown key");
         let worded = Problem::error("b.toml", None, "setuid is not allowed").reason("setid");
         let note = Problem::note("0.toml", None, "a note").reason("no-word");
         let stop = refuse(&[note, plain.clone(), worded]);
@@ -126,6 +140,6 @@ mod tests {
         );
         let stop = refuse(&[plain]);
         assert_eq!(stop.reason, "compile-error");
-        assert_eq!(stop.message, "the revision does not compile for this host: a.toml: unknown key");
+        assert_eq!(stop.message, "the revision does not compile for this host: a.toml:2: unknown key");
     }
 }

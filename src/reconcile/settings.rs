@@ -1,0 +1,139 @@
+//! The agent's settings as they stand on this host.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::config::{self, Settings};
+use crate::host::{Error, Reader};
+use crate::model::{Class, Stage, Stop, one_line};
+
+/// Where they are, below the root directory.
+const DIRECTORY: &str = "/etc/trueup";
+/// The file.
+pub const SETTINGS: &str = "/etc/trueup/agent.toml";
+/// Where the fragments are.
+const FRAGMENTS: &str = "/etc/trueup/agent.d";
+/// What a settings file may hold at most, in bytes.
+const SETTINGS_BYTES: u64 = 1 << 20;
+
+/// The settings below the host's root: the file and its fragments, the later wins.
+///
+/// # Errors
+/// Where they cannot be read or used, or somebody else than root could write them.
+pub fn settings(host: &Reader) -> Result<Settings, Stop> {
+    parsed(&settings_files(host)?)
+}
+
+/// As [`settings`], as if [`SETTINGS`] held `text`: what a change to it would come to.
+///
+/// # Errors
+/// As [`settings`].
+pub fn settings_with(host: &Reader, text: &str) -> Result<Settings, Stop> {
+    let mut files = settings_files(host)?;
+    files.retain(|(path, _)| path != SETTINGS);
+    files.insert(0, (SETTINGS.to_owned(), text.to_owned()));
+    parsed(&files)
+}
+
+/// The path and the text of each file that settings are read from, in order.
+///
+/// # Errors
+/// Where they cannot be read, or somebody else than root could write them.
+pub fn settings_files(host: &Reader) -> Result<Vec<(String, String)>, Stop> {
+    let mut paths = vec![SETTINGS.to_owned()];
+    // A dot hides what an editor or a package manager has not finished.
+    let fragments = host.list(FRAGMENTS).map_err(|error| unusable(&error))?.into_iter();
+    let fragments = fragments.filter(|name| name.ends_with(".toml") && !name.starts_with('.'));
+    paths.extend(fragments.map(|name| format!("{FRAGMENTS}/{name}")));
+    let mut texts = Vec::new();
+    for path in paths {
+        if let Some(bytes) = host.read_following(&path, SETTINGS_BYTES).map_err(|error| unusable(&error))? {
+            let text = String::from_utf8(bytes).map_err(|_| bad(&format!("{path} is not UTF-8")))?;
+            texts.push((path, text));
+        }
+    }
+    if host.is_machine() {
+        let read = texts.iter().map(|(path, _)| path.as_str());
+        roots_alone(host, [DIRECTORY, FRAGMENTS].into_iter().chain(read))?;
+    }
+    Ok(texts)
+}
+
+fn parsed(texts: &[(String, String)]) -> Result<Settings, Stop> {
+    config::settings(texts).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        bad(&lines.join("; "))
+    })
+}
+
+/// Whoever can write the settings decides what root does.
+fn roots_alone<'p>(host: &Reader, paths: impl Iterator<Item = &'p str>) -> Result<(), Stop> {
+    let mut wrong = Vec::new();
+    for path in paths {
+        // Links on the way were followed by the rule of links already; what counts is where they lead.
+        match std::fs::metadata(host.below_root(path)) {
+            Ok(meta) => wrong.extend(not_roots(path, meta.uid(), meta.mode())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(unusable(&Error::Io { doing: "look at", path: path.into(), source })),
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(bad(&wrong.join("; "))) }
+}
+
+/// What is wrong with the owner or the mode of `path`, and what to do.
+fn not_roots(path: &str, uid: u32, mode: u32) -> Option<String> {
+    if uid != 0 {
+        return Some(format!("{path} belongs to uid {uid}, and has to be root's: chown root {path}"));
+    }
+    (mode & 0o022 != 0).then(|| {
+        let mode = mode & 0o7777;
+        format!("{path} (mode {mode:04o}) can be written by others than root: chmod go-w {path}")
+    })
+}
+
+fn bad(message: &str) -> Stop {
+    let (class, reason) = (Class::Stalled, "bad-settings".to_owned());
+    Stop { stage: Stage::Fetch, class, reason, message: one_line(message, 1000) }
+}
+
+/// A file that cannot be looked at says nothing about the settings; one that is in the way does.
+fn unusable(error: &Error) -> Stop {
+    let mut message = error.chain();
+    match error {
+        Error::Io { source, .. } => {
+            if source.kind() == std::io::ErrorKind::PermissionDenied {
+                message.push_str("; this needs root");
+            }
+            let reason = "cannot-tell".to_owned();
+            Stop { stage: Stage::Fetch, class: Class::Transient, reason, message: one_line(&message, 1000) }
+        }
+        _ => bad(&message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_roots_and_nobody_else_writes_them() {
+        let path = "/etc/trueup/agent.d/x.toml";
+        for fine in [0o100_644, 0o100_600, 0o40_755, 0o100_440] {
+            assert_eq!(not_roots(path, 0, fine), None, "{fine:o}");
+        }
+        let why = not_roots(path, 1000, 0o100_644).expect("somebody else's");
+        assert_eq!(why, format!("{path} belongs to uid 1000, and has to be root's: chown root {path}"));
+        for (mode, shown) in [(0o100_664, "0664"), (0o100_646, "0646"), (0o41_777, "1777")] {
+            let why = not_roots(path, 0, mode).expect("others write it");
+            let wanted = format!("{path} (mode {shown}) can be written by others than root: chmod go-w {path}");
+            assert_eq!(why, wanted);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_may_be_looked_at_later() {
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let stop = unusable(&Error::Io { doing: "read", path: SETTINGS.into(), source: denied });
+        assert_eq!((stop.reason.as_str(), stop.class), ("cannot-tell", Class::Transient));
+        assert_eq!(stop.message, "cannot read /etc/trueup/agent.toml: permission denied; this needs root");
+    }
+}
