@@ -1,0 +1,512 @@
+//! All that the agent knows, and what it does about each event.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::event::Event;
+use super::live::Live;
+use super::pass::{self, Doing, Ended, Job, Link};
+use super::schedule::{Pace, Schedule};
+use super::{Snapshot, systemd};
+use crate::brakes::Brakes;
+use crate::config::Settings;
+use crate::host::{Entry, Reader};
+use crate::ledger;
+use crate::model::{Facts, Id, Stop};
+use crate::reconcile;
+use crate::report::journal::{self, Told};
+use crate::report::status::{self, Parts};
+use crate::report::{Last, Passed, Report, Status};
+
+mod asked;
+mod shown;
+
+pub(super) use shown::Held;
+
+/// How long a pass that found the exclusive lock taken waits for the next attempt.
+const LOCKED: Duration = Duration::from_secs(2);
+/// How many attempts at the lock are no event.
+const ATTEMPTS: u32 = 15;
+
+/// How long after a pass its own changes may still be told by the watches.
+const ECHO: Duration = Duration::from_millis(200);
+/// How long after changes that a pass made itself the host is looked at once more.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+
+/// What goes on.
+pub(super) enum Flow {
+    /// Wait for the next event.
+    Go,
+    /// The agent ends.
+    End,
+}
+
+/// The agent.
+pub(super) struct Agent {
+    host: Reader,
+    executable: PathBuf,
+    settings: Result<Settings, Stop>,
+    /// As read at the start: what the repository is compiled with does not move while the agent runs.
+    facts: Option<Facts>,
+    schedule: Schedule,
+    brakes: Result<Brakes, Stop>,
+    live: Live,
+    stored: Live,
+    /// The source is left alone until then.
+    leave_alone: Option<Instant>,
+    told: Option<Told>,
+    running: Option<Current>,
+    /// The pass that is to run next, and why not only by the clock.
+    wanted: Option<Wanted>,
+    /// When the next pass begins by itself.
+    due: Instant,
+    /// When a pass is due that a local change led to.
+    hinted: Option<Instant>,
+    pace: Pace,
+    /// What is to be watched.
+    managed: watch::Sender<Vec<Id>>,
+    /// What of it cannot be.
+    unwatched: watch::Receiver<Option<String>>,
+    attempts: u32,
+    /// Until when what people asked for was looked at by the clock, seconds since 1970.
+    kept_time: i64,
+    /// When the watchdog is to hear of us again.
+    feed_at: Option<Instant>,
+    /// A look at the source while a pass runs.
+    glancing: bool,
+    /// What was told of passes that came to nothing, and could not tell it themselves.
+    early: Told,
+    begun: Instant,
+    /// When the last pass ended.
+    ended_at: Option<Instant>,
+    report: Option<Arc<Report>>,
+    /// What of the ledger the status shows.
+    held: Held,
+    last: Option<Last>,
+    history: Arc<[Passed]>,
+    status: Option<Arc<Status>>,
+    snapshots: watch::Sender<Snapshot>,
+    ended: mpsc::UnboundedSender<Ended>,
+    doing: watch::Sender<Doing>,
+    glanced: mpsc::UnboundedSender<Option<String>>,
+    started: i64,
+    stopping: bool,
+}
+
+/// The pass that runs.
+struct Current {
+    pass: String,
+    since: i64,
+    link: Link,
+    /// Why it runs, to be taken up again where it could not even begin.
+    wanted: Wanted,
+}
+
+/// A pass that somebody, or something, asked for.
+#[derive(Clone, Default)]
+struct Wanted {
+    pass: String,
+    allow_removals: Option<u64>,
+    retry: bool,
+    restore: VecDeque<String>,
+    /// The source is asked even where it is left alone.
+    source: bool,
+}
+
+impl Wanted {
+    /// This and then `later`, in one pass; whoever waits for either waits for that.
+    fn and(mut self, later: Option<Self>) -> Self {
+        if let Some(later) = later {
+            self.pass = later.pass;
+            self.allow_removals = self.allow_removals.max(later.allow_removals);
+            self.retry |= later.retry;
+            self.restore.extend(later.restore);
+            self.source |= later.source;
+        }
+        self
+    }
+}
+
+/// What the loop hands to the agent when it makes one.
+pub(super) struct Wires {
+    pub(super) ended: mpsc::UnboundedSender<Ended>,
+    pub(super) doing: watch::Sender<Doing>,
+    pub(super) managed: watch::Sender<Vec<Id>>,
+    pub(super) unwatched: watch::Receiver<Option<String>>,
+    pub(super) glanced: mpsc::UnboundedSender<Option<String>>,
+}
+
+impl Agent {
+    /// An agent that has read its settings, its brakes and its history, and not looked at anything yet.
+    pub(super) fn new(host: Reader, executable: PathBuf, wires: Wires) -> Self {
+        let own = host.agent_state();
+        let settings = reconcile::settings(&host);
+        let facts = host.facts().ok();
+        let live = Live::load(&own).unwrap_or_default();
+        let state = host.state();
+        let held = ledger::load(&state).map(|(ledger, _)| Held::of(&ledger)).unwrap_or_default();
+        // One that is damaged starts afresh with the next pass, which says so.
+        let history: Arc<[Passed]> = reconcile::history(&state).unwrap_or_default().into();
+        let started = host.now();
+        let Wires { ended, doing, managed, unwatched, glanced } = wires;
+        let status = Arc::new(status::make(&Parts::new(settings.as_ref().unwrap_or(&Settings::default()), started)));
+        let (snapshots, _) = watch::channel(Snapshot { status, report: None, history: Arc::clone(&history) });
+        let mut agent = Self {
+            schedule: rhythm(&settings, facts.as_ref()),
+            brakes: reconcile::brakes(&host),
+            stored: live.clone(),
+            live,
+            host,
+            executable,
+            settings,
+            facts,
+            leave_alone: None,
+            told: None,
+            running: None,
+            wanted: None,
+            due: Instant::now(),
+            hinted: None,
+            pace: Pace::default(),
+            managed,
+            unwatched,
+            attempts: 0,
+            kept_time: started,
+            feed_at: systemd::watchdog().map(|patience| Instant::now() + patience / 2),
+            glancing: false,
+            early: Told::default(),
+            begun: Instant::now(),
+            ended_at: None,
+            report: None,
+            held,
+            last: None,
+            history,
+            status: None,
+            snapshots,
+            ended,
+            doing,
+            glanced,
+            started,
+            stopping: false,
+        };
+        agent.log(&[journal::started(env!("CARGO_PKG_VERSION"))]);
+        if let Err(stop) = &agent.settings {
+            agent.log(&[journal::bad_settings(&stop.message)]);
+        }
+        agent.publish();
+        agent
+    }
+
+    /// What the socket answers from.
+    pub(super) fn snapshots(&self) -> watch::Receiver<Snapshot> {
+        self.snapshots.subscribe()
+    }
+
+    /// When something is due by the clock: a pass, or a word to the watchdog. The latter is reckoned from the last
+    /// one, so that no stream of events puts it off.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let pass = self.configured().then_some(self.due);
+        [pass, self.hinted, self.feed_at].into_iter().flatten().min()
+    }
+
+    /// Whether it is of interest that something changed; where that is known already it only takes time.
+    pub(super) fn takes_hints(&self) -> bool {
+        self.hinted.is_none()
+    }
+
+    /// What is done about `event`.
+    pub(super) fn take(&mut self, event: Event) -> Flow {
+        self.feed();
+        match event {
+            Event::Due => self.clock(),
+            Event::Changed => self.hint(),
+            Event::Glanced(seen) => self.glanced(seen.as_deref()),
+            Event::Ended(ended) => return self.pass_ended(*ended),
+            Event::Doing => {}
+            Event::Asked(asked) => self.answer(asked),
+            Event::Reload => self.reload(),
+            Event::Stop => return self.stop(),
+        }
+        self.publish();
+        Flow::Go
+    }
+
+    fn clock(&mut self) {
+        if self.hinted.is_some_and(|hinted| hinted <= Instant::now()) {
+            self.hinted = None;
+            self.want(false);
+        }
+        if Instant::now() < self.due || !self.configured() {
+            return;
+        }
+        if self.running.is_some() {
+            // It is late; the next one is due in its turn.
+            self.due = self.next();
+            self.glance();
+            return;
+        }
+        let wanted = self.wanted.take().unwrap_or_default();
+        self.begin(wanted);
+    }
+
+    /// Something changed here, perhaps by a pass of ours: one that finds nothing changes nothing.
+    fn hint(&mut self) {
+        if self.hinted.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        let ours = self.running.is_some() || self.ended_at.is_some_and(|ended| now < ended + ECHO);
+        self.hinted = Some(if ours {
+            // Most likely what the pass itself did; looked at once more, and not held against anybody.
+            now + AFTERWARDS
+        } else {
+            self.begun + self.pace.hint(now - self.begun, self.schedule.interval())
+        });
+    }
+
+    /// A word to the watchdog where it is time, unless a pass hangs.
+    fn feed(&mut self) {
+        let (Some(patience), now) = (systemd::watchdog().map(|patience| patience / 2), Instant::now()) else { return };
+        if self.feed_at.is_some_and(|at| now < at) {
+            return;
+        }
+        if self.running.as_ref().is_none_or(|current| current.link.pulse.is_alive(patience)) {
+            systemd::feed_watchdog();
+        }
+        self.feed_at = Some(now + patience);
+    }
+
+    /// Looks at the source while a pass is at work, or waits: a new revision ends that between two steps.
+    fn glance(&mut self) {
+        let planned = self.doing.borrow().planned.is_some();
+        let left_alone = self.leave_alone.is_some_and(|until| Instant::now() < until);
+        if let Ok(Settings { source: Some(source), .. }) = &self.settings
+            && planned
+            && !left_alone
+            && !self.glancing
+            && !self.stopping
+        {
+            self.glancing = true;
+            pass::glance(source.clone(), self.host.state(), self.executable.clone(), self.glanced.clone());
+        }
+    }
+
+    fn glanced(&mut self, seen: Option<&str>) {
+        self.glancing = false;
+        let Some(current) = self.running.as_ref().filter(|_| seen.is_some()) else { return };
+        let acted = self.doing.borrow().planned.as_ref().and_then(|planned| planned.revision.seen.clone());
+        if acted.is_some_and(|acted| seen != Some(acted.as_str())) {
+            current.link.interrupt.store(true, Ordering::Relaxed);
+            self.want(true);
+        }
+    }
+
+    /// One more pass, as soon as none runs; one that asks the `source` though it was left alone.
+    fn want(&mut self, source: bool) {
+        let mut wanted = self.wanted.take().unwrap_or_default();
+        if wanted.pass.is_empty() {
+            wanted.pass = self.host.new_pass();
+        }
+        wanted.source |= source;
+        self.wanted = Some(wanted);
+        self.go_on();
+    }
+
+    /// Begins what is wanted, where nothing runs.
+    fn go_on(&mut self) {
+        if self.running.is_none()
+            && !self.stopping
+            && self.configured()
+            && let Some(wanted) = self.wanted.take()
+        {
+            self.begin(wanted);
+        }
+    }
+
+    fn begin(&mut self, wanted: Wanted) {
+        self.read_brakes();
+        self.keep_time();
+        let Ok(settings) = &self.settings else { return };
+        let pass = if wanted.pass.is_empty() { self.host.new_pass() } else { wanted.pass.clone() };
+        let left_alone = self.leave_alone.is_some_and(|until| Instant::now() < until) && !wanted.source;
+        let link = Link {
+            interrupt: Arc::new(AtomicBool::new(false)),
+            looking: Arc::default(),
+            pulse: Arc::default(),
+            doing: self.doing.clone(),
+        };
+        let job = Job {
+            pass: pass.clone(),
+            settings: settings.clone(),
+            facts: self.facts.clone(),
+            allow_removals: wanted.allow_removals,
+            retry: wanted.retry,
+            not_now: self.live.why.clone().filter(|_| left_alone),
+            restore: wanted.restore.iter().cloned().collect(),
+            told: self.told.take().unwrap_or_default(),
+            live: self.live.clone(),
+            started: self.started,
+            executable: self.executable.clone(),
+        };
+        self.running = Some(Current { pass, since: self.host.now(), link: link.clone(), wanted });
+        self.doing.send_replace(Doing::default());
+        self.due = self.next();
+        pass::start(job, link, self.ended.clone());
+    }
+
+    fn pass_ended(&mut self, ended: Ended) -> Flow {
+        let Some(current) = self.running.take() else { return Flow::Go };
+        self.ended_at = Some(Instant::now());
+        let Ended { mut report, told, live, history, held, managed, took, at, locked } = ended;
+        if let Some(managed) = managed {
+            self.managed.send_replace(managed);
+        }
+        let untold = told.is_none() || live.is_none();
+        self.told = told;
+        if locked {
+            // Somebody runs a pass by hand; what was wanted is not forgotten over that.
+            self.attempts += 1;
+            self.wanted = Some(current.wanted.and(self.wanted.take()));
+            self.due = Instant::now() + LOCKED;
+            if self.attempts < ATTEMPTS {
+                self.publish();
+                return if self.stopping { self.end() } else { Flow::Go };
+            }
+            self.due = self.next();
+        }
+        self.attempts = 0;
+        report.pass.clone_from(&current.pass);
+        if untold {
+            let started = self.started;
+            pass::judge_age(&mut report, &self.live, self.settings.as_ref().ok(), started, self.host.now());
+            let entries = journal::entries(&mut self.early, &report, self.host.now());
+            self.log(&entries);
+        }
+        self.found_source(live, &report);
+        if let Some(history) = history {
+            self.history = history.into();
+        }
+        if let Some(held) = held {
+            self.held = held;
+        }
+        if selects_anew(&report) {
+            // A name that comes late (DHCP) is found by the next pass.
+            self.facts = self.host.facts().ok();
+        }
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.last = Some(Last { pass: current.pass, at, took_ms, state: report.state });
+        self.report = Some(Arc::new(report));
+        if self.stopping {
+            return self.end();
+        }
+        if !locked {
+            self.go_on();
+        }
+        self.publish();
+        Flow::Go
+    }
+
+    /// Takes in how the source was found, and leaves it alone for a while where it did not answer.
+    fn found_source(&mut self, live: Option<Live>, report: &Report) {
+        let Some(live) = live else { return };
+        if live.failures > self.live.failures {
+            let wait = self.schedule.leave_alone(live.failures - 1, chance());
+            self.leave_alone = Some(Instant::now() + wait);
+        } else if report.source_error.is_none() {
+            self.leave_alone = None;
+        }
+        self.live = live;
+        // It is about ages after a restart; where it cannot be stored they begin anew.
+        let _ = self.live.save(&mut self.stored, &self.host.agent_state());
+    }
+
+    fn reload(&mut self) {
+        systemd::reloading();
+        let facts = self.host.facts().ok();
+        match reconcile::settings(&self.host) {
+            Ok(settings) => {
+                self.settings = Ok(settings);
+                self.facts = facts;
+                self.schedule = rhythm(&self.settings, self.facts.as_ref());
+                self.leave_alone = None;
+                self.log(&[journal::reloaded()]);
+                self.brakes = reconcile::brakes(&self.host);
+                // It may be what they were changed for.
+                if let Some(current) = &self.running {
+                    current.link.interrupt.store(true, Ordering::Relaxed);
+                }
+                self.want(true);
+            }
+            // What was in force goes on.
+            Err(stop) => {
+                self.log(&[journal::bad_settings(&stop.message)]);
+                if self.settings.is_err() {
+                    self.settings = Err(stop);
+                }
+            }
+        }
+        systemd::ready();
+    }
+
+    fn stop(&mut self) -> Flow {
+        systemd::stopping();
+        self.stopping = true;
+        match &self.running {
+            Some(current) => {
+                // One that crosses the boundary right now sees this before its first step.
+                current.link.interrupt.store(true, Ordering::SeqCst);
+                if current.link.looking.load(Ordering::SeqCst) {
+                    // A source that does not answer is not waited for; whoever looked goes with the agent.
+                    return self.end();
+                }
+                systemd::status("ending between two steps");
+                Flow::Go
+            }
+            None => self.end(),
+        }
+    }
+
+    fn end(&mut self) -> Flow {
+        self.log(&[journal::stopping()]);
+        Flow::End
+    }
+
+    fn configured(&self) -> bool {
+        self.settings.as_ref().is_ok_and(|settings| settings.source.is_some())
+    }
+
+    fn next(&self) -> Instant {
+        Instant::now() + self.schedule.until_next(self.host.since_1970())
+    }
+
+    fn log(&self, entries: &[Entry]) {
+        self.host.log(entries);
+    }
+}
+
+/// The rhythm of this host: by what no other host has.
+fn rhythm(settings: &Result<Settings, Stop>, facts: Option<&Facts>) -> Schedule {
+    let interval = settings.as_ref().ok().and_then(|settings| settings.source.as_ref()).map(|source| source.interval);
+    let own = facts.and_then(|facts| facts.machine_id.as_deref().or(facts.hostname.as_deref())).unwrap_or_default();
+    Schedule::new(interval.unwrap_or(Duration::from_secs(60)), own)
+}
+
+/// Who this host is was not clear.
+fn selects_anew(report: &Report) -> bool {
+    matches!(report.reason.as_deref(), Some("no-such-host" | "host-changed" | "cannot-tell"))
+}
+
+/// Even between 0 and 1.
+fn chance() -> f64 {
+    let mut random = [0; 4];
+    // Short of entropy everybody waits half as long.
+    match rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK) {
+        Ok(4) => f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX),
+        _ => 0.5,
+    }
+}

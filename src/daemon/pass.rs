@@ -1,0 +1,262 @@
+//! One pass of the agent, on a thread of its own, which makes and owns its view of the host.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{Settings, SourceSettings};
+use crate::host::{LockError, Progress, Pulse, Reader, StateDir, Writer};
+use crate::ledger;
+use crate::model::{Class, Facts, Id, Stage, Stop, one_line};
+use crate::reconcile::{self, Ask};
+use crate::report::journal::Told;
+use crate::report::{Passed, Report, State, age};
+use crate::source::Source;
+
+use super::agent::Held;
+use super::live::Live;
+
+/// Everything that a pass needs to know.
+pub(super) struct Job {
+    /// Its id.
+    pub(super) pass: String,
+    pub(super) settings: Settings,
+    /// As read at the agent's start.
+    pub(super) facts: Option<Facts>,
+    pub(super) allow_removals: Option<u64>,
+    pub(super) retry: bool,
+    /// The source is left alone, and why.
+    pub(super) not_now: Option<Stop>,
+    /// Copies to give back first.
+    pub(super) restore: Vec<String>,
+    /// What was told already.
+    pub(super) told: Told,
+    /// How the source was found so far.
+    pub(super) live: Live,
+    /// When the agent started, seconds since 1970.
+    pub(super) started: i64,
+    /// This program.
+    pub(super) executable: PathBuf,
+}
+
+/// What is shared with the loop while a pass runs.
+#[derive(Clone)]
+pub(super) struct Link {
+    /// Set, it ends between two steps.
+    pub(super) interrupt: Arc<AtomicBool>,
+    /// It is left of the write boundary, where it can be left alone at any time.
+    pub(super) looking: Arc<AtomicBool>,
+    /// Shows that it goes on.
+    pub(super) pulse: Arc<Pulse>,
+    /// What it is doing.
+    pub(super) doing: watch::Sender<Doing>,
+}
+
+/// What a pass is doing.
+#[derive(Clone, Default)]
+pub(super) struct Doing {
+    /// What it does or waits for right now, in one line.
+    pub(super) line: String,
+    /// What it is about to do; none before that is known, and where there is nothing to do.
+    pub(super) planned: Option<Arc<Report>>,
+}
+
+/// What came of a pass.
+pub(super) struct Ended {
+    /// What it found and did.
+    pub(super) report: Report,
+    /// What was told, this included; none where that was lost with the pass.
+    pub(super) told: Option<Told>,
+    /// How the source was found; none where the pass did not come to it.
+    pub(super) live: Option<Live>,
+    /// Passes in which something happened, the newest first.
+    pub(super) history: Option<Vec<Passed>>,
+    /// What of the ledger the status shows.
+    pub(super) held: Option<Held>,
+    /// What is managed; none where that is not known.
+    pub(super) managed: Option<Vec<Id>>,
+    /// How long it took.
+    pub(super) took: Duration,
+    /// When it ended, seconds since 1970.
+    pub(super) at: i64,
+    /// Somebody else holds the exclusive lock: nothing was even looked at.
+    pub(super) locked: bool,
+}
+
+/// Starts a pass; what comes of it arrives at `ended`, whatever happens.
+pub(super) fn start(job: Job, link: Link, ended: mpsc::UnboundedSender<Ended>) {
+    let thread = thread::Builder::new().name("pass".to_owned());
+    let failed = ended.clone();
+    let started = thread.spawn(move || {
+        let begun = Instant::now();
+        let mut done = run(job, &link);
+        done.took = begun.elapsed();
+        // The loop is gone only where the agent ends.
+        let _ = ended.send(done);
+    });
+    if let Err(error) = started {
+        let message = format!("cannot start a thread for the pass: {error}");
+        let _ = failed.send(Ended::stopped(stop(Class::Transient, "no-thread", &message), 0));
+    }
+}
+
+fn run(job: Job, link: &Link) -> Ended {
+    // A pass that panics is a mistake of ours; it costs this pass, never the agent.
+    let attempt = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| attempt(job, link)));
+    attempt.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        let message = format!("a mistake in trueup ended the pass, please report it: {}", one_line(text, 400));
+        Ended::stopped(stop(Class::Transient, "internal-error", &message), 0)
+    })
+}
+
+fn attempt(job: Job, link: &Link) -> Ended {
+    let reader = match Reader::machine() {
+        Ok(reader) => reader,
+        Err(error) => return Ended::stopped(stop(Class::Transient, error.reason(), &error.chain()), 0),
+    };
+    let doing = link.doing.clone();
+    let reader = reader
+        .with_interrupt(Arc::clone(&link.interrupt))
+        .with_pulse(Arc::clone(&link.pulse))
+        .with_progress(Progress::new(move |line| doing.send_modify(|doing| doing.line = one_line(line, 200))));
+    let now = reader.now();
+    let mut host = match Writer::take(reader) {
+        Ok(host) => host,
+        Err(error) => {
+            let (reason, class) = match &error {
+                LockError::Held { .. } => ("locked", Class::Transient),
+                LockError::State(error) => error.word(),
+            };
+            let ended = Ended::stopped(stop(class, reason, &error.to_string()), now);
+            let locked = matches!(error, LockError::Held { .. });
+            return Ended { locked, told: Some(job.told), ..ended };
+        }
+    };
+    let Job { pass, settings, facts, allow_removals, retry, not_now, restore, mut told, mut live, started, executable } =
+        job;
+    let asked = not_now.is_none();
+    let ask = Ask {
+        facts,
+        allow_removals,
+        retry,
+        pass,
+        not_now,
+        patient: true,
+        ..Ask::new("agent", settings, &host, executable)
+    };
+    let not_given = give_back(&mut host, &restore);
+    link.looking.store(true, Ordering::SeqCst);
+    let mut report = reconcile::pass(&mut host, &ask, |report, _| {
+        link.looking.store(false, Ordering::SeqCst);
+        // What is only told, or not done here, is no work under way.
+        if report.state == State::Pending && report.reason.as_deref() == Some("changes") {
+            link.doing.send_modify(|doing| doing.planned = Some(Arc::new(report.clone())));
+        }
+    });
+    report.notes.extend(not_given);
+    let now = host.now();
+    if asked {
+        live.after(&report, now);
+    }
+    judge_age(&mut report, &live, Some(&ask.settings), started, now);
+    // One that was asked to end before it knew anything has nothing to tell: the next one has.
+    if report.reason.as_deref() != Some("interrupted") || !report.steps.is_empty() {
+        reconcile::tell(&host, &mut told, &report);
+        reconcile::remember_pass(&host, &mut report);
+    }
+    let state = host.state();
+    let ledger = ledger::load(&state).ok().map(|(ledger, _)| ledger);
+    let managed = ledger.as_ref().map(|ledger| ledger.entries.keys().cloned().collect());
+    let held = ledger.as_ref().map(Held::of);
+    let history = reconcile::history(&state).ok();
+    Ended {
+        report,
+        told: Some(told),
+        live: Some(live),
+        history,
+        held,
+        managed,
+        took: Duration::ZERO,
+        at: now,
+        locked: false,
+    }
+}
+
+/// Says in `report` that no look at the source went well for too long, where that is so.
+pub(super) fn judge_age(report: &mut Report, live: &Live, settings: Option<&Settings>, started: i64, now: i64) {
+    let Some(source) = settings.and_then(|settings| settings.source.as_ref()) else { return };
+    if let Some(since) = live.stale(started, seconds(source.max_age), now) {
+        let why = live.why.as_ref().map_or_else(String::new, |why| format!(": {}", why.message));
+        let message = format!("no look at the source went well for {}{why}", age(since));
+        report.raise(State::Degraded, "stale", Some(message));
+    }
+}
+
+/// Looks at the source beside a pass that has read it already; what its branch is at arrives at `told`, nothing where
+/// that could not be seen.
+pub(super) fn glance(
+    source: SourceSettings,
+    state: StateDir,
+    executable: PathBuf,
+    told: mpsc::UnboundedSender<Option<String>>,
+) {
+    let tell = told.clone();
+    let started = thread::Builder::new().name("glance".to_owned()).spawn(move || {
+        let seen = Source::open(&source, &state, &executable).ok();
+        let seen = seen.and_then(|source| source.tip().commit.as_ref().map(ToString::to_string));
+        // The loop is gone only where the agent ends.
+        let _ = tell.send(seen);
+    });
+    if started.is_err() {
+        let _ = told.send(None);
+    }
+}
+
+/// Puts copies back to where they came from; what could not be is a note.
+fn give_back(host: &mut Writer, copies: &[String]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for copy in copies {
+        let given = ledger::load(&host.state()).map_err(|error| error.to_string()).and_then(|(mut ledger, _)| {
+            let kept = ledger.kept.iter().find(|kept| kept.id == *copy).cloned();
+            let kept = kept.ok_or_else(|| "it is no longer kept".to_owned())?;
+            reconcile::give_back(host, &mut ledger, &kept).map_err(|stop| stop.message)
+        });
+        if let Err(why) = given {
+            notes.push(format!("{copy} could not be given back: {}", one_line(&why, 400)));
+        }
+    }
+    notes
+}
+
+impl Ended {
+    /// A pass that could not go on before it had a host to look at.
+    fn stopped(stop: Stop, at: i64) -> Self {
+        let mut report = Report::new("agent");
+        report.stopped(&stop);
+        Self {
+            report,
+            told: None,
+            live: None,
+            history: None,
+            held: None,
+            managed: None,
+            took: Duration::ZERO,
+            at,
+            locked: false,
+        }
+    }
+}
+
+fn stop(class: Class, reason: &str, message: &str) -> Stop {
+    Stop { stage: Stage::Fetch, class, reason: reason.to_owned(), message: one_line(message, 1000) }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
