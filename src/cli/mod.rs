@@ -1,4 +1,4 @@
-//! Storey 13: the command. One file a verb; parse, dispatch, exit code.
+//! Storey 14: the command. One file a verb; parse, dispatch, exit code.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -11,25 +11,39 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{self, SourceSettings};
+use crate::daemon::SOCKET;
+use crate::daemon::client::{Client, ClientError};
 use crate::host::{DocumentError, LockError, Progress, Reader, Writer};
 use crate::model::{Class, Facts, Stage, Stop, one_line};
-use crate::reconcile::Ask;
+use crate::reconcile::{self, Ask, SETTINGS};
 use crate::report::{Report, State};
 
+mod agent;
+mod approve;
+mod ask;
 mod check;
+mod doctor;
 mod drift;
 mod facts;
+mod generate;
+mod history;
 mod output;
 mod plan;
+mod reach;
 mod rebind;
 mod release;
 mod restore;
+mod resume;
+mod retry;
+mod rollback;
 mod run;
-mod settings;
+mod setup;
 mod show;
+mod status;
+mod suspend;
+mod sync;
 
 use output::{print, print_json, tell};
-use settings::SETTINGS;
 
 /// Keeps plain Linux servers true to a Git repository.
 #[derive(Debug, Parser)]
@@ -43,7 +57,23 @@ const EXIT_CODES: &str = "Exit status: 0 in sync or done, 1 failed, 2 changes pe
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// One pass: converge this machine, or a directory, to the repository
+    /// How this host is
+    Status(status::Status),
+    /// Look at the source and the host now, and wait for what comes of it
+    Sync(sync::Sync),
+    /// Passes in which something happened, the newest first
+    History(history::History),
+    /// Stop changing resources, or the whole host, for a while
+    Suspend(suspend::Suspend),
+    /// Change again what was suspended; go forward again after a rollback
+    Resume(resume::Resume),
+    /// Let a host with update = "hold" go to a revision
+    Approve(approve::Approve),
+    /// Try what failed or is contested again, now
+    Retry(retry::Retry),
+    /// Go back to an older revision, and stay there until `trueup resume`
+    Rollback(rollback::Rollback),
+    /// One pass without the agent: converge this machine, or a directory, to the repository
     Run(run::Run),
     /// What a pass would change, with diffs; changes nothing
     Plan(plan::Plan),
@@ -61,9 +91,18 @@ enum Verb {
     Release(release::Release),
     /// Let this host be another one from now on
     Rebind(rebind::Rebind),
+    /// The agent: goes on watching and converging; started by systemd
+    Agent(agent::Agent),
+    /// Let this host follow a repository: try it, show the plan, write agent.toml, start the agent
+    Setup(setup::Setup),
+    /// Look at everything that trueup stands on, and say what to do
+    Doctor(doctor::Doctor),
     /// The side of a fetch that speaks to the network; started by trueup itself
     #[command(hide = true)]
     FetchWorker,
+    /// Make completions and man pages, for packages
+    #[command(hide = true)]
+    Generate(generate::Generate),
 }
 
 /// Which repository, and who to be.
@@ -112,6 +151,14 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.verb {
+        Verb::Status(verb) => verb.run(),
+        Verb::Sync(verb) => verb.run(),
+        Verb::History(verb) => verb.run(),
+        Verb::Suspend(verb) => verb.run(),
+        Verb::Resume(verb) => verb.run(),
+        Verb::Approve(verb) => verb.run(),
+        Verb::Retry(verb) => verb.run(),
+        Verb::Rollback(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
         Verb::Plan(verb) => verb.run(),
         Verb::Drift(verb) => verb.run(),
@@ -121,6 +168,10 @@ pub fn main() -> ExitCode {
         Verb::Restore(verb) => verb.run(),
         Verb::Release(verb) => verb.run(),
         Verb::Rebind(verb) => verb.run(),
+        Verb::Agent(verb) => verb.run(),
+        Verb::Generate(verb) => verb.run(Cli::command()),
+        Verb::Setup(verb) => verb.run(),
+        Verb::Doctor(verb) => verb.run(),
         Verb::FetchWorker => return crate::worker::main(),
     };
     match done {
@@ -136,18 +187,28 @@ impl Ground {
     /// A view of the machine, or of the directory, that shows its progress on a terminal and ends between
     /// steps when asked to.
     fn reader(&self) -> anyhow::Result<Reader> {
-        let reader = match &self.root {
-            None => Reader::machine()?,
-            Some(root) => {
-                anyhow::ensure!(root.is_dir(), "{}: no such directory; make it first", root.display());
-                Reader::directory(root)?
-            }
-        };
+        let reader = self.place()?;
         let interrupt = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&interrupt)).context("cannot listen for signals")?;
         }
         Ok(reader.with_interrupt(interrupt).with_progress(self.progress()))
+    }
+
+    /// The same view, for what has no steps to end between.
+    fn place(&self) -> anyhow::Result<Reader> {
+        match &self.root {
+            None => Ok(Reader::machine()?),
+            Some(root) => {
+                anyhow::ensure!(root.is_dir(), "{}: no such directory; make it first", root.display());
+                Ok(Reader::directory(root)?)
+            }
+        }
+    }
+
+    /// A connection to the agent of this host.
+    fn client(&self, host: &Reader) -> Result<Client, ClientError> {
+        Client::connect(&host.below_root(SOCKET))
     }
 
     fn progress(&self) -> Progress {
@@ -177,7 +238,7 @@ impl Fleet {
             command != "run" || !host.is_machine() || self.facts.is_none(),
             "--facts is for `plan`, `show` and directories (--root): the facts of a machine are its own"
         );
-        let mut settings = settings::read(host)?;
+        let mut settings = reconcile::settings(host)?;
         let mut local = None;
         if let Some(repo) = &self.repo {
             let source = settings.source.take();
@@ -212,17 +273,20 @@ impl Fleet {
             settings.host.name = Some(name.clone());
         }
         Ok(Ask {
-            command,
-            settings,
             local,
             facts: self.facts.as_deref().map(read_facts).transpose()?,
             allow_removals,
-            executable: executable()?,
+            ..Ask::new(command, settings, host, executable()?)
         })
     }
 }
 
+/// This program, also once an upgrade has put another in its place (proc_pid_exe(5)).
 fn executable() -> anyhow::Result<PathBuf> {
+    let own = PathBuf::from("/proc/self/exe");
+    if own.exists() {
+        return Ok(own);
+    }
     std::env::current_exe().context("cannot tell where this program is")
 }
 
@@ -246,6 +310,9 @@ fn stopped(mut report: Report, error: anyhow::Error) -> anyhow::Result<Report> {
 
 /// The exit code for an error that no report tells of.
 fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<ClientError>() {
+        return ask::exit_code(error);
+    }
     let stalled = match (error.downcast_ref::<Stop>(), error.downcast_ref::<DocumentError>()) {
         (Some(stop), _) => stop.class == Class::Stalled,
         (None, Some(error)) => !matches!(error, DocumentError::CannotLook(_)),

@@ -1,6 +1,6 @@
 use clap::Args;
 
-use super::Ground;
+use super::{Ground, ask};
 use crate::host::Reader;
 use crate::model::Id;
 use crate::reconcile;
@@ -9,8 +9,8 @@ use crate::report::{Palette, Report, plan_text, result_text};
 /// Hand resources back.
 #[derive(Debug, Args)]
 pub(super) struct Release {
-    /// Which, as in `file:/etc/motd`
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    /// Which: /etc/motd, nginx.service, package:nginx
+    #[arg(value_name = "ID", value_parser = ask::resource, required_unless_present = "all", conflicts_with = "all")]
     ids: Vec<Id>,
     /// Everything that is managed here
     #[arg(long)]
@@ -40,7 +40,7 @@ impl Release {
     }
 
     fn release(&self, reader: Reader, planned: &mut Option<Report>) -> anyhow::Result<Report> {
-        let settings = super::settings::read(&reader)?;
+        let settings = crate::reconcile::settings(&reader)?;
         let mut host = super::take(reader)?;
         let ids = if self.all { None } else { Some(self.ids.as_slice()) };
         let now = host.now();
@@ -52,6 +52,9 @@ impl Release {
             }
         });
         host.say("");
-        Ok(released?)
+        let mut report = released?;
+        report.pass = host.new_pass();
+        reconcile::remember_pass(&host, &mut report);
+        Ok(report)
     }
 }

@@ -4,16 +4,20 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::Ground;
-use crate::host::Payloads;
+use super::{Ground, ask};
+use crate::daemon::client::ClientError;
+use crate::daemon::{Answer, Request};
+use crate::host::{Payloads, Reader};
 use crate::ledger::{self, Kept, Ledger, Why};
+use crate::model::one_line;
 use crate::reconcile;
 use crate::report::{Report, age};
 
 /// Give back what was overwritten.
 #[derive(Debug, Args)]
 pub(super) struct Restore {
-    /// Which copy, as in `k-7f31`; without it, all copies are listed
+    /// Which copy, as in `k-7f31`; without it, all copies are listed. Where the agent runs, what is given back is
+    /// suspended for 4 hours, so that it stays
     id: Option<String>,
     /// Write its content to this file instead of where it came from
     #[arg(long, value_name = "FILE")]
@@ -24,6 +28,16 @@ pub(super) struct Restore {
 
 impl Restore {
     pub(super) fn run(&self) -> anyhow::Result<u8> {
+        if let (Some(id), None) = (&self.id, &self.to) {
+            let place = self.ground.place()?;
+            match self.ground.client(&place).and_then(|mut client| client.ask(&Request::Restore { copy: id.clone() })) {
+                Ok(answer) => return self.answered(id, &answer, &place),
+                // An agent without a source runs no pass that could do it.
+                Err(ClientError::NotRunning) => {}
+                Err(ClientError::Refused { reason, .. }) if reason == "unconfigured" => {}
+                Err(error) => return ask::refused(&self.ground, "restore", error),
+            }
+        }
         let reader = self.ground.reader()?;
         let Some(id) = &self.id else {
             let (ledger, _) = ledger::load(&reader.state())?;
@@ -49,6 +63,27 @@ impl Restore {
         }
         let replaced = reconcile::give_back(&mut host, &mut ledger, &kept)?;
         self.done(&ledger, &kept, None, replaced.as_deref(), host.now())
+    }
+
+    /// The agent did it, and suspended the resource, so that it stays.
+    fn answered(&self, id: &str, answer: &Answer, place: &Reader) -> anyhow::Result<u8> {
+        if !self.ground.json {
+            super::print(&format!("{}\n", one_line(&answer.message, 1000)));
+            return Ok(0);
+        }
+        let (ledger, _) = ledger::load(&place.state())?;
+        let resource = ledger.kept.iter().find(|kept| kept.id == id).map(|kept| &kept.resource);
+        super::print_json(&serde_json::json!({
+            "version": 1,
+            "command": "restore",
+            "id": id,
+            "resource": resource,
+            "to": null,
+            "replaced": null,
+            "managed": resource.is_some_and(|resource| ledger.entries.contains_key(resource)),
+            "message": answer.message,
+        }))?;
+        Ok(0)
     }
 
     fn done(

@@ -3,6 +3,7 @@ use clap::Args;
 use super::Fleet;
 use crate::host::Reader;
 use crate::reconcile;
+use crate::report::journal::Told;
 use crate::report::{Palette, Report, plan_text, result_text};
 
 /// One pass.
@@ -13,6 +14,9 @@ pub(super) struct Run {
     /// Allow the guard to let this many removals pass, once
     #[arg(long, value_name = "N")]
     allow_removals: Option<u64>,
+    /// Try what failed or is contested again now, and not later
+    #[arg(long)]
+    retry: bool,
 }
 
 impl Run {
@@ -32,16 +36,19 @@ impl Run {
     }
 
     fn pass(&self, reader: Reader) -> anyhow::Result<Report> {
-        let ask = self.fleet.ask("run", &reader, self.allow_removals)?;
+        let ask = reconcile::Ask { retry: self.retry, ..self.fleet.ask("run", &reader, self.allow_removals)? };
         let mut host = super::take(reader)?;
         let now = host.now();
-        let report = reconcile::pass(&mut host, &ask, |report, host| {
+        let mut report = reconcile::pass(&mut host, &ask, |report, host| {
             if !self.fleet.ground.json {
                 host.say("");
                 super::print(&plan_text(report, now, Palette::new(true)));
             }
         });
         host.say("");
+        // The agent, where it runs, has to know what was said already.
+        reconcile::tell(&host, &mut Told::default(), &report);
+        reconcile::remember_pass(&host, &mut report);
         Ok(report)
     }
 }

@@ -1,0 +1,17 @@
+use clap::Args;
+
+use super::{Ground, ask};
+use crate::daemon::Request;
+
+/// Try what failed or is contested again, now.
+#[derive(Debug, Args)]
+pub(super) struct Retry {
+    #[command(flatten)]
+    ground: Ground,
+}
+
+impl Retry {
+    pub(super) fn run(&self) -> anyhow::Result<u8> {
+        ask::ask(&self.ground, "retry", |agent| agent.ask(&Request::Retry))
+    }
+}
