@@ -312,3 +312,143 @@ fn a_mistake_in_a_role_that_no_host_includes_is_told_too() {
     assert_eq!(code, Some(1), "{checked:#}");
     assert_eq!(checked["problems"][0]["path"], "roles/unused/role.toml", "{checked:#}");
 }
+
+/// Verbs that ask the agent.
+const ASKING: &[&[&str]] = &[
+    &["sync"],
+    &["suspend", "/etc/motd", "--for", "8h", "--reason", "INC-4711"],
+    &["suspend", "--until", "09:00"],
+    &["resume"],
+    &["approve"],
+    &["approve", "4f2a9c1"],
+    &["retry"],
+    &["rollback", "4f2a9c1"],
+];
+
+#[test]
+fn what_only_the_agent_can_do_says_how_to_start_it() {
+    let scene = Scene::new();
+    for verb in ASKING {
+        let done = scene.command(verb).output().expect("started");
+        assert_eq!((status(&done), said(&done).as_str()), (3, ""), "{verb:?}: {done:?}");
+        assert_eq!(told(&done), "trueup: the agent is not running: systemctl start trueup\n", "{verb:?}");
+        let (code, value) = json(scene.command(verb).arg("--json"));
+        assert_eq!((code, &value["done"], &value["reason"]), (3, &false.into(), &"not-running".into()), "{value}");
+        assert_eq!(value["command"], verb[0]);
+    }
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused_before_the_agent_is_looked_for() {
+    let scene = Scene::new();
+    for (verb, why) in [
+        (&["suspend", "--for", "31d"][..], "30 days"),
+        (&["suspend", "--for", "8"], "a whole number and s, m, h or d"),
+        (&["suspend", "--until", "tea time"], "a time of the day like 09:00"),
+        (&["suspend", "--until", "2026-01-01 00:00"], "over already"),
+        (&["suspend", "nginx"], "nginx.service"),
+        (&["suspend", "--reason", "a\nb"], "one line"),
+        (&["resume", "../motd"], "/etc/motd"),
+        (&["rollback"], "<COMMIT>"),
+    ] {
+        let done = scene.command(verb).output().expect("started");
+        assert_eq!(status(&done), 1, "{verb:?}: {done:?}");
+        assert!(told(&done).contains(why), "{verb:?}: {done:?}");
+    }
+}
+
+#[test]
+fn without_an_agent_the_status_is_what_is_on_disk() {
+    let scene = Scene::new();
+    scene.converge();
+    scene.on_host("etc/trueup/agent.toml", "[source]\nurl = \"https://git.example.org/fleet.git\"\n");
+    let (code, value) = json(&mut scene.command(&["status", "--json"]));
+    assert_eq!((code, &value["version"], &value["state"]), (3, &1.into(), &"stalled".into()), "{value:#}");
+    assert_eq!((&value["reason"], &value["host"]), (&"not-running".into(), &"web-01".into()));
+    assert_eq!((&value["resources"]["managed"], &value["last"]["state"]), (&1.into(), &"in-sync".into()));
+    assert_eq!((&value["source"]["url"], &value["agent"]), (&"https://git.example.org/fleet.git".into(), &Value::Null));
+    let done = scene.command(&["status"]).output().expect("started");
+    assert_eq!(status(&done), 3);
+    let text = said(&done);
+    assert!(text.starts_with("web-01   stalled   not-running"), "{text}");
+    once(&text, "1 managed · not looked at");
+    assert!(text.ends_with("  next       systemctl start trueup · journalctl -u trueup\n"), "{text}");
+    // What cannot be believed is said, and the rest all the same.
+    scene.on_host("var/lib/trueup/ledger", "half");
+    drop(fs::remove_file(scene.root.join("var/lib/trueup/ledger.previous")));
+    let (code, value) = json(&mut scene.command(&["status", "--json"]));
+    assert_eq!((code, &value["reason"]), (3, &"not-running".into()));
+    once(&value["notes"].to_string(), "is damaged");
+}
+
+#[test]
+fn passes_in_which_something_happened_are_remembered_and_no_others() {
+    let scene = Scene::new();
+    let empty = scene.command(&["history"]).output().expect("started");
+    assert_eq!((status(&empty), said(&empty).as_str()), (0, "Nothing has happened yet.\n"));
+    let passes = || {
+        let (code, value) = json(&mut scene.command(&["history", "--json"]));
+        assert_eq!((code, &value["version"], &value["command"]), (0, &1.into(), &"history".into()));
+        value["passes"].as_array().expect("a list").clone()
+    };
+    scene.converge();
+    scene.converge();
+    assert_eq!(passes().len(), 1, "the second changed nothing");
+    scene.on_host("etc/motd", "edited\n");
+    scene.converge();
+    let known = passes();
+    assert_eq!(known.len(), 2);
+    assert_eq!((&known[0]["command"], &known[0]["state"]), (&"run".into(), &"in-sync".into()));
+    let line = known[0]["lines"][0].as_str().expect("a line");
+    assert!(line.starts_with("changed file:/etc/motd  content +1 -1  corrective; "), "{line}");
+    once(line, "trueup restore k-");
+
+    let list = scene.command(&["history"]).output().expect("started");
+    assert_eq!((status(&list), said(&list).lines().count()), (0, 2), "{list:?}");
+    let pass = known[0]["pass"].as_str().expect("an id");
+    let details = scene.command(&["history", pass]).output().expect("started");
+    assert_eq!(status(&details), 0);
+    once(&said(&details), pass);
+    once(&said(&details), line);
+    let none = scene.command(&["history", "b81d07e"]).output().expect("started");
+    assert_eq!(status(&none), 1);
+    once(&told(&none), "b81d07e");
+}
+
+#[test]
+fn a_watched_status_is_a_line_for_each_change_and_ends_when_interrupted() {
+    let scene = Scene::new();
+    let mut watching = scene.command(&["status", "--watch"]).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    let mut out = std::io::BufReader::new(watching.stdout.take().expect("piped"));
+    std::io::BufRead::read_line(&mut out, &mut line).expect("read");
+    assert!(line.ends_with("stalled   not-running: the agent is not running: systemctl start trueup\n"), "{line}");
+    let pid = nix::unistd::Pid::from_raw(watching.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it is ours");
+    assert_eq!(watching.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn every_verb_explains_itself() {
+    let help = |arguments: &[&str]| {
+        let done = Command::new(env!("CARGO_BIN_EXE_trueup")).args(arguments).arg("--help").output().expect("started");
+        assert_eq!(status(&done), 0, "{arguments:?}: {done:?}");
+        said(&done).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let all = help(&[]);
+    for (verb, words) in [
+        ("status", "--watch"),
+        ("sync", "--allow-removals <N>"),
+        ("history", "[COMMIT|PASS]"),
+        ("suspend", "[default: 4h]"),
+        ("resume", "without any, everything"),
+        ("approve", "the newest that was seen"),
+        ("retry", "failed or is contested"),
+        ("rollback", "until `trueup resume`"),
+        ("restore", "suspended for 4 hours"),
+    ] {
+        assert!(all.contains(&format!(" {verb} ")), "{verb} in {all}");
+        let text = help(&[verb]);
+        assert!(text.contains(words), "{words:?} in {text}");
+    }
+}

@@ -11,8 +11,12 @@ fn trueup(arguments: &[&str]) -> Output {
 /// The directories below `examples/` that are fleet repositories.
 fn fleets() -> Vec<PathBuf> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    let found = fs::read_dir(examples).expect("examples").map(|entry| entry.expect("readable").path());
-    found.filter(|path| path.join("trueup.toml").exists()).collect()
+    let below = |path: &Path| -> Vec<PathBuf> {
+        fs::read_dir(path).expect("examples").map(|entry| entry.expect("readable").path()).collect()
+    };
+    let found = below(&examples);
+    let deeper = found.iter().filter(|path| path.is_dir()).flat_map(|path| below(path));
+    found.iter().cloned().chain(deeper).filter(|path| path.join("trueup.toml").exists()).collect()
 }
 
 /// A copy outside of any Git repository, so that it is read as it stands.
@@ -24,7 +28,9 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn every_host_of_every_example_is_checked_and_converges_and_stays_so() {
     let fleets = fleets();
-    assert!(!fleets.is_empty());
+    for known in ["examples/fleet", "examples/demo/fleet"] {
+        assert!(fleets.iter().any(|fleet| fleet.ends_with(known)), "{known} is no longer there: {fleets:?}");
+    }
     for fleet in fleets {
         let scratch = tempfile::tempdir().expect("a scratch directory");
         let copied = scratch.path().join("fleet");
@@ -35,7 +41,7 @@ fn every_host_of_every_example_is_checked_and_converges_and_stays_so() {
         assert_eq!(checked.status.code(), Some(0), "{}", String::from_utf8_lossy(&checked.stdout));
         let checked: serde_json::Value = serde_json::from_slice(&checked.stdout).expect("JSON");
         let hosts = checked["hosts"].as_array().expect("hosts");
-        assert!(hosts.len() >= 3, "{hosts:?}");
+        assert!(!hosts.is_empty(), "{repo} has no host");
 
         for host in hosts {
             let name = host["name"].as_str().expect("a name");

@@ -1,6 +1,7 @@
 //! Golden cases: data only, below `tests/cases/`. A case is a `repo/` and what is expected of it; it may have
 //! a `host/` to start from, a `before/` repository that is applied first, a `drift/` laid over the host after
-//! that, and a `then/` repository that is applied after the drift. Over every case, without code per case, the four properties of the house hold.
+//! that, and a `then/` repository that is applied after the drift; then `brakes.json` and `experience.json` are put
+//! into trueup's own state. Over every case, without code per case, the four properties of the house hold.
 //!
 //! `TRUEUP_BLESS=1` writes what is found as what is expected: read the difference before it is committed.
 
@@ -12,12 +13,16 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use trueup::brakes::{self, Brakes, Experience};
 use trueup::config;
 use trueup::host::{Clock, Progress, Reader, Writer};
 use trueup::ledger::Ledger;
 use trueup::reconcile::{self, Ask};
-use trueup::report::{Palette, Report, plan_text, result_text};
+use trueup::report::journal::{self, Told};
+use trueup::report::{Palette, Report, State, plan_text, result_text};
 
 /// Every case starts at this time.
 const NOW: i64 = 1_800_000_000;
@@ -57,8 +62,22 @@ impl Scene {
                 assert!(report.converged(), "{}: then/ does not converge: {report:#?}", case.display());
             }
         }
+        scene.brake();
         scene.use_repo("repo");
         scene
+    }
+
+    /// What people asked for and what passes met, as data; the documents have a checksum of their own.
+    fn brake(&self) {
+        let read = |name: &str| fs::read(self.case.join(name)).ok();
+        if let Some(text) = read("brakes.json") {
+            let brakes: Brakes = serde_json::from_slice(&text).expect("brakes");
+            brakes::save(&self.reader().agent_state(), &brakes).expect("saved");
+        }
+        if let Some(text) = read("experience.json") {
+            let experience: Experience = serde_json::from_slice(&text).expect("an experience");
+            brakes::save_experience(&self.reader().state(), &experience).expect("saved");
+        }
     }
 
     /// Git keeps no empty directories, so those of a host hold a `.gitkeep`.
@@ -85,12 +104,9 @@ impl Scene {
         settings.host.name = Some("web-01".to_owned());
         settings.policy.setid = self.case.join("setid").exists();
         Ask {
-            command,
-            settings,
             local: Some(self.repo.clone()),
-            facts: None,
-            allow_removals: None,
-            executable: PathBuf::from(env!("CARGO_BIN_EXE_trueup")),
+            pass: String::new(),
+            ..Ask::new(command, settings, &self.reader(), PathBuf::from(env!("CARGO_BIN_EXE_trueup")))
         }
     }
 
@@ -231,6 +247,12 @@ fn expect(case: &Path, name: &str, found: &str) {
     );
 }
 
+/// Whether there is nothing to do until something changes, or what holds it back ends.
+fn lasts(report: &Report) -> bool {
+    let rests = |outcome: &str| ["done", "reported"].contains(&outcome);
+    report.converged() || (report.state < State::Stalled && report.steps.iter().all(|line| rests(line.outcome)))
+}
+
 #[test]
 fn every_case_plans_and_converges_as_expected() {
     for case in cases() {
@@ -245,6 +267,19 @@ fn every_case_plans_and_converges_as_expected() {
         let mut json = serde_json::to_string_pretty(&report).expect("it serializes");
         json.push('\n');
         expect(&case, "report.json", &scene.anywhere(&json));
+    }
+}
+
+#[test]
+fn every_case_tells_the_journal_once() {
+    for case in cases() {
+        let scene = Scene::new(&case);
+        let mut told = Told::default();
+        let entries = journal::entries(&mut told, &scene.pass(Progress::default()), NOW);
+        crate::journal::sound(&entries);
+        expect(&case, "journal.txt", &scene.anywhere(&crate::journal::rendered(&entries)));
+        let again = journal::entries(&mut told, &scene.pass(Progress::default()), NOW + 60);
+        assert_eq!(again, [], "{}: the second pass says something", case.display());
     }
 }
 
@@ -268,7 +303,7 @@ fn plan_and_run_say_the_same_word_for_word() {
         let report = reconcile::pass(&mut host, &scene.ask("run"), |report, _| {
             shown = plan_text(report, NOW, Palette::default());
         });
-        if report.state != trueup::report::State::Stalled {
+        if report.state != State::Stalled {
             assert_eq!(planned, shown, "{}", case.display());
         }
     }
@@ -282,7 +317,7 @@ fn applying_twice_changes_nothing_the_second_time() {
         let before = scene.stamps();
         let second = scene.pass(Progress::default());
         // What failed is tried again.
-        if first.converged() {
+        if lasts(&first) {
             assert_eq!(before, scene.stamps(), "{}: the second pass wrote", case.display());
             let acted: Vec<_> = second.steps.iter().filter(|line| line.outcome == "done").collect();
             assert!(acted.is_empty() && second.refreshes.is_empty(), "{}: {acted:#?}", case.display());
@@ -319,12 +354,52 @@ fn a_crash_after_any_step_and_another_pass_end_in_the_same_tree() {
             assert_eq!(owned, scene.owned(), "{}: crashed at {point}", case.display());
             let before = scene.stamps();
             scene.pass(Progress::default());
-            if report.converged() {
+            if lasts(&report) {
                 assert_eq!(before, scene.stamps(), "{}: crashed at {point}, not settled after", case.display());
             }
         }
     }
     assert!(crashes > 50, "only {crashes} crashes");
+}
+
+#[test]
+fn an_end_that_is_asked_for_at_any_moment_is_no_failure_and_another_pass_ends_in_the_same_tree() {
+    let failed = |report: &Report| {
+        let failed = report.steps.iter().filter(|line| line.outcome == "failed");
+        failed.map(|line| (line.id.to_string(), line.reason.clone())).collect::<Vec<_>>()
+    };
+    let mut ends = 0;
+    for case in cases() {
+        let calm = Scene::new(&case);
+        let whole = failed(&calm.pass(Progress::default()));
+        let (expected, owned) = (calm.tree(), calm.owned());
+        for point in 1.. {
+            let scene = Scene::new(&case);
+            let (end, count) = (Arc::new(AtomicBool::new(false)), Cell::new(0));
+            let ask_for_it = Progress::new({
+                let end = Arc::clone(&end);
+                move |_| {
+                    count.set(count.get() + 1);
+                    end.store(count.get() >= point, Ordering::SeqCst);
+                }
+            });
+            let reader = scene.reader().with_progress(ask_for_it).with_interrupt(Arc::clone(&end));
+            let mut host = Writer::take(reader).expect("nobody else is here");
+            let report = reconcile::pass(&mut host, &scene.ask("run"), |_, _| ());
+            drop(host);
+            if !end.load(Ordering::SeqCst) {
+                break;
+            }
+            ends += 1;
+            for one in failed(&report) {
+                assert!(whole.contains(&one), "{}: ended at {point}: {one:?}", case.display());
+            }
+            scene.pass(Progress::default());
+            assert_eq!(expected, scene.tree(), "{}: ended at {point}", case.display());
+            assert_eq!(owned, scene.owned(), "{}: ended at {point}", case.display());
+        }
+    }
+    assert!(ends > 50, "only {ends} ends");
 }
 
 #[test]

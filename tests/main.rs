@@ -2,13 +2,20 @@
 #![allow(clippy::disallowed_methods, reason = "tests set the scene themselves")]
 
 mod binding;
+mod brakes;
 mod cli;
 mod days;
+mod doctor;
 mod examples;
 mod golden;
+mod held;
 mod hosts;
+mod journal;
 mod killed;
 mod mistakes;
 mod reasons;
+mod reuse;
+mod socket;
 mod source;
 mod storeys;
+mod verbs;

@@ -5,7 +5,17 @@ use std::fs;
 use std::path::Path;
 
 /// What stands before a reason word in the code.
-const MARKS: &[&str] = &["reason: \"", ".reason(\"", "stalled(\"", "refused(name, \"", "raise(state, \"", "refuse(\""];
+const MARKS: &[&str] = &[
+    "reason: \"",
+    ".reason(\"",
+    "stalled(\"",
+    "refused(name, \"",
+    "raise(state, \"",
+    "refuse(\"",
+    "refusal(\"",
+    "Class::Transient, \"",
+    "Class::Stalled, \"",
+];
 
 fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && text.contains('-')

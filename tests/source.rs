@@ -18,7 +18,7 @@ use std::time::Duration;
 use trueup::config::SourceSettings;
 use trueup::host::StateDir;
 use trueup::model::{Class, CommitId};
-use trueup::source::{BadName, Entry, Origin, Record, Source, SourceError};
+use trueup::source::{BadName, Entry, Origin, Record, Source, SourceError, Stands};
 
 fn trueup() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_trueup"))
@@ -349,6 +349,140 @@ fn a_force_push_is_refused_and_a_fast_forward_is_not() {
     assert_eq!(error.expect_err("below the floor").reason(), "below-floor");
 }
 
+// Chosen commits.
+
+/// main is at `third`, on top of `second` and `first`; `stranger` is on another branch.
+struct Line {
+    bench: Bench,
+    first: CommitId,
+    second: CommitId,
+    third: CommitId,
+    stranger: CommitId,
+}
+
+fn line() -> Line {
+    let bench = Bench::new();
+    let said = |text: &str| {
+        bench.file("hosts/web-01/files/etc/motd", text);
+        bench.commit(text)
+    };
+    let first = said("first");
+    git(&bench.work(), &["checkout", "--quiet", "-b", "side"]);
+    let stranger = said("stranger");
+    git(&bench.work(), &["checkout", "--quiet", "main"]);
+    let (second, third) = (said("second"), said("third"));
+    Line { bench, first, second, third, stranger }
+}
+
+fn motd(source: &mut Source) -> String {
+    let mut snapshot = source.snapshot().expect("a snapshot");
+    assert_eq!(&snapshot.revision, source.revision());
+    source.read_layers(&mut snapshot, &layers(&["hosts/web-01"])).expect("reads");
+    match &snapshot.entries["hosts/web-01/files/etc/motd"] {
+        Entry::File { content, .. } => String::from_utf8_lossy(content).into_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn nowhere() -> CommitId {
+    "0123456789".repeat(4).parse().expect("40 digits")
+}
+
+#[test]
+fn a_source_that_is_turned_to_an_older_commit_reads_that_one_and_knows_its_tip() {
+    let line = line();
+    let mut source = line.bench.open(&line.bench.local()).expect("opens");
+    assert_eq!(motd(&mut source), "third");
+    for (commit, text) in [(&line.first, "first"), (&line.second, "second"), (&line.third, "third")] {
+        source.turn_to(commit).expect("it is there");
+        assert_eq!(motd(&mut source), text);
+        assert_eq!((source.revision().subject.as_str(), source.tip().subject.as_str()), (text, "third"));
+    }
+    assert_eq!(source.turn_to(&nowhere()).expect_err("not there").reason(), "corrupt-object");
+}
+
+#[test]
+fn a_commit_that_is_approved_has_to_be_of_the_branch_and_above_the_floor() {
+    let line = line();
+    let mut source = line.bench.open(&line.bench.local()).expect("opens");
+    let mut record = Record::default();
+    let mut judged = |record: &Record, commit: &CommitId, floor: Option<&CommitId>| {
+        source.approved(commit, record, floor).map_err(|error| error.reason())
+    };
+    assert_eq!(judged(&record, &line.first, None), Ok(Stands::Ahead), "nothing was acted on yet");
+    record.apply("main", &line.second, 1);
+    assert_eq!(judged(&record, &line.third, None), Ok(Stands::Ahead));
+    assert_eq!(judged(&record, &line.second, None), Ok(Stands::Ahead), "it is that");
+    assert_eq!(judged(&record, &line.first, None), Ok(Stands::Behind));
+    assert_eq!(judged(&record, &line.stranger, None), Err("not-in-history"));
+    assert_eq!(judged(&record, &nowhere(), None), Err("no-such-commit"));
+    assert_eq!(judged(&record, &line.second, Some(&line.second)), Ok(Stands::Ahead));
+    assert_eq!(judged(&record, &line.first, Some(&line.second)), Err("below-floor"));
+    // Gone back since, by root's word: how far the branch had come is what counts.
+    record.go_back("main", &line.first, 2);
+    assert_eq!(judged(&record, &line.first, None), Ok(Stands::Behind));
+}
+
+#[test]
+fn root_goes_back_to_what_is_in_the_history_of_the_branch_and_above_the_floor() {
+    let line = line();
+    let mut record = Record::default();
+    record.apply("main", &line.second, 1);
+    let back = |record: &Record, commit: &CommitId, floor: Option<&CommitId>| {
+        let mut source = line.bench.open(&line.bench.local()).expect("opens");
+        let back = source.back_to(commit, record, floor).map_err(|error| (error.reason(), error.class()))?;
+        Ok((back.stands, back.refused.map(|error| error.reason())))
+    };
+    assert_eq!(back(&record, &line.first, None), Ok((Stands::Behind, None)));
+    assert_eq!(back(&record, &line.third, None), Ok((Stands::Ahead, None)), "not applied here before");
+    assert_eq!(back(&Record::default(), &line.first, None), Ok((Stands::Ahead, None)), "a new host");
+    assert_eq!(back(&record, &line.first, Some(&line.second)), Err(("below-floor", Class::Stalled)));
+    assert_eq!(back(&record, &line.stranger, None), Err(("not-in-history", Class::Stalled)));
+    assert_eq!(back(&record, &nowhere(), None), Err(("no-such-commit", Class::Stalled)));
+
+    // A server that serves an older branch is still refused, and takes nothing from root's word.
+    record.apply("main", &line.third, 2);
+    record.go_back("main", &line.first, 3);
+    git(&line.bench.work(), &["reset", "--quiet", "--hard", line.second.as_str()]);
+    assert_eq!(back(&record, &line.first, None), Ok((Stands::Behind, Some("not-a-descendant"))));
+    let error = line.bench.open(&line.bench.local()).expect("opens").only_forward(&record, None).expect_err("older");
+    let (from, to, staying) = (line.third.short(), line.second.short(), line.first.short());
+    assert_eq!(
+        error.to_string(),
+        format!("main moved from {from} to {to}, which does not contain it; staying on {staying}")
+    );
+    // What only the refused branch contains is nobody's history.
+    git(&line.bench.work(), &["reset", "--quiet", "--hard", line.first.as_str()]);
+    let forced = line.bench.commit("forced");
+    assert_eq!(back(&record, &forced, None), Err(("not-a-descendant", Class::Stalled)));
+    assert_eq!(back(&record, &line.second, None), Ok((Stands::Behind, Some("not-a-descendant"))));
+}
+
+#[test]
+fn a_rewritten_branch_takes_no_fresh_clone_at_each_look_for_a_commit_that_is_gone() {
+    let line = line();
+    let (_daemon, url) = git_daemon(line.bench.at.path());
+    let settings = line.bench.settings(&url);
+    let mut record = Record::default();
+    record.apply("main", &line.third, 1);
+    record.go_back("main", &line.second, 2);
+    // The server has nothing of the old branch any more, and our clone is lost: `second` is to be had nowhere.
+    git(&line.bench.work(), &["checkout", "--quiet", "--orphan", "new"]);
+    line.bench.commit("another beginning");
+    git(&line.bench.work(), &["branch", "--quiet", "--force", "main", "new"]);
+    drop(line.bench.open(&settings).expect("clones"));
+    let clone = line.bench.clone();
+    let mark = clone.join("mark");
+    fs::write(&mark, "").expect("write");
+    for commit in [&line.second, &line.first, &nowhere()] {
+        let mut source = line.bench.open(&settings).expect("looks");
+        assert_eq!(source.back_to(commit, &record, None).expect_err("gone").reason(), "not-a-descendant");
+        let judged = source.approved(commit, &record, None).expect_err("gone");
+        assert_eq!(judged.reason(), "no-such-commit", "{judged}");
+    }
+    assert!(mark.exists(), "the clone is still the same");
+}
+
 // Servers.
 
 /// A server process that is ended with the test, and all that it started.
@@ -510,6 +644,66 @@ fn a_damaged_clone_is_fetched_afresh() {
     bench.commit("second");
     assert_eq!(bench.open(&settings).expect("fetches").tip().subject, "second");
     assert!(stale.iter().all(|name| !bench.clone().join(name).exists()));
+}
+
+#[test]
+fn a_clone_grows_by_one_pack_a_fetch_and_by_nothing_else_until_it_is_made_anew() {
+    fn files(directory: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).expect("reads").map(|entry| entry.expect("reads").path());
+        let (below, mut found): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+        found.extend(below.iter().flat_map(|path| files(path)));
+        found
+    }
+    let bench = Bench::new();
+    let (_daemon, url) = git_daemon(bench.at.path());
+    let settings = bench.settings(&url);
+    // What a fetch leaves beside its pack goes with the next look.
+    let looked = || {
+        drop(bench.open(&settings).expect("fetches"));
+        drop(bench.open(&settings).expect("looks"));
+        files(&bench.clone())
+    };
+    let mut before = looked();
+    for n in 0..4 {
+        bench.file("hosts/web-01/files/etc/motd", &format!("{n}\n"));
+        match n % 2 {
+            0 => drop(bench.commit("forward")),
+            _ => drop(git(&bench.work(), &["commit", "--quiet", "--all", "--amend", "--message", "rewritten"])),
+        }
+        let after = looked();
+        let new: Vec<_> = after.iter().filter(|path| !before.contains(path)).collect();
+        assert!(new.len() <= 2 && after.len() <= before.len() + 2, "a pack and its index: {new:?}");
+        before = after;
+    }
+    let names = bench.state.list("clone").expect("lists");
+    assert_eq!(names.len(), 2, "the clone and its lock: {names:?}");
+}
+
+#[test]
+fn a_clone_of_former_settings_goes_and_those_of_all_that_is_configured_stay() {
+    let bench = Bench::new();
+    let (_daemon, url) = git_daemon(bench.at.path());
+    git(&bench.work(), &["branch", "--quiet", "other"]);
+    let settings = bench.settings(&url);
+    let clones = |settings: &SourceSettings| {
+        drop(bench.open(settings).expect("looks"));
+        let names = bench.state.list("clone").expect("lists");
+        assert!(names.iter().all(|name| !name.contains('.') || name.ends_with(".lock")), "{names:?}");
+        names.into_iter().filter(|name| !name.contains('.')).collect::<Vec<_>>()
+    };
+    let main = clones(&settings);
+    let other = clones(&SourceSettings { branch: "other".to_owned(), ..settings.clone() });
+    assert!(main.len() == 1 && other.len() == 1 && main != other, "{main:?} {other:?}");
+    // Two URLs are configured: the clone of the one that does not answer today is kept for the day it is needed.
+    let main = clones(&settings);
+    let mut both = settings.clone();
+    both.urls.insert(0, url.replace("127.0.0.1", "localhost"));
+    assert_eq!(clones(&both).len(), 2);
+    assert_eq!(clones(&both).iter().filter(|name| main.contains(name)).count(), 1);
+    // One that cannot be reached takes nothing with it.
+    drop(bench.open(&bench.settings(&url.replace("/work", "/none"))).expect_err("not there"));
+    assert_eq!(clones(&both).len(), 2);
+    assert_eq!(clones(&settings), main);
 }
 
 #[test]

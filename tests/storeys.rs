@@ -13,6 +13,7 @@ const STOREYS: &[&str] = &[
     "manifest",
     "compile",
     "ledger",
+    "brakes",
     "plan",
     "apply",
     "report",

@@ -1,0 +1,122 @@
+//! A revision that was compiled already is not read again from Git: what follows from that, on a directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// A fleet repository with one host at its first revision, and the directory that stands for that host, converged.
+struct Scene {
+    scratch: tempfile::TempDir,
+}
+
+impl Scene {
+    fn converged() -> Self {
+        let scene = Self { scratch: tempfile::tempdir().expect("a scratch directory") };
+        scene.put("root/etc/hostname", "web-01\n");
+        scene.put("repo/trueup.toml", "format = 1\n");
+        scene.put("repo/hosts/web-01/files/etc/motd", "welcome\n");
+        scene.git(&["init", "--quiet", "--initial-branch=main"]);
+        scene.git(&["add", "--all"]);
+        scene.git(&["commit", "--quiet", "--message", "first"]);
+        assert_eq!(scene.run()["state"], "in-sync");
+        assert_eq!(scene.motd(), "welcome\n");
+        scene
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.scratch.path().join(path)
+    }
+
+    fn put(&self, path: &str, content: &str) {
+        let path = self.at(path);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        fs::write(path, content).expect("written");
+    }
+
+    fn motd(&self) -> String {
+        fs::read_to_string(self.at("root/etc/motd")).expect("it is there")
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let output = Command::new("git")
+            .args(["-c", "user.name=Ana", "-c", "user.email=ana@example.org"])
+            .args(arguments)
+            .current_dir(self.at("repo"))
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_SYSTEM", "/dev/null")
+            .output()
+            .expect("git is installed");
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Nothing but commits is left in the repository.
+    fn lose_contents(&self) {
+        let mut lost = 0;
+        for line in self.git(&["cat-file", "--batch-all-objects", "--batch-check"]).lines() {
+            let (id, rest) = line.split_once(' ').expect("an id and what it is");
+            if !rest.starts_with("commit") {
+                fs::remove_file(self.at("repo/.git/objects").join(&id[..2]).join(&id[2..])).expect("a loose object");
+                lost += 1;
+            }
+        }
+        assert!(lost > 1);
+    }
+
+    fn run(&self) -> Value {
+        let (root, repo) = (self.at("root"), self.at("repo"));
+        let output = Command::new(env!("CARGO_BIN_EXE_trueup"))
+            .args(["run", "--json", "--retry", "--host", "web-01"])
+            .args([Path::new("--root"), &root, Path::new("--repo"), &repo])
+            .stderr(Stdio::null())
+            .output()
+            .expect("it starts");
+        serde_json::from_slice(&output.stdout).expect("a report")
+    }
+}
+
+#[test]
+fn with_nothing_new_the_commit_alone_is_read_and_drift_is_put_back() {
+    let scene = Scene::converged();
+    scene.lose_contents();
+    let report = scene.run();
+    assert_eq!((&report["state"], &report["host"]), (&Value::from("in-sync"), &Value::from("web-01")), "{report:#}");
+    scene.put("root/etc/motd", "by hand\n");
+    assert_eq!(scene.run()["state"], "in-sync");
+    assert_eq!(scene.motd(), "welcome\n");
+}
+
+#[test]
+fn where_anything_else_differs_that_it_is_compiled_from_it_is_compiled_anew() {
+    let scene = Scene::converged();
+    scene.lose_contents();
+    scene.put("root/etc/trueup/agent.toml", "[policy]\nsetid = true\n");
+    let report = scene.run();
+    assert_ne!(report["state"], "in-sync", "{report:#}");
+    scene.put("root/etc/trueup/agent.toml", "");
+    assert_eq!(scene.run()["state"], "in-sync");
+    scene.put("root/etc/os-release", "ID=debian\n");
+    assert_ne!(scene.run()["state"], "in-sync");
+}
+
+#[test]
+fn a_copy_that_is_not_whole_is_not_believed() {
+    let scene = Scene::converged();
+    let pack = fs::read_dir(scene.at("root/var/lib/trueup/payloads")).expect("there").next().expect("one pack");
+    let pack = pack.expect("readable").path();
+    let whole = fs::read(&pack).expect("readable");
+    let mut damaged = whole.clone();
+    *damaged.last_mut().expect("not empty") ^= 1;
+    for bad in [&damaged[..], &whole[..whole.len() - 1]] {
+        fs::write(&pack, bad).expect("damaged");
+        scene.put("root/etc/motd", "by hand\n");
+        assert_eq!(scene.run()["state"], "in-sync");
+        assert_eq!(scene.motd(), "welcome\n");
+    }
+    // Without anything to do as well: for the day that the source is gone.
+    fs::remove_file(&pack).expect("removed");
+    assert_eq!(scene.run()["state"], "in-sync");
+    assert_eq!(fs::read(&pack).expect("written anew"), whole);
+}
