@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::image;
+use super::image::Variant;
 use super::network::Network;
 use super::report::Told;
 use super::server::{bound_to_us, done};
@@ -46,9 +46,22 @@ pub struct Output {
     pub stderr: String,
 }
 
+/// What a host is made of.
+pub struct Setup<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it runs.
+    pub variant: Variant,
+    /// What is on it beside the image: path → content.
+    pub files: &'a [(String, Vec<u8>)],
+    /// Whether trueup is on it, as this machine built it.
+    pub has_trueup: bool,
+}
+
 /// A host that is up.
 pub struct Host {
     name: String,
+    variant: Variant,
     machine: String,
     directory: PathBuf,
     address: String,
@@ -60,11 +73,12 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes the `k`th host of `network` (from 1), called `name`, with `files` (path → content) on it, and
-    /// boots it. What it writes goes below `directory`.
-    pub fn boot(network: &Network, k: u8, name: &str, directory: PathBuf, files: &[(String, Vec<u8>)]) -> Self {
+    /// Makes the `k`th host of `network` (from 1) and boots it. What it writes goes below `directory`.
+    pub fn boot(network: &Network, k: u8, directory: PathBuf, setup: &Setup<'_>) -> Self {
+        let Setup { name, variant, files, has_trueup } = *setup;
         let mut host = Self {
             name: name.to_owned(),
+            variant,
             machine: format!("{}-{k}", network.bridge()),
             directory,
             address: network.host_address(k),
@@ -82,9 +96,11 @@ impl Host {
         for (path, content) in files {
             host.put(path, content);
         }
-        let binary = host.directory.join("upper/usr/bin/trueup");
-        fs::create_dir_all(binary.parent().expect("below upper")).expect("a directory of the lab's own");
-        fs::copy(env!("CARGO_BIN_EXE_trueup"), &binary).expect("the binary is built");
+        if has_trueup {
+            let binary = host.directory.join("upper/usr/bin/trueup");
+            fs::create_dir_all(binary.parent().expect("below upper")).expect("a directory of the lab's own");
+            fs::copy(env!("CARGO_BIN_EXE_trueup"), &binary).expect("the binary is built");
+        }
         host.start();
         host
     }
@@ -110,7 +126,7 @@ impl Host {
         let child = bound_to_us("unshare")
             .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["sh", "-ec", BOOT_SCRIPT, "boot"])
-            .args([image::directory().as_os_str(), self.directory.as_os_str(), self.cgroup().as_ref()])
+            .args([self.variant.image().as_os_str(), self.directory.as_os_str(), self.cgroup().as_ref()])
             .args(["-q", "--register=no", "--keep-unit", "--notify-ready=yes", "--boot", "--console=pipe"])
             .args(["--timezone=off", "--resolv-conf=off", "--link-journal=no"])
             .arg(format!("--machine={}", self.machine))
@@ -226,6 +242,29 @@ impl Host {
         output.stdout
     }
 
+    /// Starts a command on the host whose standard input is open until [`Running::close_input`].
+    pub fn spawn_with_input(&self, arguments: &[&str]) -> Running {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running(command.spawn().expect("timeout starts"))
+    }
+
+    /// A process of the host, as the machine counts.
+    #[track_caller]
+    pub fn outside(&self, pid: &str) -> String {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = namespace(&self.leader.to_string());
+        let is_it = |candidate: &String| {
+            let status = fs::read_to_string(format!("/proc/{candidate}/status")).unwrap_or_default();
+            let mut numbers =
+                status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or("").split_whitespace();
+            numbers.next_back() == Some(pid) && namespace(candidate) == own
+        };
+        let processes = fs::read_dir("/proc").expect("there is /proc").flatten();
+        let mut names = processes.filter_map(|entry| entry.file_name().into_string().ok());
+        names.find(is_it).unwrap_or_else(|| panic!("{}: there is no process {pid}", self.name))
+    }
+
     /// Runs a shell script on the host that has to end well, and gives its standard output.
     #[track_caller]
     pub fn shell(&self, script: &str) -> String {
@@ -289,6 +328,11 @@ impl Host {
 
     /// The version of an installed package.
     pub fn package(&self, package: &str) -> Option<String> {
+        if self.variant == Variant::Rpm {
+            let format = "%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}";
+            let output = self.run(&["rpm", "-q", "--qf", format, "--", package]);
+            return (output.status == 0).then(|| output.stdout.trim_start_matches("0:").to_owned());
+        }
         let output = self.run(&["dpkg-query", "-W", "-f=${db:Status-Abbrev}${Version}", package]);
         // Installed, or installed and held.
         let installed = output.stdout.strip_prefix("ii ").or(output.stdout.strip_prefix("hi "));
@@ -374,6 +418,23 @@ fn remove_cgroup(path: &Path) {
 pub struct Running(Child);
 
 impl Running {
+    /// What it prints, to be read as it comes.
+    pub fn stdout(&mut self) -> std::process::ChildStdout {
+        self.0.stdout.take().expect("it is taken once")
+    }
+
+    /// Closes its standard input.
+    pub fn close_input(&mut self) {
+        drop(self.0.stdin.take());
+    }
+
+    /// Ends it, and what it started on the host: timeout(1) hands the signal on.
+    pub fn end(&mut self) {
+        let timeout = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
+        let _ = nix::sys::signal::kill(timeout, nix::sys::signal::Signal::SIGTERM);
+        drop(self.0.wait());
+    }
+
     /// Waits for its end.
     pub fn wait(self) -> Output {
         use std::os::unix::process::ExitStatusExt;

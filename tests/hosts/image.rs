@@ -1,21 +1,44 @@
-//! The image that every host is an overlay of.
+//! The images that hosts are overlays of.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
-/// The directory of the image, built if it is not there. The script beside this file does it, under a lock,
-/// so that `tests/setup` and any number of tests share one.
-pub fn directory() -> PathBuf {
-    static IMAGE: LazyLock<PathBuf> = LazyLock::new(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hosts/image");
-        let output = Command::new(script)
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap_or_else(|error| panic!("cannot run {script}: {error}"));
-        assert!(output.status.success(), "{script} ended with {}", output.status);
-        PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim_end())
-    });
-    IMAGE.clone()
+/// What a host runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// Debian 12, systemd 252.
+    Bookworm,
+    /// Debian 13, systemd 257: it has varlinkctl.
+    Trixie,
+    /// dnf and rpm. Below that it is a bookworm that says it is a Fedora.
+    Rpm,
+}
+
+impl Variant {
+    /// The word that the script knows it by.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+            Self::Rpm => "rpm",
+        }
+    }
+
+    /// The directory of its image, built if it is not there. The script beside this file does it, under a lock,
+    /// so that `tests/setup` and any number of tests share one.
+    pub fn image(self) -> &'static Path {
+        static IMAGES: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
+        IMAGES[self as usize].get_or_init(|| {
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hosts/image");
+            let output = Command::new(script)
+                .arg(self.word())
+                .stdin(Stdio::null())
+                .stderr(Stdio::inherit())
+                .output()
+                .unwrap_or_else(|error| panic!("cannot run {script}: {error}"));
+            assert!(output.status.success(), "{script} ended with {}", output.status);
+            PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim_end())
+        })
+    }
 }

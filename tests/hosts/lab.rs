@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use super::apt::Repository;
 use super::git::{self, Authority, Fleet};
-use super::host::Host;
-use super::locks;
+use super::host::{Host, Setup};
+use super::image::Variant;
 use super::network::Network;
 use super::server::Server;
+use super::{dnf, locks};
 
 /// What must be there, each with the Debian package it comes in.
-pub const PROGRAMS: [(&str, &str); 17] = [
+pub const PROGRAMS: [(&str, &str); 19] = [
     ("systemd-nspawn", "systemd-container"),
     ("systemd-id128", "systemd"),
     ("mmdebstrap", "mmdebstrap"),
@@ -30,6 +31,8 @@ pub const PROGRAMS: [(&str, &str); 17] = [
     ("gpg", "gnupg"),
     ("dpkg-deb", "dpkg"),
     ("apt-ftparchive", "apt-utils"),
+    ("rpmbuild", "rpm"),
+    ("createrepo_c", "createrepo-c"),
 ];
 
 /// The port of the Git server that hosts use unless a test says otherwise.
@@ -45,6 +48,7 @@ pub struct Lab {
     authority: Authority,
     _https: Server,
     apt: OnceCell<Repository>,
+    dnf: OnceCell<dnf::Repository>,
     /// The network that hosts and servers share.
     pub network: Network,
     directory: PathBuf,
@@ -81,6 +85,7 @@ impl Lab {
             authority,
             _https: https,
             apt: OnceCell::new(),
+            dnf: OnceCell::new(),
             network,
             directory,
             booted: Cell::new(0),
@@ -110,6 +115,11 @@ impl Lab {
         self.apt.get_or_init(|| Repository::new(self.directory("apt"), &self.network.address()))
     }
 
+    /// The same for rpm hosts.
+    pub fn dnf(&self) -> &dnf::Repository {
+        self.dnf.get_or_init(|| dnf::Repository::new(self.directory("dnf"), &self.network.address()))
+    }
+
     /// The agent's configuration that hosts get: the fleet over https, `more` appended.
     pub fn agent_toml(&self, more: &str) -> String {
         let address = self.network.address();
@@ -125,28 +135,69 @@ impl Lab {
 
     /// Boots a host that follows the fleet, with `more` in its agent's configuration.
     pub fn boot_with(&self, name: &str, more: &str) -> Host {
-        let mut files = vec![
-            ("/etc/trueup/agent.toml".to_owned(), self.agent_toml(more).into_bytes()),
-            ("/etc/trueup/ca.pem".to_owned(), self.authority.certificate()),
-        ];
-        if let Some(apt) = self.apt.get() {
-            files.push((APT_KEY.to_owned(), apt.key().into()));
-            files.push(("/etc/apt/sources.list.d/lab.sources".to_owned(), apt.source(APT_KEY).into()));
-        }
-        let host = self.boot_bare(name, &files);
-        if self.apt.get().is_some() {
-            host.ok(&["apt-get", "-qq", "update"]);
-        }
+        self.boot_on(Variant::Bookworm, name, more)
+    }
+
+    /// Boots a host of `variant` that follows the fleet, with `more` in its agent's configuration.
+    pub fn boot_on(&self, variant: Variant, name: &str, more: &str) -> Host {
+        let files = self.agent_files(more);
+        let setup = Setup { name, variant, files: &[files, self.sources(variant)].concat(), has_trueup: true };
+        let host = self.start(&setup);
+        self.fetch_indexes(variant, &host);
         host
     }
 
-    /// Boots a host with these files and no configuration of the agent but what they hold.
+    /// Boots a host with these files and trueup's program, and nothing that configures it.
     pub fn boot_bare(&self, name: &str, files: &[(String, Vec<u8>)]) -> Host {
+        self.start(&Setup { name, variant: Variant::Bookworm, files, has_trueup: true })
+    }
+
+    /// Boots a host of `variant` without trueup, with these files and the lab's package repository as a source.
+    pub fn boot_plain(&self, variant: Variant, name: &str, files: &[(String, Vec<u8>)]) -> Host {
+        let files = [files, &self.sources(variant)].concat();
+        let host = self.start(&Setup { name, variant, files: &files, has_trueup: false });
+        self.fetch_indexes(variant, &host);
+        host
+    }
+
+    /// What an agent needs to follow the fleet, with `more` in its configuration: path → content.
+    pub fn agent_files(&self, more: &str) -> Vec<(String, Vec<u8>)> {
+        vec![
+            ("/etc/trueup/agent.toml".to_owned(), self.agent_toml(more).into_bytes()),
+            ("/etc/trueup/ca.pem".to_owned(), self.authority.certificate()),
+        ]
+    }
+
+    /// The package repository of this lab that such a host can read, where it was asked for.
+    fn sources(&self, variant: Variant) -> Vec<(String, Vec<u8>)> {
+        match (variant, self.apt.get(), self.dnf.get()) {
+            (Variant::Rpm, _, Some(dnf)) => vec![("/etc/yum.repos.d/lab.repo".to_owned(), dnf.source().into())],
+            (Variant::Bookworm | Variant::Trixie, Some(apt), _) => vec![
+                (APT_KEY.to_owned(), apt.key().into()),
+                ("/etc/apt/sources.list.d/lab.sources".to_owned(), apt.source(APT_KEY).into()),
+            ],
+            _ => Vec::new(),
+        }
+    }
+
+    fn fetch_indexes(&self, variant: Variant, host: &Host) {
+        match variant {
+            Variant::Rpm if self.dnf.get().is_some() => drop(host.ok(&["dnf", "-q", "makecache"])),
+            Variant::Bookworm | Variant::Trixie if self.apt.get().is_some() => {
+                drop(host.ok(&["apt-get", "-qq", "update"]));
+            }
+            _ => {}
+        }
+    }
+
+    fn start(&self, setup: &Setup<'_>) -> Host {
         let k = self.booted.get() + 1;
         self.booted.set(k);
-        let host = Host::boot(&self.network, k, name, self.directory(&format!("host-{k}")), files);
-        // As its package brings it.
-        host.shell("mkdir -m 700 /var/lib/trueup");
+        let host = Host::boot(&self.network, k, self.directory(&format!("host-{k}")), setup);
+        if setup.has_trueup {
+            // As its package brings it.
+            host.shell("mkdir -m 700 /var/lib/trueup");
+        }
         host
     }
 }
@@ -154,6 +205,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         drop(self.apt.take());
+        drop(self.dnf.take());
         drop(fs::remove_dir_all(&self.directory));
     }
 }

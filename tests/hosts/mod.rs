@@ -1,7 +1,7 @@
-//! trueup on real hosts: Debian's own systemd as PID 1, journald, D-Bus, dpkg, a network of their own.
+//! trueup on real hosts: Debian's own systemd as PID 1, journald, D-Bus, dpkg or rpm, a network of their own.
 //!
-//! A [`Lab`] is what one test needs: a fleet repository with a Git server, a bridge, an apt repository where
-//! asked for, and hosts over the shared image. What a lab made ends with it: servers and hosts are ended by
+//! A [`Lab`] is what one test needs: a fleet repository with a Git server, a bridge, an apt or an rpm repository
+//! where asked for, and hosts over a shared image of their [`Variant`]. What a lab made ends with it: servers and hosts are ended by
 //! process id (and by the kernel if the test itself is killed), mounts live in a mount namespace of each host.
 //!
 //! Needs root and the programs named in [`lab::PROGRAMS`]; `tests/setup` installs them. Where something is
@@ -9,9 +9,11 @@
 #![allow(clippy::disallowed_methods, reason = "a harness makes processes, files and mounts; the ban is for the agent")]
 
 mod apt;
+mod dnf;
 mod git;
 mod host;
 mod image;
+mod installed;
 mod lab;
 mod listing;
 mod locks;
@@ -20,17 +22,29 @@ mod report;
 mod server;
 
 // What is shown, one file a claim.
+mod agent;
+mod agent_killed;
+mod agent_socket;
+mod deb;
+mod demo;
+mod doctor;
 mod drift;
 mod harness;
+mod hold;
+mod journal;
 mod letting_go;
 mod observe;
 mod one_pass;
 mod packages;
 mod plan_and_run;
 mod power;
+mod rpm;
 mod selection;
 mod sources;
+mod trixie;
+mod unit_files;
 mod units;
 
 use host::Host;
+use image::Variant;
 use lab::Lab;

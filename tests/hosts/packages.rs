@@ -65,6 +65,13 @@ fn versions_are_as_declared_and_what_stands_in_the_way_is_told_beforehand() {
     assert_eq!(run.step("package:nobodys").reason.as_deref(), Some("no-such-package"), "{run:#?}");
     assert_eq!(run.step("file:/etc/motd").outcome, "done");
     assert!(host.package("theirs").is_some() && host.package("rival").is_none());
+    // What was refused beforehand is not asked about in every pass.
+    let met = || host.read("/var/lib/trueup/experience");
+    let before = met();
+    let again = host.trueup(&["run"]);
+    let rival = again.step("package:rival");
+    assert_eq!((rival.action.as_str(), rival.reason.as_deref()), ("wait", Some("removes-undeclared")), "{again:#?}");
+    assert_eq!(met(), before, "waiting writes nothing");
     assert_eq!(host.read("/etc/motd"), "ours\n");
 
     // What the system cannot do without does not go, and with it nothing of the plan.
@@ -150,6 +157,55 @@ fn scripts_of_packages_that_meddle_or_fail_are_told_and_made_good() {
         assert_eq!(run.step("package:stuck").outcome, "failed", "{run:#?}");
     }
     host.shell("touch /srv/mended");
-    host.trueup(&["run"]).converged();
+    host.trueup(&["run", "--retry"]).converged();
     assert_eq!(host.package("stuck"), None);
+}
+
+#[test]
+fn a_suspended_package_is_neither_upgraded_nor_brought_back_for_the_sake_of_another() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.apt().publish(&[Package::new("tool", "1.0"), Package::new("words", "1.0"), Package::new("fine", "1.0")]);
+    declare(&mut lab, "tool = \"1.0\"\nwords = \"present\"");
+    let host = lab.boot("web-01");
+    host.shell("apt-get -qq update");
+    host.trueup(&["run"]).converged();
+    let told_to_agent = |verb: &str| {
+        // Only the agent takes such words; what it does meanwhile is what a pass by hand does.
+        host.shell("systemd-run --quiet --unit=asked trueup agent");
+        host.shell(&format!("for _ in $(seq 100); do trueup {verb} && break || sleep 0.1; done; systemctl stop asked"));
+    };
+    told_to_agent("suspend package:words");
+
+    lab.apt().publish(&[
+        Package::new("tool", "1.0"),
+        Package::new("tool", "2.0").field("Depends", "words (>= 2.0)"),
+        Package::new("words", "1.0"),
+        Package::new("words", "2.0"),
+        Package::new("fine", "1.0"),
+    ]);
+    host.shell("apt-get -qq update");
+    declare(&mut lab, "tool = \"2.0\"\nwords = \"present\"\nfine = \"present\"");
+    let versions = |host: &Host| ["tool", "words", "fine"].map(|name| host.package(name));
+    let are = |versions: [Option<&str>; 3]| versions.map(|version| version.map(str::to_owned));
+    for removed in [false, true] {
+        if removed {
+            host.shell("apt-get -qq -y remove words");
+        }
+        for verb in [&["plan"][..], &["run", "--retry"], &["run"]] {
+            let told = host.trueup(verb);
+            let step = told.step("package:tool");
+            assert_eq!(
+                (step.outcome.as_str(), step.reason.as_deref()),
+                ("failed", Some("package-suspended")),
+                "{told:#?}"
+            );
+            assert!(step.message.as_deref().is_some_and(|why| why.contains("words")), "{told:#?}");
+        }
+        let words = if removed { None } else { Some("1.0") };
+        assert_eq!(versions(&host), are([Some("1.0"), words, Some("1.0")]), "the others go on");
+    }
+
+    told_to_agent("resume package:words");
+    host.trueup(&["run"]).converged();
+    assert_eq!(versions(&host), are([Some("2.0"), Some("2.0"), Some("1.0")]));
 }

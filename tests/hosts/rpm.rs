@@ -1,0 +1,238 @@
+//! Packages of dnf and rpm, on a host that is of Fedora's kin.
+
+use super::dnf::Package;
+use super::{Host, Lab, Variant};
+
+fn declare(lab: &mut Lab, packages: &str) {
+    lab.fleet.write("hosts/rpm-01/host.toml", format!("[packages]\n{packages}\n"));
+    lab.fleet.write("hosts/rpm-01/files/etc/motd", "ours\n");
+    lab.fleet.commit(packages);
+}
+
+/// How many transactions dnf has done.
+fn transactions(host: &Host) -> usize {
+    host.shell("dnf -q history list 2>/dev/null || true").lines().filter(|line| line.contains('|')).count()
+}
+
+fn locked(host: &Host) -> String {
+    host.ok(&["dnf", "-q", "--disablerepo=*", "versionlock", "list"]).trim().to_owned()
+}
+
+#[test]
+fn versions_are_as_declared_and_what_stands_in_the_way_is_told_beforehand() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.dnf().publish(&[
+        Package::new("tool", "1.0-1").field("Requires", "words"),
+        Package::new("tool", "1.1-1.fc40").field("Requires", "words"),
+        Package::new("tool", "1:2.0-1").field("Requires", "words"),
+        Package::new("words", "1.0-1"),
+        Package::new("theirs", "1.0-1"),
+        Package::new("rival", "1.0-1").field("Conflicts", "theirs"),
+    ]);
+    declare(&mut lab, "tool = \"1.*\"");
+    let host = lab.boot_on(Variant::Rpm, "rpm-01", "");
+    assert_eq!(host.ok(&["systemctl", "is-system-running"]).trim(), "running");
+    let facts = host.ok(&["trueup", "facts", "--json"]);
+    assert!(facts.contains("\"family\":\"redhat\"") || facts.contains("\"family\": \"redhat\""), "{facts}");
+    host.shell("dnf -q -y install theirs");
+    let before = transactions(&host);
+
+    let plan = host.trueup(&["plan"]);
+    assert_eq!(plan.status, 2, "{plan:#?}");
+    assert!(plan.report.notes.iter().any(|note| note.contains("also installs words 1.0-1")), "{plan:#?}");
+    assert_eq!(host.package("tool"), None);
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.package("tool").as_deref(), Some("1.1-1.fc40"), "the newest that matches");
+    assert_eq!(transactions(&host), before + 1);
+    host.trueup(&["run"]).idle();
+
+    declare(&mut lab, "tool = \"1:2.0-1\"");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    assert_eq!(run.step("package:tool").changes, ["1.1-1.fc40 → 1:2.0-1", "held"]);
+    assert_eq!(locked(&host), "tool-1:2.0-1.*");
+    host.trueup(&["run"]).idle();
+
+    // An older one: what the declaration says goes, what a hand did does not.
+    declare(&mut lab, "tool = \"1.0-1\"");
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.package("tool").as_deref(), Some("1.0-1"));
+    assert_eq!(locked(&host), "tool-0:1.0-1.*");
+    host.shell("dnf -q versionlock clear; dnf -q -y upgrade tool");
+    for verb in ["plan", "run"] {
+        let told = host.trueup(&[verb]);
+        assert_eq!((told.status, told.report.reason.as_deref()), (1, Some("downgrade-refused")), "{told:#?}");
+    }
+    assert_eq!(host.package("tool").as_deref(), Some("1:2.0-1"));
+    declare(&mut lab, "tool = { version = \"1.0-1\", downgrade = \"always\" }");
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.package("tool").as_deref(), Some("1.0-1"));
+
+    // What nobody declared absent is not removed for what is declared present; the rest goes on.
+    declare(&mut lab, "tool = \"1.0-1\"\nrival = \"present\"\nnobodys = \"present\"");
+    let plan = host.trueup(&["plan"]);
+    assert_eq!(plan.step("package:rival").reason.as_deref(), Some("removes-undeclared"), "{plan:#?}");
+    assert!(plan.step("package:rival").message.as_deref().is_some_and(|why| why.contains("theirs")), "{plan:#?}");
+    host.shell("echo by hand >/etc/motd");
+    let run = host.trueup(&["run"]);
+    assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+    assert_eq!(run.step("package:nobodys").reason.as_deref(), Some("no-such-package"), "{run:#?}");
+    assert_eq!(run.step("file:/etc/motd").outcome, "done");
+    assert!(host.package("theirs").is_some() && host.package("rival").is_none());
+    assert_eq!(host.read("/etc/motd"), "ours\n");
+
+    // Declared both, they go and come together. What the system cannot do without does not go.
+    declare(&mut lab, "rival = \"present\"\ntheirs = \"absent\"");
+    let before = transactions(&host);
+    host.trueup(&["run"]).converged();
+    assert!(host.package("theirs").is_none() && host.package("rival").is_some());
+    assert_eq!(host.package("tool"), None, "let go, and nothing needs it");
+    assert_eq!(transactions(&host), before + 1, "all that is to be done is one transaction");
+    lab.dnf().publish(&[Package::new("dnf", "9.0-1")]);
+    host.shell("dnf -q -y --refresh install dnf");
+    declare(&mut lab, "rival = \"present\"\ntheirs = \"absent\"\ndnf = \"absent\"");
+    host.trueup(&["run"]).stalled("protected");
+    assert!(host.package("dnf").is_some());
+}
+
+#[test]
+fn a_package_its_user_its_configuration_and_its_unit_come_in_one_pass_and_drift_is_put_back() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.dnf().publish(&[
+        Package::new("app", "1.0-1")
+            .field("Requires", "words")
+            .field("Requires(pre)", "/bin/sh")
+            .script("pre", "getent passwd app >/dev/null || useradd --system app")
+            .config("/etc/app.conf", "as packaged\n")
+            .service("/bin/sleep infinity"),
+        Package::new("words", "1.0-1"),
+        Package::new("before", "1.0-1"),
+    ]);
+    lab.fleet.write(
+        "hosts/rpm-01/host.toml",
+        "[packages]\napp = \"present\"\nbefore = \"present\"\n[units]\n\"app.service\" = \"on\"\n\
+         [files.\"/etc/app.conf\"]\nowner = \"app\"\nmode = \"0640\"\n",
+    );
+    lab.fleet.write("hosts/rpm-01/files/etc/app.conf", "from the fleet\n");
+    lab.fleet.commit("app");
+    let host = lab.boot_on(Variant::Rpm, "rpm-01", "");
+    host.shell("dnf -q -y install before");
+    let there_before = transactions(&host);
+
+    let run = host.trueup(&["run"]);
+    run.converged();
+    assert_eq!(host.stat("/etc/app.conf"), "regular file 640 app:root");
+    assert_eq!(host.read("/etc/app.conf"), "from the fleet\n");
+    assert_eq!(host.unit_state("app.service"), "active enabled");
+    assert_eq!(transactions(&host), there_before + 1);
+    assert!(!host.has("/usr/sbin/policy-rc.d"), "Debian's way is not gone here");
+    assert!(!host.shell("ls /var/lib/trueup").contains("packages/"), "nothing is left of the transaction");
+    host.trueup(&["run"]).idle();
+
+    // Taken away by hand: found, told and put back, its files as the fleet has them.
+    host.shell("rpm -e --nodeps app");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    assert_eq!(run.step("package:app").cause, "corrective");
+    assert_eq!(host.package("app").as_deref(), Some("1.0-1"));
+    assert_eq!(host.read("/etc/app.conf"), "from the fleet\n");
+    assert_eq!(host.unit_state("app.service"), "active enabled");
+
+    // An upgrade by somebody else brings a configuration file of its own, which lies beside ours.
+    lab.dnf()
+        .publish(&[Package::new("app", "1.1-1").config("/etc/app.conf", "newer\n").service("/bin/sleep infinity")]);
+    host.shell("dnf -q -y --refresh upgrade app");
+    assert_eq!(host.package("app").as_deref(), Some("1.1-1"));
+    host.trueup(&["run"]).idle();
+    assert_eq!(host.read("/etc/app.conf"), "from the fleet\n");
+
+    // What is declared does not count as somebody's dependency; what was there before stays when let go.
+    lab.fleet.write("hosts/rpm-01/host.toml", "[packages]\nwords = \"present\"\n[guard]\nmax_removals = 4\n");
+    lab.fleet.remove("hosts/rpm-01/files/etc/app.conf");
+    lab.fleet.commit("without app");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    assert_eq!(run.step("package:words").changes, ["mark automatic → manual"], "{run:#?}");
+    assert_eq!(host.package("app"), None);
+    assert_eq!(host.package("before").as_deref(), Some("1.0-1"));
+    assert_eq!(host.package("words").as_deref(), Some("1.0-1"));
+    host.trueup(&["run"]).idle();
+}
+
+#[test]
+fn what_fails_is_told_readably_and_the_others_go_on() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.dnf().publish(&[
+        Package::new("broken", "1.0-1").field("Requires(pre)", "/bin/sh").script("pre", "echo so sorry\nexit 1"),
+        Package::new("fine", "1.0-1"),
+        Package::new("lost", "1.0-1"),
+        Package::new("unmet", "1.0-1").field("Requires", "nothing-here"),
+        Package::new("stuck", "1.0-1").script("preun", "[ -e /srv/mended ]"),
+        Package::new("exact", "1.0-1"),
+    ]);
+    lab.dnf().lose("lost");
+    declare(
+        &mut lab,
+        "broken = \"present\"\nfine = \"present\"\nlost = \"present\"\nunmet = \"present\"\nstuck = \"present\"",
+    );
+    let host = lab.boot_on(Variant::Rpm, "rpm-01", "");
+
+    let run = host.trueup(&["run"]);
+    assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+    let told = |id: &str| {
+        let step = run.step(id);
+        (step.reason.clone().unwrap_or_default(), step.message.clone().unwrap_or_default())
+    };
+    let (reason, why) = told("package:broken");
+    assert_eq!(reason, "package-failed", "{why}");
+    assert!(why.contains("%prein scriptlet failed, exit status 1: so sorry"), "{why}");
+    let (reason, why) = told("package:unmet");
+    assert_eq!(reason, "unresolvable", "{why}");
+    assert!(why.contains("nothing provides nothing-here"), "{why}");
+    let (reason, why) = told("package:lost");
+    assert_eq!(reason, "download-failed", "{why}");
+    assert!(why.contains("lost-1.0-1.noarch"), "{why}");
+    assert!(host.package("fine").is_some() && host.package("stuck").is_some() && host.package("broken").is_none());
+    assert_eq!(host.read("/etc/motd"), "ours\n");
+
+    // One that cannot be removed is not forgotten.
+    declare(&mut lab, "fine = \"present\"");
+    for _ in 0..2 {
+        let run = host.trueup(&["run"]);
+        assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+        assert!(run.step("package:stuck").message.as_deref().is_some_and(|why| why.contains("%preun")), "{run:#?}");
+    }
+    host.shell("touch /srv/mended");
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.package("stuck"), None);
+
+    // Where nothing can be held the version is as declared nevertheless, and the plan says what is missing.
+    host.write("/etc/dnf/plugins/versionlock.conf", "[main]\nenabled = 0\n");
+    declare(&mut lab, "fine = \"present\"\nexact = \"1.0-1\"");
+    let plan = host.trueup(&["plan"]);
+    assert!(plan.report.notes.iter().any(|note| note.contains("exact") && note.contains("versionlock")), "{plan:#?}");
+    host.trueup(&["run"]).converged();
+    host.trueup(&["run"]).idle();
+
+    // A source that the fleet brings is read before packages are; one that does not answer is told.
+    lab.fleet.write(
+        "hosts/rpm-01/files/etc/yum.repos.d/gone.repo",
+        "[gone]\nname=gone\nbaseurl=http://127.0.0.1:9/\ngpgcheck=0\n",
+    );
+    lab.fleet.commit("a source that is not there");
+    let run = host.trueup(&["run"]);
+    let told = format!("{run:#?}");
+    assert!(told.contains("index-failed") && told.contains("gone"), "{told}");
+    lab.fleet.remove("hosts/rpm-01/files/etc/yum.repos.d/gone.repo");
+    lab.dnf().publish(&[Package::new("late", "1.0-1")]);
+    declare(&mut lab, "fine = \"present\"\nexact = \"1.0-1\"\nlate = \"present\"");
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.package("late").as_deref(), Some("1.0-1"), "what the index does not know makes it be fetched");
+
+    // Somebody else's database cannot be looked at: that is not absence.
+    host.shell("mv /usr/lib/sysimage/rpm /usr/lib/sysimage/moved");
+    let run = host.trueup(&["run"]);
+    assert_eq!(run.step("package:fine").reason.as_deref(), Some("cannot-tell"), "{run:#?}");
+    host.shell("rm -rf /usr/lib/sysimage/rpm; mv /usr/lib/sysimage/moved /usr/lib/sysimage/rpm");
+    host.trueup(&["run"]).converged();
+}
