@@ -23,14 +23,14 @@
 //! | 5 | [`manifest`] | pure | the repository's format as written: parse, spans, problems |
 //! | 6 | [`compile`] | pure | a snapshot and facts → what is wanted, or every problem |
 //! | 7 | [`ledger`] | pure, storing apart | what is ours, last applied, what stood before, what is owed |
-//! | 8 | [`plan`] | pure | classify, order, guard |
-//! | 9 | [`apply`] | effects | walk the plan, settle, record |
-//! | 10 | [`report`] | pure | one value; JSON and text are made from it |
-//! | 11 | [`reconcile`] | composition | one pass |
-//! | 13 | [`cli`] | effects | one file a verb |
+//! | 8 | [`brakes`] | pure, storing apart | what holds changes back: suspensions, approval, contests, retries |
+//! | 9 | [`plan`] | pure | classify, order, guard |
+//! | 10 | [`apply`] | effects | walk the plan, settle, record |
+//! | 11 | [`report`] | pure | one value; JSON, text, status, history and what the journal is told are made from it |
+//! | 12 | [`reconcile`] | composition | one pass |
+//! | 13 | [`daemon`] | effects | the agent: one loop, the schedule (pure), the status socket |
+//! | 14 | [`cli`] | effects | one file a verb |
 //! | aside | [`worker`] | effects | the fetch worker: the only module that names gix; it knows the pipe's protocol and nothing else of the house |
-//!
-//! Storey 12 is kept for the daemon.
 //!
 //! # Three locks
 //!
@@ -49,9 +49,11 @@
 //! Nothing outside of [`worker`] links to a Git, TLS or SSH parser. No `unsafe`.
 
 pub mod apply;
+pub mod brakes;
 pub mod cli;
 pub mod compile;
 pub mod config;
+pub mod daemon;
 pub mod host;
 pub mod kinds;
 pub mod ledger;
