@@ -23,6 +23,7 @@ mod table;
 #[path = "../tests/hosts"]
 mod hosts {
     pub mod apt;
+    pub mod dnf;
     pub mod git;
     pub mod host;
     pub mod image;
