@@ -179,7 +179,7 @@ mod tests {
         for at in 0..5 {
             experience.correct(&id("a"), digest(&desired, "a"), at);
         }
-        experience.failed(&id("b"), Some(digest(&desired, "b")), FAILURE, 5);
+        experience.failed(&id("b"), tried_as(&desired, &id("b")), FAILURE, 5);
         experience.failed(&id("gone"), None, FAILURE, 5);
         let known = experience.clone();
         experience.meet(&desired, 6);

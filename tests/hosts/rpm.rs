@@ -236,3 +236,30 @@ fn what_fails_is_told_readably_and_the_others_go_on() {
     host.shell("rm -rf /usr/lib/sysimage/rpm; mv /usr/lib/sysimage/moved /usr/lib/sysimage/rpm");
     host.trueup(&["run"]).converged();
 }
+
+#[test]
+fn the_agent_asks_dnf_only_when_packages_changed() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.dnf().publish(&[Package::new("tool", "1.0-1")]);
+    declare(&mut lab, "tool = \"present\"");
+    let host = lab.boot_on(Variant::Rpm, "rpm-01", "interval = \"1s\"\n");
+    host.trueup(&["run"]).converged();
+    host.shell(
+        "mv /usr/bin/dnf-3 /usr/bin/dnf-asked && sed 's/^X//' >/usr/bin/dnf-3 <<'END'\n\
+         X#!/bin/sh\nXecho \"$@\" >>/run/asked\nXexec /usr/bin/dnf-asked \"$@\"\nEND\nchmod 755 /usr/bin/dnf-3",
+    );
+    host.shell("systemd-run --quiet --unit=agent trueup agent");
+    let passes = |count: usize| {
+        for _ in 0..count {
+            host.shell("for _ in $(seq 100); do trueup sync && break || sleep 0.1; done");
+        }
+    };
+    let asked = || host.shell("cat /run/asked").lines().count();
+    passes(4);
+    assert_eq!(asked(), 1, "{}", host.read("/run/asked"));
+    // Only dnf's own record changes.
+    host.shell("/usr/bin/dnf-asked -q -y mark remove tool");
+    passes(4);
+    assert!(host.shell("/usr/bin/dnf-asked -q repoquery --installed --qf '%{reason}' tool").contains("user"));
+    host.shell("systemctl stop agent");
+}

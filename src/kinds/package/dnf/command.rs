@@ -73,10 +73,10 @@ pub fn available(host: &Reader, names: &[&str]) -> Result<String, Fault> {
     }
 }
 
-/// Why each of `names` is installed, one a line. The index is not needed for that.
-pub fn reasons(host: &Reader, names: &[&str]) -> Result<String, crate::host::Error> {
+/// Why each package is installed, one a line. The index is not needed for that.
+pub fn reasons(host: &Reader) -> Result<String, crate::host::Error> {
     let ask = ["-q", "repoquery", "--installed", "--qf", "%{name}\t%{arch}\t%{reason}"];
-    let program = looking(host).arg(NO_SOURCES).args(ask).arg("--").args(names);
+    let program = looking(host).arg(NO_SOURCES).args(ask);
     let output = host.query(&program)?;
     match output.status {
         0 => Ok(output.text()),

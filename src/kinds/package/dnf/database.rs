@@ -2,6 +2,7 @@
 //! whose sake they are there.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use super::{command, is_name};
 use crate::host::{Error, Program, Reader};
@@ -77,10 +78,10 @@ impl Database {
 
     /// `asked` are the names that are of interest, or all where there is none.
     fn of(host: &Reader, packages: HashMap<String, Vec<Entry>>, asked: &[&str]) -> Result<Self, Error> {
-        let there: Vec<&str> = asked.iter().copied().filter(|name| packages.contains_key(*name)).collect();
-        let automatic = match packages.is_empty() || !asked.is_empty() && there.is_empty() {
+        let any = asked.iter().any(|name| packages.contains_key(*name));
+        let automatic = match packages.is_empty() || !asked.is_empty() && !any {
             true => HashSet::new(),
-            false => parse_reasons(&command::reasons(host, &there)?).map_err(|why| unknown("dnf", why))?,
+            false => automatic(host)?,
         };
         let native = rustix::system::uname().machine().to_string_lossy().into_owned();
         Ok(Self { native, packages, automatic, protected: protected(host)?, locks: locks(host)? })
@@ -146,6 +147,62 @@ fn bare(name: &str) -> &str {
 
 fn unknown(thing: &str, why: String) -> Error {
     Error::Unknown { thing: thing.to_owned(), why }
+}
+
+/// The inode, length and time of the last change of content of a file.
+type Written = (u64, u64, i128);
+
+/// When the database at `path` was last written. What is new is in the write-ahead log of SQLite, where that holds
+/// anything; the database itself is then written by whoever only reads, too.
+fn written(host: &Reader, path: &str) -> Result<Option<Written>, Error> {
+    let log = host.look(&format!("{path}-wal"))?.filter(|log| log.size > 0);
+    let meta = if log.is_some() { log } else { host.look(path)? };
+    Ok(meta.map(|meta| (meta.inode, meta.size, meta.modified)))
+}
+
+/// Why packages are there, as of a state of what that is written in. dnf takes long to answer, and is asked anew only
+/// when one of these files is another.
+#[derive(Debug)]
+struct Known {
+    files: Vec<Option<Written>>,
+    automatic: HashSet<(String, String)>,
+}
+
+/// What dnf said last in this process.
+static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+/// Where dnf keeps why packages are installed, first of all, and rpm what is.
+const WRITTEN_IN: &[&str] = &[
+    "/var/lib/dnf/history.sqlite",
+    "/usr/lib/sysimage/rpm/rpmdb.sqlite",
+    "/usr/lib/sysimage/rpm/Packages.db",
+    "/usr/lib/sysimage/rpm/Packages",
+    "/var/lib/rpm/rpmdb.sqlite",
+    "/var/lib/rpm/Packages.db",
+    "/var/lib/rpm/Packages",
+];
+
+/// The packages that are there because something else needed them.
+fn automatic(host: &Reader) -> Result<HashSet<(String, String)>, Error> {
+    // Looked at first: what is written meanwhile is found to be another the next time.
+    let files = WRITTEN_IN.iter().map(|path| written(host, path)).collect::<Result<Vec<_>, _>>().unwrap_or_default();
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    remembered(&mut known, files, || parse_reasons(&command::reasons(host)?).map_err(|why| unknown("dnf", why)))
+}
+
+/// What is `known` where `files` are the same, else what `ask` answers. Where the first of them is not to
+/// be seen, what changes is not either.
+fn remembered(
+    known: &mut Option<Known>,
+    files: Vec<Option<Written>>,
+    ask: impl FnOnce() -> Result<HashSet<(String, String)>, Error>,
+) -> Result<HashSet<(String, String)>, Error> {
+    if let Some(known) = known.as_ref().filter(|known| known.files == files && matches!(files.first(), Some(Some(_)))) {
+        return Ok(known.automatic.clone());
+    }
+    *known = None;
+    let automatic = ask()?;
+    *known = Some(Known { files, automatic: automatic.clone() });
+    Ok(automatic)
 }
 
 /// rpm makes a database that it does not find, and answers from that.
@@ -337,6 +394,42 @@ pub mod tests {
         assert!(parse_reasons("alpha\tuser\n").is_err());
         let (found, missing) = without_missing("alpha\t1.0-1\tnoarch\npackage nope is not installed\n");
         assert_eq!((found.as_str(), missing), ("alpha\t1.0-1\tnoarch\n", 1));
+    }
+
+    #[test]
+    fn dnf_is_asked_again_only_when_it_could_answer_otherwise() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let host = Reader::directory(directory.path()).expect("a directory");
+        let asked = std::cell::Cell::new(0);
+        let mut known = None;
+        let mut look = |is_answered: bool| {
+            let files = ["/history", "/rpmdb"].map(|path| written(&host, path).expect("seen")).to_vec();
+            remembered(&mut known, files, || {
+                asked.set(asked.get() + 1);
+                if is_answered { Ok(HashSet::new()) } else { Err(unknown("dnf", String::new())) }
+            })
+            .is_ok()
+        };
+        let ours = crate::host::StateDir::new(directory.path().to_path_buf());
+        let put = |name: &str, content: &[u8]| ours.write(name, content).expect("written");
+        put("rpmdb", b"1");
+        assert!(look(true) && look(true));
+        assert_eq!(asked.get(), 2, "what dnf writes down is somewhere else");
+        put("history", b"1");
+        assert!(look(true) && look(true) && look(true));
+        assert_eq!(asked.get(), 3);
+        put("history", b"2");
+        assert!(!look(false) && look(true) && look(true));
+        assert_eq!(asked.get(), 5, "no answer is none to remember");
+        put("rpmdb", b"23");
+        assert!(look(true) && look(true));
+        assert_eq!(asked.get(), 6);
+        put("history-wal", b"");
+        assert!(look(true) && asked.get() == 6, "an empty log says nothing");
+        put("history-wal", b"4");
+        assert!(look(true) && asked.get() == 7);
+        put("history", b"24");
+        assert!(look(true) && asked.get() == 7, "a reader took over what the log says");
     }
 
     #[test]
