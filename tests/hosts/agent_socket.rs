@@ -115,11 +115,6 @@ impl Host {
         answers
     }
 
-    /// The agent's process, as the host counts.
-    pub fn agent(&self) -> String {
-        self.unit("trueup.service", "MainPID")
-    }
-
     /// A line of `/proc/PID/status` or `smaps_rollup` of the agent, in kilobytes.
     #[track_caller]
     fn kilobytes(&self, file: &str, name: &str) -> u64 {

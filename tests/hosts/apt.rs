@@ -149,6 +149,13 @@ impl Repository {
         );
     }
 
+    /// Adds a package that is built already.
+    pub fn add(&self, deb: &Path) {
+        let name = deb.file_name().expect("a file");
+        fs::copy(deb, self.directory.join("pool").join(name)).expect("a directory of the lab's own");
+        self.publish(&[]);
+    }
+
     /// The key that signs it, armoured.
     pub fn key(&self) -> &str {
         &self.key

@@ -124,6 +124,19 @@ impl Repository {
         done(Command::new("createrepo_c").arg("--quiet").arg(&pool));
     }
 
+    /// Adds a package that is built already, and one that says that what it needs of the system is there: below dnf
+    /// the host is a Debian.
+    pub fn add(&self, rpm: &Path) {
+        let name = rpm.file_name().expect("a file");
+        fs::copy(rpm, self.directory.join("pool").join(name)).expect("a directory of the lab's own");
+        let needs = done(Command::new("rpm").args(["-qp", "--requires"]).arg(rpm));
+        let mut below = Package::new("below", "1.0-1");
+        for need in needs.lines().filter(|need| !need.starts_with(['/', 'c']) && !need.starts_with("rpmlib(")) {
+            below = below.field("Provides", &need.trim().replace(">=", "="));
+        }
+        self.publish(&[below]);
+    }
+
     /// Takes the file of a package away, which stays in the index.
     pub fn lose(&self, name: &str) {
         let pool = fs::read_dir(self.directory.join("pool")).expect("a directory of the lab's own");
