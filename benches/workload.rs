@@ -2,8 +2,10 @@
 //! 15 services and 5 timers, on a real host. trueup as a fresh process beside the floor: the same work in a few
 //! lines of Rust. Printed as tables.
 //!
-//! `cargo bench` is N = 100 and 1,000; `cargo bench -- --full` adds 10,000. Needs root, and what `tests/setup`
-//! installs. Absolute values move with the machine; the ratios below each table much less.
+//! Then the agent on the same host: what it takes while it waits, and for each poll with nothing new.
+//!
+//! `cargo bench` is N = 100 and 1,000; `cargo bench -- --full` adds 10,000; `-- --agent` is only the agent. Needs
+//! root, and what `tests/setup` installs. Absolute values move with the machine; the ratios below each table much less.
 //!
 //! This program is also copied to the host, where `floor` and `measure` are what it does there.
 #![allow(clippy::disallowed_methods, reason = "a benchmark makes processes and files; the ban is for the agent")]
@@ -11,6 +13,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+#[path = "workload/agent.rs"]
+mod agent;
 #[path = "workload/floor.rs"]
 mod floor;
 #[path = "workload/measure.rs"]
@@ -61,8 +65,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).filter(|word| *word != "--bench").collect();
     match words[..] {
-        [] => bench(&[100, 1_000]),
-        ["--full"] => bench(&[100, 1_000, 10_000]),
+        [] => bench(&[100, 1_000], true),
+        ["--full"] => bench(&[100, 1_000, 10_000], true),
+        ["--agent"] => bench(&[100, 1_000], false),
         ["floor", files, scratch] => {
             floor::print(Path::new(files), Path::new(scratch), &units());
             ExitCode::SUCCESS
@@ -72,7 +77,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("usage: cargo bench [-- --full]");
+            eprintln!("usage: cargo bench [-- --full | --agent]");
             ExitCode::from(2)
         }
     }
@@ -85,7 +90,7 @@ struct Passes {
     repaired: Measured,
 }
 
-fn bench(sizes: &[usize]) -> ExitCode {
+fn bench(sizes: &[usize], whole: bool) -> ExitCode {
     let Some(mut lab) = Lab::new(1) else { return ExitCode::FAILURE };
     let packages: Vec<Package> = (0..PACKAGES).map(|k| Package::new(&package(k), "1.0")).collect();
     lab.apt().publish(&packages);
@@ -96,11 +101,18 @@ fn bench(sizes: &[usize]) -> ExitCode {
     let host = lab.boot("bench");
     prepare(&host, &lab);
     println!("{}\n", table::machine(&host.ok(&["systemctl", "--version"])));
+    let mut agents = Vec::new();
     for &n in sizes {
-        let passes = passes(&host, n);
-        let floor = host.ok(&[PROGRAM, "floor", ROOT, "/srv/floor"]);
-        println!("{}", table::table(n, &passes, &floor::parse(&floor)));
+        if whole {
+            let passes = passes(&host, n);
+            let floor = host.ok(&[PROGRAM, "floor", ROOT, "/srv/floor"]);
+            println!("{}", table::table(n, &passes, &floor::parse(&floor)));
+        } else {
+            host.shell(&format!("rm -rf {ROOT} /var/lib/trueup"));
+        }
+        agents.push((n, agent::measure(&host, &lab, n)));
     }
+    println!("{}", table::agents(&agents));
     ExitCode::SUCCESS
 }
 
@@ -183,6 +195,7 @@ fn prepare(host: &Host, lab: &Lab) {
         };
         host.write(&format!("/etc/systemd/system/{unit}"), text);
     }
+    agent::prepare(host);
     host.shell(&format!("systemctl daemon-reload; systemctl --quiet enable --now {}", units().join(" ")));
 }
 
@@ -205,12 +218,15 @@ fn passes(host: &Host, n: usize) -> Passes {
     assert_eq!(host.shell(&format!("find {ROOT} -type f | wc -l")).trim(), n.to_string());
 
     let idle = median(ROUNDS, measured);
-    let path = format!("{ROOT}/{}", path_of(n / 2));
+    // Another one each time: one file that changes so often would be contested.
+    let mut which = n / 2;
+    let path = |k: usize| format!("{ROOT}/{}", path_of(k));
     let repaired = median(ROUNDS, || {
-        host.shell(&format!("echo changed >>{path}"));
+        which += 1;
+        host.shell(&format!("echo changed >>{}", path(which)));
         measured()
     });
-    assert_eq!(host.peek(&path), content_of(n / 2).into_bytes(), "it was put back");
+    assert_eq!(host.peek(&path(which)), content_of(which).into_bytes(), "it was put back");
     Passes { first, idle, repaired }
 }
 
@@ -219,4 +235,10 @@ fn median(rounds: usize, mut measured: impl FnMut() -> Measured) -> Measured {
     let mut all: Vec<Measured> = (0..rounds).map(|_| measured()).collect();
     all.sort_by(|a, b| a.wall.total_cmp(&b.wall));
     all.swap_remove(rounds / 2)
+}
+
+/// The middle of `values`.
+fn median_of(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

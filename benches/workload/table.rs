@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::fs;
 
 use super::Passes;
+use super::agent::Agent;
 use super::floor::Floor;
 
 /// The machine, in one line.
@@ -51,6 +52,38 @@ pub fn table(n: usize, passes: &Passes, floors: &[Floor]) -> String {
     );
     if let Some(grouped) = floors.iter().find(|floor| floor.what.contains("one syncfs")) {
         let _ = writeln!(out, "First convergence: {:.1} × the grouped floor (wall).", passes.first.wall / grouped.wall);
+    }
+    out
+}
+
+/// The agent, all sizes side by side.
+pub fn agents(agents: &[(usize, Agent)]) -> String {
+    let mut out = String::from("| the agent |");
+    for (n, _) in agents {
+        let _ = write!(out, " W({n}) |");
+    }
+    let _ = writeln!(out, "\n| --- |{}", " ---: |".repeat(agents.len()));
+    let mut row = |what: &str, value: &dyn Fn(&Agent) -> String| {
+        let values: String = agents.iter().map(|(_, agent)| format!(" {} |", value(agent))).collect();
+        let _ = writeln!(out, "| {what} |{values}");
+    };
+    let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+    for (k, when) in ["after its first pass", "after 60 polls"].into_iter().enumerate() {
+        row(&format!("proportional set size, MB, {when}"), &|agent| megabytes(agent.rest.memory[k].pss));
+        row("- of it no file", &|agent| megabytes(agent.rest.memory[k].own));
+        row("- resident set size", &|agent| megabytes(agent.rest.memory[k].rss));
+    }
+    row("threads while it waits", &|agent| agent.rest.threads.to_string());
+    row("wake-ups a minute without a poll", &|agent| format!("{:.1}", agent.rest.wakes));
+    row("CPU a minute without a poll, ms", &|agent| format!("{:.2}", agent.rest.cpu));
+    for (over, polls) in [("https", (|agent| &agent.https) as fn(&Agent) -> &_), ("`git://`", |agent| &agent.git)] {
+        row(&format!("**a poll with nothing new** over {over}: CPU, ms"), &|agent| {
+            number(polls(agent).agent + polls(agent).worker)
+        });
+        row("- of it the agent: the whole pass", &|agent| number(polls(agent).agent));
+        row("- of it the fetch worker", &|agent| number(polls(agent).worker));
+        row("- wall, ms", &|agent| number(polls(agent).took));
+        row("- requests at the server", &|agent| format!("{:.1}", polls(agent).requests));
     }
     out
 }
