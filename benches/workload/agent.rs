@@ -93,7 +93,7 @@ pub fn measure(host: &Host, lab: &Lab, n: usize) -> Agent {
     let used = memory_of(host);
     let threads = fs::read_dir(process(host).join("task")).expect("it runs").count();
     let git = polls(host, n, &git, &git_server);
-    host.ok(&["systemctl", "stop", "trueup.service", "trueup.socket"]);
+    host.ok(&["systemctl", "stop", "trueup.service"]);
     Agent { rest: Rest { memory: [memory, used], threads, wakes, cpu }, https, git }
 }
 

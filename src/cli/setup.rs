@@ -20,7 +20,6 @@ const PACKAGED: &str = include_str!("../../packaging/agent.toml");
 /// Where the file that stood there goes.
 const BEFORE: &str = "/etc/trueup/agent.toml.before-setup";
 const SERVICE: &str = "trueup.service";
-const SOCKET_UNIT: &str = "trueup.socket";
 
 /// Let this host follow a repository.
 #[derive(Debug, Args)]
@@ -346,31 +345,23 @@ fn enable(mut host: Writer) -> anyhow::Result<u8> {
         ));
     };
     let statuses = match host.bus() {
-        // systemd refuses to listen for a service that runs already, so the socket comes first.
-        Ok(bus) => bus.statuses(&[SOCKET_UNIT, SERVICE]),
+        Ok(bus) => bus.statuses(&[SERVICE]),
         Err(error) => {
             by_hand(&format!("The agent was not started: {error}."));
             return Ok(1);
         }
     };
-    let mut there = Vec::new();
-    let mut active = false;
-    for (name, status) in [SOCKET_UNIT, SERVICE].into_iter().zip(statuses) {
-        let status = status?;
-        if status.load != "not-found" {
-            there.push(name);
-        }
-        active |= name == SERVICE && matches!(status.active.as_str(), "active" | "reloading");
-    }
-    if !there.contains(&SERVICE) {
+    let status = statuses.into_iter().next().expect("each name has its answer")?;
+    if status.load == "not-found" {
         by_hand("The agent was not started: trueup.service is not installed.");
         return Ok(0);
     }
-    let (enabled, changed) = host.enable_units(&there);
+    let active = matches!(status.active.as_str(), "active" | "reloading");
+    let (enabled, changed) = host.enable_units(&[SERVICE]);
     if changed {
         host.daemon_reload()?;
     }
-    let (start, reload): (&[&str], &[&str]) = if active { (&[], &[SERVICE]) } else { (&there, &[]) };
+    let (start, reload): (&[&str], &[&str]) = if active { (&[], &[SERVICE]) } else { (&[SERVICE], &[]) };
     let results: Vec<_> = enabled.into_iter().chain(host.hand_over(start, reload)).collect();
     let mut failed = false;
     for error in results.into_iter().filter_map(Result::err) {

@@ -236,6 +236,7 @@ fn stopped_stays_stopped_and_the_socket_survives_a_restart() {
     let first = lab.fleet.commit("web-01");
     let host = lab.boot_installed("web-01", QUICK);
     host.await_applied(&first);
+    let socket = host.unit("trueup.socket", "InvocationID");
     // Whoever asks meanwhile gets an answer.
     for _ in 0..3 {
         let restart = host.spawn(&["systemctl", "restart", "trueup"], None);
@@ -245,9 +246,12 @@ fn stopped_stays_stopped_and_the_socket_survives_a_restart() {
         }
         assert_eq!(restart.wait().status, 0);
     }
+    host.ok(&["systemctl", "kill", "--kill-whom=main", "--signal=KILL", "trueup"]);
     host.await_applied(&first);
+    assert_eq!(host.unit("trueup.socket", "InvocationID"), socket, "it was never closed");
 
-    host.ok(&["systemctl", "stop", "trueup"]);
+    let stop = host.run(&["systemctl", "stop", "trueup"]);
+    assert_eq!((stop.status, stop.stderr.as_str()), (0, ""), "nobody is told that the socket might start it again");
     let stopped = host.run(&["trueup", "status"]);
     assert_eq!(stopped.status, 3, "{stopped:?}");
     assert!(stopped.stdout.contains("not running"), "{stopped:?}");

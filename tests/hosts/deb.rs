@@ -25,7 +25,7 @@ fn life(variant: Variant) {
     host.install(&old());
     assert_eq!(host.package("trueup").as_deref(), Some("0.0.9-1"));
     assert_eq!(host.unit_state("trueup.service"), "active enabled");
-    assert_eq!(host.unit_state("trueup.socket"), "active enabled");
+    assert_eq!(host.unit_state("trueup.socket"), "active static");
     assert!(host.holds("getent passwd trueup-fetch"), "the worker's user");
     for (path, what) in [
         ("/etc/trueup/agent.toml", "regular file 644 root:root"),
@@ -176,7 +176,7 @@ fn a_deb_is_installed_removed_and_purged_where_no_systemd_runs_and_where_nothing
     elsewhere("dpkg -i /root/old.deb; dpkg -i /root/new.deb");
     host.shell("systemctl daemon-reload");
     assert_eq!(host.unit_state("trueup.service"), "inactive enabled");
-    assert_eq!(host.unit_state("trueup.socket"), "inactive enabled");
+    assert_eq!(host.unit_state("trueup.socket"), "inactive static");
     elsewhere("dpkg -r trueup; dpkg -P trueup");
     assert_eq!(traces(&host), "");
 

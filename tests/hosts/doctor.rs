@@ -122,13 +122,14 @@ fn setup_starts_the_units_that_are_installed_and_has_them_read_again() {
     host.write(
         "/etc/systemd/system/trueup.service",
         format!(
-            "[Service]\nType=exec\nExecStartPre=/bin/sh -c '{lock}'\nExecStart=/bin/sleep infinity\n\
+            "[Unit]\nWants=trueup.socket\nAfter=trueup.socket\n\
+             [Service]\nType=exec\nExecStartPre=/bin/sh -c '{lock}'\nExecStart=/bin/sleep infinity\n\
              ExecReload=/bin/sh -c '{lock} && touch /run/read-again'\n[Install]\nWantedBy=multi-user.target\n"
         ),
     );
     host.write(
         "/etc/systemd/system/trueup.socket",
-        "[Unit]\nPartOf=trueup.service\n[Socket]\nListenStream=/run/trueup/trueup.sock\n[Install]\nWantedBy=sockets.target\n",
+        "[Unit]\nPartOf=trueup.service\n[Socket]\nListenStream=/run/trueup/trueup.sock\n",
     );
     host.shell("systemctl daemon-reload");
     let url = format!("https://{}:{HTTPS_PORT}/fleet.git", lab.network.address());
@@ -136,7 +137,7 @@ fn setup_starts_the_units_that_are_installed_and_has_them_read_again() {
     let done = setup();
     assert!(done.status == 0 && done.stdout.contains("enabled and started"), "{done:#?}");
     assert_eq!(host.unit_state("trueup.service"), "active enabled");
-    assert_eq!(host.unit_state("trueup.socket"), "active enabled");
+    assert_eq!(host.unit_state("trueup.socket"), "active static");
     assert!(!host.has("/run/read-again"));
     let again = setup();
     assert!(again.status == 0 && again.stdout.contains("has read it"), "{again:#?}");

@@ -46,7 +46,7 @@ fn an_rpm_is_installed_set_up_upgraded_inside_steps_and_removed() {
     assert_eq!(host.package("trueup").as_deref(), Some("0.0.9-1"));
     assert_eq!(host.ok(&["rpm", "-V", "trueup"]), "");
     assert_eq!(host.unit_state("trueup.service"), "active enabled");
-    assert_eq!(host.unit_state("trueup.socket"), "active enabled");
+    assert_eq!(host.unit_state("trueup.socket"), "active static");
     assert!(host.holds("getent passwd trueup-fetch"), "the worker's user");
     assert_eq!(host.stat("/var/lib/trueup"), "directory 700 root:root");
     assert_eq!(host.stat("/run/trueup/trueup.sock"), "socket 666 root:root");

@@ -50,7 +50,7 @@ pub(super) fn service(looked: &Looked) -> Vec<Finding> {
     let mut findings = vec![of_service(ABOUT, service, &binary)];
     if service.status.active == "active" && socket.status.load == "loaded" && socket.status.active != "active" {
         let message = format!("trueup.socket is {}: nobody can ask the agent", one_line(&socket.status.active, 40));
-        findings.push(Finding::warn(ABOUT, message, "systemctl restart trueup.socket trueup.service"));
+        findings.push(Finding::warn(ABOUT, message, "systemctl restart trueup"));
     }
     findings
 }
