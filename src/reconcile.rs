@@ -11,7 +11,7 @@ use crate::apply::{self, Applied, Ground};
 use crate::brakes::Holds;
 use crate::compile::{Compiled, Desired};
 use crate::config::Settings;
-use crate::host::{self, Payloads, Reader, Writer};
+use crate::host::{self, Payloads, Reader, Worker, Writer};
 use crate::kinds::{self, AnyJob, Observed};
 use crate::ledger::{self, Ledger};
 use crate::model::{Class, Facts, Id, Revision, Stage, Stop, Update};
@@ -71,8 +71,8 @@ pub struct Ask {
     pub not_now: Option<Stop>,
     /// A source that cannot be reached is a note rather than a state: it is looked at again soon.
     pub patient: bool,
-    /// This program, to be run as fetch worker.
-    pub executable: PathBuf,
+    /// How fetch workers are started here.
+    pub worker: Worker,
 }
 
 impl Ask {
@@ -88,7 +88,7 @@ impl Ask {
             pass: host.new_pass(),
             not_now: None,
             patient: false,
-            executable,
+            worker: host.worker(executable),
         }
     }
 }

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use trueup::config::SourceSettings;
-use trueup::host::StateDir;
+use trueup::host::{Reader, Worker};
 use trueup::model::{Class, CommitId};
 use trueup::source::{BadName, Entry, Origin, Record, Source, SourceError, Stands};
 
@@ -40,10 +40,15 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
-/// A scratch directory with a fleet repository `work` of one commit, and a state directory.
+/// A scratch directory with a fleet repository `work` of one commit, and a directory that stands for a host.
 struct Bench {
     at: tempfile::TempDir,
-    state: StateDir,
+    worker: Worker,
+}
+
+/// How workers are started for the host below `at`.
+fn worker(at: &Path, executable: &Path) -> Worker {
+    Reader::directory(&at.join("machine")).expect("opens").worker(executable.to_owned())
 }
 
 impl Bench {
@@ -54,8 +59,9 @@ impl Bench {
     fn with(init: &[&str]) -> Self {
         let at = tempfile::tempdir().expect("tempdir");
         git(at.path(), init);
-        let state = StateDir::new(at.path().join("state"));
-        let bench = Self { at, state };
+        fs::create_dir(at.path().join("machine")).expect("mkdir");
+        let worker = worker(at.path(), trueup());
+        let bench = Self { at, worker };
         bench.file("trueup.toml", "format = 1\n");
         bench.file("hosts/web-01/host.toml", "roles = [\"base\"]\n");
         bench.file("hosts/web-01/files/etc/motd", "welcome\n");
@@ -90,7 +96,7 @@ impl Bench {
     }
 
     fn open(&self, settings: &SourceSettings) -> Result<Source, SourceError> {
-        Source::open(settings, &self.state, trueup())
+        Source::open(settings, &self.worker)
     }
 
     fn local(&self) -> SourceSettings {
@@ -99,10 +105,23 @@ impl Bench {
 
     /// The one clone there is.
     fn clone(&self) -> PathBuf {
-        let names = self.state.list("clone").expect("lists");
+        let names = self.clones();
         let clones: Vec<&String> = names.iter().filter(|name| !name.contains('.')).collect();
         assert_eq!(clones.len(), 1, "{names:?}");
-        self.state.path().join("clone").join(clones[0])
+        self.cache().join(clones[0])
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.at.path().join("machine/var/cache/trueup/clone")
+    }
+
+    /// What is in the directory of the clones.
+    fn clones(&self) -> Vec<String> {
+        let names = fs::read_dir(self.cache()).into_iter().flatten();
+        let mut names: Vec<String> =
+            names.map(|entry| entry.expect("reads").file_name().into_string().expect("text")).collect();
+        names.sort();
+        names
     }
 
     fn packs(&self) -> usize {
@@ -154,7 +173,7 @@ fn a_path_and_a_file_url_are_read_in_place() {
     git(bench.at.path(), &["clone", "--quiet", "--bare", "work", "bare.git"]);
     let bare = bench.at.path().join("bare.git");
     check_first(&mut bench.open(&bench.settings(bare.to_str().expect("UTF-8"))).expect("opens"));
-    assert!(bench.state.list("clone").expect("lists").is_empty(), "nothing is cloned");
+    assert!(bench.clones().is_empty(), "nothing is cloned");
 }
 
 #[test]
@@ -226,7 +245,7 @@ fn a_directory_that_may_not_be_read_is_named() {
     for path in ["", ".git/objects"] {
         let path = bench.work().join(path);
         open_to_all(&path, 0o700);
-        let error = Source::open(&bench.local(), &bench.state, &wrapper).expect_err("not readable");
+        let error = Source::open(&bench.local(), &worker(bench.at.path(), &wrapper)).expect_err("not readable");
         assert_eq!(error.reason(), "cannot-read", "{error}");
         let path = path.display().to_string();
         assert!(error.to_string().contains(&format!("{}: Permission denied", path.trim_end_matches('/'))), "{error}");
@@ -286,7 +305,7 @@ fn a_local_origin_is_the_commit_or_the_work_tree_or_the_plain_directory() {
         Entry::File { content, .. } => String::from_utf8_lossy(content).into_owned(),
         other => panic!("{other:?}"),
     };
-    let mut committed = Origin::local(&bench.work().join("ops"), "", trueup()).expect("opens");
+    let mut committed = Origin::local(&bench.work().join("ops"), "", &bench.worker).expect("opens");
     assert_eq!(committed.revision().commit, Some(id));
     assert_eq!(content(&mut committed), "format = 1\n");
     let mut on_disk = Origin::work_tree(&bench.work(), "ops").expect("opens");
@@ -295,7 +314,7 @@ fn a_local_origin_is_the_commit_or_the_work_tree_or_the_plain_directory() {
     let plain = bench.at.path().join("plain");
     fs::create_dir(&plain).expect("mkdir");
     fs::write(plain.join("trueup.toml"), "plain\n").expect("write");
-    let mut plain = Origin::local(&plain, "", trueup()).expect("opens");
+    let mut plain = Origin::local(&plain, "", &bench.worker).expect("opens");
     assert_eq!(plain.revision().short(), "uncommitted");
     assert_eq!(content(&mut plain), "plain\n");
 }
@@ -546,8 +565,7 @@ fn a_server_is_cloned_then_fetched_from_and_not_asked_for_what_is_at_hand() {
     let mut source = bench.open(&settings).expect("fetches");
     assert_eq!((source.tip().subject.as_str(), bench.packs()), ("second", 2));
     assert!(source.descends_from(&first).expect("can be told"));
-    let left: Vec<String> =
-        bench.state.list("clone").expect("lists").into_iter().filter(|name| name.contains('.')).collect();
+    let left: Vec<String> = bench.clones().into_iter().filter(|name| name.contains('.')).collect();
     assert_eq!(left.len(), 1, "the lock only: {left:?}");
 }
 
@@ -675,7 +693,7 @@ fn a_clone_grows_by_one_pack_a_fetch_and_by_nothing_else_until_it_is_made_anew()
         assert!(new.len() <= 2 && after.len() <= before.len() + 2, "a pack and its index: {new:?}");
         before = after;
     }
-    let names = bench.state.list("clone").expect("lists");
+    let names = bench.clones();
     assert_eq!(names.len(), 2, "the clone and its lock: {names:?}");
 }
 
@@ -687,7 +705,7 @@ fn a_clone_of_former_settings_goes_and_those_of_all_that_is_configured_stay() {
     let settings = bench.settings(&url);
     let clones = |settings: &SourceSettings| {
         drop(bench.open(settings).expect("looks"));
-        let names = bench.state.list("clone").expect("lists");
+        let names = bench.clones();
         assert!(names.iter().all(|name| !name.contains('.') || name.ends_with(".lock")), "{names:?}");
         names.into_iter().filter(|name| !name.contains('.')).collect::<Vec<_>>()
     };
@@ -733,10 +751,7 @@ fn what_a_server_does_not_have_is_said_so() {
     drop(daemon);
     let error = refused(&bench.settings(&url));
     assert_eq!((error.reason(), error.class()), ("unreachable", Class::Transient), "{error}");
-    assert!(
-        bench.state.list("clone").expect("lists").iter().all(|name| name.ends_with(".lock")),
-        "nothing is left behind"
-    );
+    assert!(bench.clones().iter().all(|name| name.ends_with(".lock")), "nothing is left behind");
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod check;
 mod doctor;
 mod drift;
 mod facts;
+mod fetch_worker;
 mod generate;
 mod history;
 mod output;
@@ -99,7 +100,7 @@ enum Verb {
     Doctor(doctor::Doctor),
     /// The side of a fetch that speaks to the network; started by trueup itself
     #[command(hide = true)]
-    FetchWorker,
+    FetchWorker(fetch_worker::FetchWorker),
     /// Make completions and man pages, for packages
     #[command(hide = true)]
     Generate(generate::Generate),
@@ -172,7 +173,7 @@ pub fn main() -> ExitCode {
         Verb::Generate(verb) => verb.run(Cli::command()),
         Verb::Setup(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
-        Verb::FetchWorker => return crate::worker::main(),
+        Verb::FetchWorker(verb) => return verb.run(),
     };
     match done {
         Ok(code) => ExitCode::from(code),

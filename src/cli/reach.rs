@@ -79,7 +79,7 @@ pub(super) fn reach(host: &Reader, settings: &Settings, executable: &Path) -> Re
     let source = settings.source.as_ref().ok_or_else(none)?;
     host.say("looking at the source");
     let began = Instant::now();
-    let mut at = Source::open(source, &host.state(), executable)?;
+    let mut at = Source::open(source, &host.worker(executable.to_owned()))?;
     at.only_forward(&Record::load(&host.state())?, settings.trust.floor.as_ref())?;
     let snapshot = at.snapshot()?;
     host.say("");

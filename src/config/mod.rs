@@ -14,5 +14,5 @@ pub use origin::{InForce, Origin};
 pub use parse::settings;
 pub use problem::ConfigProblem;
 pub use settings::{HostSettings, PolicySettings, Settings, SourceSettings, StateSettings, TrustSettings};
-pub use url::{Transport, is_branch_name, shown, ssh_server, transport};
+pub use url::{Transport, is_branch_name, port, shown, ssh_server, transport};
 pub use values::{duration, subdirectory};

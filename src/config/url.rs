@@ -173,8 +173,27 @@ pub fn ssh_server(url: &str) -> Option<String> {
     if transport(url) != Ok(Transport::Ssh) {
         return None;
     }
-    let authority = match url.strip_prefix("ssh://") {
-        Some(rest) => rest.split(['/', '?', '#']).next()?,
+    let (name, port) = server(url)?;
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    Some(if port.is_none_or(|port| port == "22") { name.to_owned() } else { format!("[{name}]:{}", port?) })
+}
+
+/// The TCP port that a URL which [`transport`] takes is reached at; `None` for a directory.
+pub fn port(url: &str) -> Option<u16> {
+    let usual = match transport(url).ok()? {
+        Transport::Local(_) => return None,
+        Transport::Https => 443,
+        Transport::Ssh => 22,
+        Transport::Http => 80,
+        Transport::Git => 9418,
+    };
+    server(url)?.1.map_or(Some(usual), |port| port.parse().ok())
+}
+
+/// The host of a URL that names one, an IPv6 address in its brackets, and the port as written.
+fn server(url: &str) -> Option<(&str, Option<&str>)> {
+    let authority = match url.split_once("://") {
+        Some((_, rest)) => rest.split(['/', '?', '#']).next()?,
         // In `user@host:path` a port cannot be told; an IPv6 address stands in brackets.
         None => match url.find("]:") {
             Some(end) => &url[..=end],
@@ -182,12 +201,10 @@ pub fn ssh_server(url: &str) -> Option<String> {
         },
     };
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => (name, port),
-        _ => (host, "22"),
-    };
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    Some(if port == "22" { name.to_owned() } else { format!("[{name}]:{port}") })
+    Some(match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (host, None),
+    })
 }
 
 /// Whether `name` can be a branch: the rules of git-check-ref-format(1) for `refs/heads/NAME`, and no
@@ -209,6 +226,24 @@ pub fn is_branch_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_port_is_that_of_the_url_or_of_its_transport() {
+        for (url, expected) in [
+            ("https://h/x", Some(443)),
+            ("https://h:8443/x", Some(8443)),
+            ("http://[::1]/x", Some(80)),
+            ("http://[::1]:81/x", Some(81)),
+            ("git://h/x", Some(9418)),
+            ("ssh://git@h/x", Some(22)),
+            ("ssh://git@h:2222/x", Some(2222)),
+            ("git@h:x", Some(22)),
+            ("/srv/x", None),
+            ("no", None),
+        ] {
+            assert_eq!(port(url), expected, "{url}");
+        }
+    }
 
     #[test]
     fn every_way_to_name_a_repository_is_known() {

@@ -292,7 +292,7 @@ impl Agent {
             && !self.stopping
         {
             self.glancing = true;
-            pass::glance(source.clone(), self.host.state(), self.executable.clone(), self.glanced.clone());
+            pass::glance(source.clone(), self.host.worker(self.executable.clone()), self.glanced.clone());
         }
     }
 

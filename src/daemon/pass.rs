@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Settings, SourceSettings};
-use crate::host::{LockError, Progress, Pulse, Reader, StateDir, Writer};
+use crate::host::{LockError, Progress, Pulse, Reader, Worker, Writer};
 use crate::ledger;
 use crate::model::{Class, Facts, Id, Stage, Stop, one_line};
 use crate::reconcile::{self, Ask};
@@ -200,15 +200,10 @@ pub(super) fn judge_age(report: &mut Report, live: &Live, settings: Option<&Sett
 
 /// Looks at the source beside a pass that has read it already; what its branch is at arrives at `told`, nothing where
 /// that could not be seen.
-pub(super) fn glance(
-    source: SourceSettings,
-    state: StateDir,
-    executable: PathBuf,
-    told: mpsc::UnboundedSender<Option<String>>,
-) {
+pub(super) fn glance(source: SourceSettings, worker: Worker, told: mpsc::UnboundedSender<Option<String>>) {
     let tell = told.clone();
     let started = thread::Builder::new().name("glance".to_owned()).spawn(move || {
-        let seen = Source::open(&source, &state, &executable).ok();
+        let seen = Source::open(&source, &worker).ok();
         let seen = seen.and_then(|source| source.tip().commit.as_ref().map(ToString::to_string));
         // The loop is gone only where the agent ends.
         let _ = tell.send(seen);

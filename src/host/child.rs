@@ -1,6 +1,6 @@
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -34,6 +34,8 @@ pub struct Child {
     /// How much time is left for waiting on it.
     left: Duration,
     since: Option<Instant>,
+    /// A control group that holds it and all that it started, and goes with it.
+    cgroup: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -129,7 +131,15 @@ impl Child {
             listener: Some(listener),
             left: limit,
             since: None,
+            cgroup: None,
         })
+    }
+
+    /// The same, which moves itself into the control group `cgroup`: whatever is in there ends with it.
+    #[must_use]
+    pub(super) fn within(mut self, cgroup: Option<PathBuf>) -> Self {
+        self.cgroup = cgroup;
+        self
     }
 
     /// From now on somebody waits for it: the time that is left starts to run.
@@ -169,7 +179,14 @@ impl Child {
         killpg(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGKILL).ok();
         self.clock.set(|state| state.over = true);
         watch.join().ok();
+        if let Some(cgroup) = &self.cgroup {
+            // Whatever had left the process group; cgroups(7).
+            std::fs::write(cgroup.join("cgroup.kill"), "1").ok();
+        }
         self.process.wait().ok();
+        if let Some(cgroup) = &self.cgroup {
+            remove_group(cgroup);
+        }
         // What left the group may hold standard error open for good; the thread then stays behind.
         if let Some(listener) = self.listener.take() {
             let patience = Instant::now() + Duration::from_millis(200);
@@ -202,6 +219,17 @@ impl Write for Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Removes a control group whose processes are ending; a dead one is still in it until init has reaped it.
+fn remove_group(cgroup: &Path) {
+    let patience = Instant::now() + Duration::from_millis(200);
+    while std::fs::remove_dir(cgroup).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy) {
+        if Instant::now() >= patience {
+            return;
+        }
+        thread::yield_now();
     }
 }
 

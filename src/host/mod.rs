@@ -32,6 +32,7 @@ mod pulse;
 mod state;
 mod users;
 mod vitals;
+mod worker;
 
 use crate::model::Zone;
 
@@ -49,6 +50,7 @@ pub use pulse::Pulse;
 pub use state::{Document, DocumentError, Lock, LockError, StateDir, StateError};
 pub use users::Users;
 pub use vitals::{Disk, Holder};
+pub use worker::{Copies, Worker};
 
 /// A view of one machine, or of one directory that stands for a machine. It cannot write.
 #[derive(Debug)]

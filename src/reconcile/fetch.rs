@@ -16,7 +16,7 @@ pub(super) fn fetch(host: &Reader, ask: &Ask) -> Result<Origin, Stop> {
     };
     if let Some(path) = &ask.local {
         let subdirectory = ask.settings.source.as_ref().map_or("", |source| source.path.as_str());
-        let origin = Origin::local(path, subdirectory, &ask.executable).at(Stage::Fetch)?;
+        let origin = Origin::local(path, subdirectory, &ask.worker).at(Stage::Fetch)?;
         if origin.tip().commit.is_some() || !host.is_machine() {
             return Ok(origin);
         }
@@ -35,7 +35,7 @@ pub(super) fn fetch(host: &Reader, ask: &Ask) -> Result<Origin, Stop> {
     }
     // The worker is ended at its own limit; what it brings is asked for piece by piece.
     host.waits(source.timeout);
-    match Source::open(source, &host.state(), &ask.executable) {
+    match Source::open(source, &ask.worker) {
         Ok(source) => Ok(Origin::Git(Box::new(source))),
         Err(error) => Err(stop(Stage::Fetch, &error)),
     }

@@ -19,6 +19,9 @@ pub enum SourceError {
     /// The fetch worker could not be started.
     #[error("the fetch worker: {0}")]
     Start(#[source] host::Error),
+    /// What the fetch worker needs is not to be had here.
+    #[error("for the fetch worker: {0}")]
+    Host(#[source] host::Error),
     /// The fetch worker took too long and was ended.
     #[error("{place}: nothing complete came within {} s; given up", after.as_secs())]
     TimedOut {
@@ -170,6 +173,8 @@ impl SourceError {
         match self {
             Self::Fetch { reason, .. } => reason,
             Self::Start(_) | Self::Worker { .. } => "fetch-failed",
+            Self::Host(host::Error::Io { doing: "read", .. }) => "cannot-read",
+            Self::Host(error) => error.reason(),
             Self::TimedOut { .. } => "timed-out",
             Self::Corrupt { .. } => "corrupt-object",
             Self::TooLarge { .. } => "too-large",

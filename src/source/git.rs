@@ -1,7 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +6,16 @@ use std::time::Duration;
 use super::objects::{self, Name, Node, TreeEntry};
 use super::pipe::{Pipe, Received};
 use super::{DEEPEST, Entry, MOST_ENTRIES, Snapshot, SourceError};
-use crate::config::{SourceSettings, Transport, transport};
-use crate::host::StateDir;
-use crate::model::{Digest, Revision, one_line};
-use crate::worker::protocol::{Kind, ObjectName, Open, Place, Remote, Secret};
+use crate::config::SourceSettings;
+use crate::host::Worker;
+use crate::model::{Revision, one_line};
+use crate::worker::protocol::{Kind, ObjectName, Open, Place, Walls};
 
+mod errand;
 mod history;
 
+use errand::Errand;
+pub use errand::walls;
 pub use history::{Back, Stands};
 
 type Result<T> = std::result::Result<T, SourceError>;
@@ -47,15 +47,14 @@ struct Leaf {
 }
 
 impl Source {
-    /// Looks at the branch at the first of the URLs that answers; the clone of it is kept in `state`.
-    /// `executable` is this program, which is also the worker.
+    /// Looks at the branch at the first of the URLs that answers; `worker` is how fetch workers are started here.
     ///
     /// # Errors
     /// What the last URL said, with what the others said.
-    pub fn open(settings: &SourceSettings, state: &StateDir, executable: &Path) -> Result<Self> {
+    pub fn open(settings: &SourceSettings, worker: &Worker) -> Result<Self> {
         let mut others = Vec::new();
         for url in &settings.urls {
-            match place(settings, url, state).and_then(|place| Self::at(place, settings, url, executable)) {
+            match Errand::new(settings, url, worker).and_then(|errand| errand.run(settings, url, worker)) {
                 Ok(source) => return Ok(source),
                 Err(error) => others.push(error),
             }
@@ -67,17 +66,12 @@ impl Source {
         })
     }
 
-    /// Looks at what is checked out in the repository `directory`.
-    pub(super) fn head(directory: &Path, path: &str, executable: &Path) -> Result<Self> {
+    /// Looks at what is checked out in the repository `directory`, which somebody named on the command line.
+    pub(super) fn head(directory: &Path, path: &str, worker: &Worker) -> Result<Self> {
         const LIMIT: Duration = Duration::from_secs(300);
         let text = text(directory)?;
-        let pipe = Pipe::start(executable, &text, LIMIT)?;
+        let pipe = Pipe::start(worker, &errand::of_somebody(directory), None, &text, LIMIT)?;
         Self::over(pipe, Open { place: Place::Local { directory: text }, branch: "HEAD".to_owned() }, path)
-    }
-
-    fn at(place: Place, settings: &SourceSettings, url: &str, executable: &Path) -> Result<Self> {
-        let pipe = Pipe::start(executable, url, settings.timeout)?;
-        Self::over(pipe, Open { place, branch: settings.branch.clone() }, &settings.path)
     }
 
     pub(super) fn over(mut pipe: Pipe, open: Open, path: &str) -> Result<Self> {
@@ -106,6 +100,11 @@ impl Source {
     /// The commit that is read: the tip, unless it was turned to another.
     pub fn revision(&self) -> &Revision {
         &self.revision
+    }
+
+    /// What stands around the fetch worker.
+    pub fn walls(&self) -> Option<Walls> {
+        self.pipe.walls()
     }
 
     /// The URL or directory that it was found at.
@@ -292,58 +291,6 @@ impl Source {
     fn too_large(&self, what: String) -> SourceError {
         SourceError::TooLarge { place: self.pipe.place().to_owned(), what }
     }
-}
-
-/// What the worker has to know to reach `url`.
-fn place(settings: &SourceSettings, url: &str, state: &StateDir) -> Result<Place> {
-    let transport = transport(url).map_err(|why| SourceError::Settings(format!("a URL of the source {why}")))?;
-    if let Transport::Local(directory) = &transport {
-        return Ok(Place::Local { directory: text(directory)? });
-    }
-    if transport.is_insecure() && !settings.allow_insecure {
-        let message = format!(
-            "{url}: anybody on the way can change what is fetched; set source.allow_insecure = true to take it all the same"
-        );
-        return Err(SourceError::of_worker("insecure", &message));
-    }
-    let login = match &settings.token_file {
-        Some(file) if transport == Transport::Https => Some(login(file)?),
-        _ => None,
-    };
-    let optional = |path: &Option<std::path::PathBuf>| path.as_deref().map_or(Ok(String::new()), text);
-    let name = |url: &str| Digest::of(format!("{url}\n{}", settings.branch).as_bytes()).to_string()[..24].to_owned();
-    let cache = state.directory("clone")?.join(name(url));
-    Ok(Place::Remote(Remote {
-        url: url.to_owned(),
-        cache: text(&cache)?,
-        beside: settings.urls.iter().filter(|other| *other != url).map(|other| name(other)).collect(),
-        insecure: settings.allow_insecure,
-        ca_file: optional(&settings.ca_file)?,
-        login,
-        ssh_key: optional(&settings.ssh_key)?,
-        known_hosts: text(&settings.known_hosts)?,
-    }))
-}
-
-/// The token in `file`, or `USER:TOKEN`. Servers that take a token take it with any user name.
-fn login(file: &Path) -> Result<(String, Secret)> {
-    const LONGEST: u64 = 8 << 10;
-    let failed = |source| SourceError::Read { path: file.to_owned(), source };
-    let open = File::open(file).map_err(failed)?;
-    if open.metadata().map_err(failed)?.mode() & 0o007 != 0 {
-        return Err(SourceError::Settings(format!(
-            "{} can be read by everybody on this host: chmod 600 it",
-            file.display()
-        )));
-    }
-    let mut token = String::new();
-    open.take(LONGEST).read_to_string(&mut token).map_err(failed)?;
-    let token = token.trim();
-    if token.is_empty() || token.chars().any(char::is_control) {
-        return Err(SourceError::Settings(format!("{} does not hold one token", file.display())));
-    }
-    let (user, secret) = token.split_once(':').unwrap_or(("x-token-auth", token));
-    Ok((user.to_owned(), Secret(secret.to_owned())))
 }
 
 fn text(path: &Path) -> Result<String> {

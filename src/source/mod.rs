@@ -16,7 +16,7 @@ mod snapshot;
 
 pub use directory::Directory;
 pub use error::SourceError;
-pub use git::{Back, Source, Stands};
+pub use git::{Back, Source, Stands, walls};
 pub use origin::Origin;
 pub use record::{BranchRecord, Mark, Record, judge};
 pub use snapshot::{BadName, Entry, Snapshot};

@@ -2,6 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Directory, Snapshot, Source, SourceError};
+use crate::host::Worker;
 use crate::model::Revision;
 
 /// Where a snapshot comes from.
@@ -21,14 +22,14 @@ impl Origin {
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub fn local(path: &Path, subdirectory: &str, executable: &Path) -> Result<Self> {
+    pub fn local(path: &Path, subdirectory: &str, worker: &Worker) -> Result<Self> {
         let path = fs::canonicalize(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
         match repository_of(&path) {
             Some((repository, within)) => {
                 let within =
                     within.to_str().ok_or_else(|| SourceError::Settings(format!("{} is not UTF-8", path.display())))?;
                 let below = [within, subdirectory.trim_matches('/')].join("/");
-                Source::head(&repository, below.trim_matches('/'), executable).map(|source| Self::Git(Box::new(source)))
+                Source::head(&repository, below.trim_matches('/'), worker).map(|source| Self::Git(Box::new(source)))
             }
             None => Self::work_tree(&path, subdirectory),
         }

@@ -2,13 +2,13 @@
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::time::Duration;
 
 use super::{MOST_BYTES, SourceError, objects};
-use crate::host;
+use crate::host::{self, Copies};
 use crate::model::one_line;
-use crate::worker::protocol::{Answer, Kind, LONGEST_PATH, MOST_OBJECTS, ObjectName, Open, Request, WireError};
+use crate::worker::Wall;
+use crate::worker::protocol::{Answer, Kind, LONGEST_PATH, MOST_OBJECTS, ObjectName, Open, Request, Walls, WireError};
 
 /// What carries the conversation: the worker's process, or in tests anything else.
 pub(super) trait Channel: Read + Write + Debug {
@@ -52,6 +52,10 @@ pub(super) struct Pipe {
     left: u64,
     /// Whether the worker was told to get everything anew.
     renewed: bool,
+    /// What stands around the worker; none around one of a test.
+    walls: Option<Walls>,
+    /// Keys for the worker alone. They go after it.
+    _copies: Option<Copies>,
 }
 
 /// An object that was hashed, or a file that is too large to be handed over.
@@ -64,14 +68,34 @@ pub(super) enum Received {
 type Result<T> = std::result::Result<T, SourceError>;
 
 impl Pipe {
-    /// Starts a worker.
-    pub fn start(executable: &Path, place: &str, limit: Duration) -> Result<Self> {
-        let child = host::Child::start(executable, &["fetch-worker"], limit).map_err(SourceError::Start)?;
-        Ok(Self::over(Box::new(child), place, limit))
+    /// Starts a worker behind `wall`, for which `copies` were made, and waits until the wall stands.
+    pub fn start(
+        worker: &host::Worker,
+        wall: &Wall,
+        copies: Option<Copies>,
+        place: &str,
+        limit: Duration,
+    ) -> Result<Self> {
+        let child = worker.start(&wall.arguments(), limit).map_err(SourceError::Start)?;
+        let mut pipe = Self { _copies: copies, ..Self::over(Box::new(child), place, limit) };
+        pipe.channel.arm();
+        let first = pipe.receive();
+        pipe.channel.disarm();
+        match first? {
+            Answer::Walls(walls) if walls.filtered => pipe.walls = Some(walls),
+            other => return Err(pipe.unexpected(&other)),
+        }
+        Ok(pipe)
     }
 
     pub fn over(channel: Box<dyn Channel>, place: &str, limit: Duration) -> Self {
-        Self { channel, place: one_line(place, 300), limit, left: MOST_BYTES, renewed: false }
+        let place = one_line(place, 300);
+        Self { channel, place, limit, left: MOST_BYTES, renewed: false, walls: None, _copies: None }
+    }
+
+    /// What stands around the worker.
+    pub fn walls(&self) -> Option<Walls> {
+        self.walls
     }
 
     /// For messages: the URL or directory.
@@ -223,6 +247,7 @@ impl Pipe {
 
     fn unexpected(&mut self, answer: &Answer) -> SourceError {
         let what = match answer {
+            Answer::Walls(_) => "what stands around it",
             Answer::Tip(_) => "a commit",
             Answer::Object(..) => "an object",
             Answer::TooLarge(_) => "a size",

@@ -14,21 +14,56 @@ pub mod protocol;
 mod remote;
 mod serve;
 mod trouble;
+mod wall;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use protocol::{Answer, WireError};
 
 pub use serve::serve;
+pub use wall::{Wall, WallError};
 
-/// The whole worker: requests on standard input, answers on standard output, until the input ends.
-pub fn main() -> ExitCode {
+/// Why the worker ends before its input does.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Wall(#[from] WallError),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// The whole worker, behind `wall`: requests on standard input, answers on standard output, until the input ends.
+pub fn main(wall: &Wall) -> ExitCode {
     // It was started as /proc/self/exe, and would be called "exe".
     let _ = nix::sys::prctl::set_name(c"trueup-fetch");
-    match serve(io::stdin().lock(), io::BufWriter::new(io::stdout().lock())) {
+    match work(wall) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fetch-worker: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn work(wall: &Wall) -> Result<(), Error> {
+    let walls = wall.raise()?;
+    thread::Builder::new().spawn(end_with_the_input).map_err(Error::Thread)?;
+    let mut output = io::BufWriter::new(io::stdout().lock());
+    Answer::Walls(walls).send(&mut output)?;
+    output.flush().map_err(WireError::Io)?;
+    Ok(serve(io::stdin().lock(), output)?)
+}
+
+/// Whoever asked is gone: so is the worker, whatever it is waiting for. What it started ends with its pipes.
+fn end_with_the_input() {
+    let input = io::stdin();
+    // Nothing is waited for but the end, which is always told; poll(2).
+    while !matches!(poll(&mut [PollFd::new(&input, PollFlags::empty())], None), Ok(1)) {}
+    std::process::exit(1);
 }

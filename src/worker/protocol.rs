@@ -148,9 +148,22 @@ pub enum Kind {
     Blob,
 }
 
+/// What stands around a worker, as it says itself before it has read anything that could make it lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walls {
+    /// The user that it is.
+    pub uid: u32,
+    /// The version of Landlock that is in force; 0 where the kernel has none.
+    pub landlock: u8,
+    /// Whether its system calls are filtered.
+    pub filtered: bool,
+}
+
 /// What the worker answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
+    /// What stands around it: its first word, before it was asked anything.
+    Walls(Walls),
     /// The commit that the branch names.
     Tip(ObjectName),
     /// An object.
@@ -234,6 +247,9 @@ impl Answer {
     pub fn send(&self, output: &mut impl Write) -> Result<()> {
         let mut out = Out::default();
         match self {
+            Self::Walls(walls) => {
+                out.byte(b'w').rest(&walls.uid.to_be_bytes()).byte(walls.landlock).byte(u8::from(walls.filtered))
+            }
             Self::Tip(name) => out.byte(b't').names(&[*name]),
             Self::Object(kind, content) => out.byte(kind.letter()).rest(content),
             Self::TooLarge(size) => out.byte(b'L').rest(&size.to_be_bytes()),
@@ -260,6 +276,11 @@ impl Answer {
         }
         let mut fields = In(&frame);
         let answer = match fields.byte()? {
+            b'w' => Self::Walls(Walls {
+                uid: u32::from_be_bytes(fields.array()?),
+                landlock: fields.byte()?,
+                filtered: fields.flag()?,
+            }),
             b't' => match fields.names(1)?[..] {
                 [name] => Self::Tip(name),
                 _ => return Err(WireError::Malformed("a tip is one commit")),
@@ -509,6 +530,7 @@ mod tests {
         assert_eq!(Request::receive(&mut input).expect("the end"), None);
 
         let answers = [
+            Answer::Walls(Walls { uid: 990, landlock: 6, filtered: true }),
             Answer::Tip(name(1)),
             Answer::Object(Kind::Blob, Vec::new()),
             Answer::Object(Kind::Tree, b"x".to_vec()),

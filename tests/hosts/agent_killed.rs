@@ -76,9 +76,9 @@ fn holds(host: &Host, n: usize, what: &str) {
     assert_eq!(host.ok(&["dpkg", "--audit"]), "", "{what}");
 }
 
-/// What trueup keeps of its own, but for the clone, which is Git's; digests are shown as such.
+/// What trueup keeps of its own; digests are shown as such.
 fn own(host: &Host) -> String {
-    host.shell("cd /var/lib/trueup && find . -path ./clone -prune -o -printf '%p %m\\n' | sed -E 's/[0-9a-f]{40,}/DIGEST/g' | sort")
+    host.shell("cd /var/lib/trueup && find . -printf '%p %m\\n' | sed -E 's/[0-9a-f]{40,}/DIGEST/g' | sort")
 }
 
 /// Looks at a file all the time, and says so where it is not whole or not there.

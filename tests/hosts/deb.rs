@@ -13,7 +13,7 @@ fn old() -> PathBuf {
 
 /// Everything of trueup's that somebody could find: links of units, what it owns.
 fn traces(host: &Host) -> String {
-    host.shell("find /etc /run /usr /var -xdev -name '*trueup*' ! -path '*/dpkg/*' ! -path '/var/lib/trueup/*' | sort")
+    host.shell("find /etc /run /usr /var -xdev -name '*trueup*' ! -path '*/dpkg/*' ! -path '/var/*/trueup/*' | sort")
 }
 
 fn life(variant: Variant) {
@@ -84,7 +84,11 @@ fn life(variant: Variant) {
     assert_eq!(host.unit_state("trueup.service").trim(), "inactive");
     assert_eq!(host.unit_state("trueup.socket").trim(), "inactive");
     host.no_agent();
-    assert_eq!(traces(&host), "/etc/trueup\n/run/trueup\n/var/lib/trueup\n", "no socket, no link of a unit");
+    assert_eq!(
+        traces(&host),
+        "/etc/trueup\n/run/trueup\n/var/cache/trueup\n/var/lib/trueup\n",
+        "no socket, no link of a unit"
+    );
     assert_eq!(host.unit_state("app.service"), "active enabled");
     assert_eq!(host.read("/etc/app.conf"), "port = 8080\n");
 

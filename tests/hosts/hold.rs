@@ -89,7 +89,7 @@ fn a_host_that_root_went_back_on_stays_there_until_resume() {
     lab.fleet.reset(&second);
     lab.fleet.write("hosts/web-01/files/etc/motd", "forced\n");
     lab.fleet.force_push("forced");
-    host.shell("rm -rf /var/lib/trueup/clone");
+    host.shell("rm -rf /var/cache/trueup/clone");
     corrects(&host, "stalled", Some("not-a-descendant"), "first");
     brakes(&host, None, None);
     corrects(&host, "stalled", Some("not-a-descendant"), "first");

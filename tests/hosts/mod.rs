@@ -47,6 +47,7 @@ mod trixie;
 mod unit_files;
 mod units;
 mod varlink;
+mod wall;
 
 use host::Host;
 use image::Variant;

@@ -89,13 +89,15 @@ fn a_force_push_is_refused_with_its_reason_and_going_forward_is_not() {
 fn the_fleet_comes_over_https_ssh_git_and_from_a_directory_and_from_nobody_unproven() {
     let Some(mut lab) = Lab::new(1) else { return };
     let address = lab.network.address();
-    say(&mut lab, "first");
-    let host = lab.boot("web-01");
+    let first = say(&mut lab, "first");
+    // From the package, so that the worker is a user of its own; its passes are ours.
+    let host = lab.boot_installed("web-01", "");
+    host.await_applied(&first);
+    host.ok(&["systemctl", "disable", "--now", "trueup"]);
     let https = format!("https://{address}:{HTTPS_PORT}/fleet.git");
     let ca = "ca_file = \"/etc/trueup/ca.pem\"\n";
 
     // https: an authority of one's own, which is needed.
-    host.trueup(&["run"]).converged();
     arrives(&mut lab, &host, "over https");
     configure(&host, &format!("url = \"{https}\"\n"));
     does_not_arrive(&mut lab, &host, "from an unknown authority", &["certificate"]);

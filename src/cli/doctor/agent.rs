@@ -3,6 +3,7 @@
 use super::Finding;
 use super::looked::{Looked, Unit, Unseen};
 use crate::model::one_line;
+use crate::worker::protocol::Walls;
 
 pub(super) fn configuration(looked: &Looked) -> Vec<Finding> {
     const ABOUT: &str = "configuration";
@@ -132,15 +133,38 @@ pub(super) fn worker(looked: &Looked) -> Vec<Finding> {
         return Vec::new();
     }
     vec![match &looked.worker {
-        Err(why) => Finding::warn(ABOUT, format!("users cannot be looked up: {why}"), "getent passwd trueup-fetch"),
-        // What is not there yet is never told as if it were.
-        Ok(there) => {
-            let user = if *there { "there is a user trueup-fetch for it" } else { "there is no user trueup-fetch" };
+        Err(Unseen::NeedsRoot) => Finding::needs_root(ABOUT),
+        Err(Unseen::Failed(why)) => Finding::bad(
+            ABOUT,
+            format!("cannot be put behind its wall: {why}"),
+            "see the message; journalctl -u trueup",
+        ),
+        Ok(Walls { uid: 0, landlock, .. }) => Finding::warn(
+            ABOUT,
+            format!("there is no user trueup-fetch, so it stays root's, without root's powers; {}", paths(*landlock)),
+            "systemd-sysusers trueup.conf, or useradd --system trueup-fetch",
+        ),
+        Ok(Walls { uid, landlock: 0, .. }) => Finding::warn(
+            ABOUT,
+            format!("behind its wall: uid {uid}, no capabilities, system calls filtered; {}", paths(0)),
+            "nothing, or a kernel with Landlock (Linux 5.13, CONFIG_SECURITY_LANDLOCK, lsm=landlock,…)",
+        ),
+        Ok(Walls { uid, landlock, .. }) => {
             let message =
-                format!("{user}; in this version it is a process of its own, and runs as root with no walls around it");
-            Finding::warn(ABOUT, message, "nothing: its walls come with a later version; follow servers that you trust")
+                format!("behind its wall: uid {uid}, no capabilities, system calls filtered; {}", paths(*landlock));
+            Finding::ok(ABOUT, message)
         }
     }]
+}
+
+/// What Landlock keeps apart, by its version; landlock(7).
+fn paths(landlock: u8) -> String {
+    match landlock {
+        0 => "this kernel has no Landlock, so it reads and writes what its user may".to_owned(),
+        1..=3 => format!("Landlock {landlock} for paths (ports from version 4, Linux 6.7)"),
+        4 | 5 => format!("Landlock {landlock} for paths and ports"),
+        _ => format!("Landlock {landlock} for paths, ports and signals"),
+    }
 }
 
 pub(super) fn journal(looked: &Looked) -> Vec<Finding> {
@@ -248,11 +272,13 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_without_walls_is_never_told_as_fine() {
-        for there in [true, false] {
-            let mut looked = healthy();
-            looked.worker = Ok(there);
-            assert_eq!(level(&worker(&looked)), Level::Warn);
-        }
+    fn a_worker_whose_wall_has_a_gap_is_never_told_as_fine() {
+        let of = |worker: Result<Walls, Unseen>| level(&self::worker(&Looked { worker, ..healthy() }));
+        let walls = |uid, landlock| Ok(Walls { uid, landlock, filtered: true });
+        assert_eq!(of(walls(990, 6)), Level::Ok);
+        assert_eq!(of(walls(990, 1)), Level::Ok);
+        assert_eq!(of(walls(990, 0)), Level::Warn);
+        assert_eq!(of(walls(0, 6)), Level::Warn);
+        assert_eq!(of(Err(Unseen::Failed("no".to_owned()))), Level::Bad);
     }
 }

@@ -14,7 +14,8 @@ use crate::ledger::{self, Ledger};
 use crate::model::{Facts, Id, Stop, one_line};
 use crate::reconcile;
 use crate::report::Status;
-use crate::source::Record;
+use crate::source::{self, Record};
+use crate::worker::protocol::Walls;
 
 /// What could not be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +96,8 @@ pub(super) struct Looked {
     /// The others of our own documents.
     pub(super) documents: Vec<(&'static str, Seen<Standing>)>,
     pub(super) holder: Seen<Option<Holder>>,
-    /// Whether the fetch worker has a user of its own.
-    pub(super) worker: Result<bool, String>,
+    /// What stands around the fetch worker.
+    pub(super) worker: Seen<Walls>,
     /// Whether the journal listens.
     pub(super) journal: bool,
     /// Whether packages can be looked at.
@@ -121,7 +122,7 @@ pub(super) fn look(host: &Reader, executable: &Path) -> Looked {
     let rootless = host.is_machine() && !rustix::process::geteuid().is_root();
     let settings = reconcile::settings(host);
     let files = reconcile::settings_files(host).unwrap_or_default().into_iter().map(|(path, _)| path).collect();
-    let source = settings.as_ref().ok().and_then(|settings| settings.source.as_ref());
+    let follows = settings.as_ref().ok().and_then(|settings| settings.source.as_ref());
     let units = units(host);
     let state = host.state();
     Looked {
@@ -134,20 +135,16 @@ pub(super) fn look(host: &Reader, executable: &Path) -> Looked {
         answer: ask(host, &units),
         units,
         source: reached(host, settings.as_ref().ok(), executable, rootless),
-        credentials: as_root(rootless, || Ok(source.map(credentials).unwrap_or_default())),
-        pins: source.filter(|_| host.is_machine() && !rootless).map(|source| pins(host, source)).unwrap_or_default(),
+        credentials: as_root(rootless, || Ok(follows.map(credentials).unwrap_or_default())),
+        pins: follows.filter(|_| host.is_machine() && !rootless).map(|source| pins(host, source)).unwrap_or_default(),
         ssh: ["/usr/bin/ssh", "/usr/local/bin/ssh", "/bin/ssh"].iter().any(|path| Path::new(path).exists()),
         synchronized: host.bus().and_then(Bus::clock_synchronized).map_err(|error| Unseen::Failed(error.to_string())),
-        recorded: recorded(&state, source),
+        recorded: recorded(&state, follows),
         disks: DISKS.map(|path| (path, host.disk(path).map_err(|error| error.chain()))).into(),
         ledger: as_root(rootless, || ledger::load(&state).map_err(failed)),
         documents: documents(host, rootless),
         holder: as_root(rootless, || host.lock_holder("/var/lib/trueup/lock").map_err(failed)),
-        worker: host
-            .users()
-            .and_then(|users| users.uid("trueup-fetch"))
-            .map(|uid| uid.is_some())
-            .map_err(|error| error.chain()),
+        worker: as_root(rootless, || source::walls(&host.worker(executable.to_owned())).map_err(failed)),
         journal: host.below_root("/run/systemd/journal/socket").exists(),
         packages: packages(host),
         package_locks: PACKAGE_LOCKS
@@ -350,7 +347,7 @@ pub(super) mod tests {
             ledger: Ok((Ledger::default(), false)),
             documents: vec![("record", Ok(Standing::Whole)), ("revision", Ok(Standing::None))],
             holder: Ok(None),
-            worker: Ok(true),
+            worker: Ok(Walls { uid: 990, landlock: 6, filtered: true }),
             journal: true,
             packages: Ok(()),
             package_locks: Vec::new(),

@@ -1,0 +1,149 @@
+//! What one worker is sent out with: where to, what for, and the wall around it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::SourceError;
+use super::super::pipe::Pipe;
+use super::{Result, Source, text};
+use crate::config::{SourceSettings, Transport, port, transport};
+use crate::host::{self, Copies, Worker};
+use crate::model::Digest;
+use crate::worker::Wall;
+use crate::worker::protocol::{Open, Place, Remote, Secret, Walls};
+
+/// Names are asked for over TCP as well, where the answer is long; RFC 7766.
+const DNS: u16 = 53;
+
+/// A look at one URL.
+pub(super) struct Errand {
+    place: Place,
+    wall: Wall,
+    copies: Option<Copies>,
+}
+
+/// The wall of a worker that reads what somebody named on the command line: with its owner's eyes, wherever the parts
+/// of the repository lie (a linked work tree, borrowed objects), and with no way to tell anybody but us.
+pub(super) fn of_somebody(directory: &Path) -> Wall {
+    Wall { user: Worker::owner(directory), read: vec![PathBuf::from("/")], ..Wall::default() }
+}
+
+/// What stands around the fetch workers of this host: one is started, and sent nowhere.
+///
+/// # Errors
+/// Where none can be started, or its wall cannot be put up.
+pub fn walls(worker: &Worker) -> Result<Walls> {
+    const LIMIT: Duration = Duration::from_secs(20);
+    let wall = Wall { user: worker.user(), ..Wall::default() };
+    let pipe = Pipe::start(worker, &wall, None, "its wall", LIMIT)?;
+    pipe.walls().ok_or_else(|| SourceError::Settings("the fetch worker has no wall".to_owned()))
+}
+
+impl Errand {
+    pub(super) fn new(settings: &SourceSettings, url: &str, worker: &Worker) -> Result<Self> {
+        let transport = transport(url).map_err(|why| SourceError::Settings(format!("a URL of the source {why}")))?;
+        if let Transport::Local(directory) = &transport {
+            let place = Place::Local { directory: text(directory)? };
+            let wall = Wall { user: worker.user(), read: vec![directory.clone()], ..Wall::default() };
+            return Ok(Self { place, wall, copies: None });
+        }
+        if transport.is_insecure() && !settings.allow_insecure {
+            let message = format!(
+                "{url}: anybody on the way can change what is fetched; set source.allow_insecure = true to take it all the same"
+            );
+            return Err(SourceError::of_worker("insecure", &message));
+        }
+        let cache = worker.cache().map_err(SourceError::Host)?;
+        let ports = port(url).into_iter().chain([DNS]).collect();
+        let programs = transport == Transport::Ssh;
+        let cached = Some(cache.clone());
+        let mut wall = Wall { user: worker.user(), cache: cached, ports: Some(ports), programs, ..Wall::default() };
+        let mut files = Files { copies: worker.copies().map_err(SourceError::Host)?, wall: &mut wall };
+        let https = transport == Transport::Https;
+        let login = settings.token_file.as_deref().filter(|_| https).map(login).transpose()?;
+        let ca_file = files.optional(settings.ca_file.as_deref().filter(|_| https))?;
+        let ssh_key = files.optional(settings.ssh_key.as_deref().filter(|_| programs))?;
+        let known_hosts = if programs { files.known_hosts(&settings.known_hosts)? } else { String::new() };
+        let copies = files.copies;
+        let name =
+            |url: &str| Digest::of(format!("{url}\n{}", settings.branch).as_bytes()).to_string()[..24].to_owned();
+        let place = Place::Remote(Remote {
+            url: url.to_owned(),
+            cache: text(&cache.join(name(url)))?,
+            beside: settings.urls.iter().filter(|other| *other != url).map(|other| name(other)).collect(),
+            insecure: settings.allow_insecure,
+            ca_file,
+            login,
+            ssh_key,
+            known_hosts,
+        });
+        Ok(Self { place, wall, copies })
+    }
+
+    /// Sends the worker out.
+    pub(super) fn run(self, settings: &SourceSettings, url: &str, worker: &Worker) -> Result<Source> {
+        let Self { place, wall, copies } = self;
+        let pipe = Pipe::start(worker, &wall, copies, url, settings.timeout)?;
+        Source::over(pipe, Open { place, branch: settings.branch.clone() }, &settings.path)
+    }
+}
+
+/// Files that the worker needs: copies of its own, or opened to it where it reads as we do.
+struct Files<'a> {
+    copies: Option<Copies>,
+    wall: &'a mut Wall,
+}
+
+impl Files<'_> {
+    fn optional(&mut self, file: Option<&Path>) -> Result<String> {
+        file.map_or(Ok(String::new()), |file| self.open(file))
+    }
+
+    /// None at all is as none that is pinned: ssh says so.
+    fn known_hosts(&mut self, file: &Path) -> Result<String> {
+        match self.open(file) {
+            Err(SourceError::Host(host::Error::Io { source, .. })) if source.kind() == io::ErrorKind::NotFound => {
+                text(file)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open(&mut self, file: &Path) -> Result<String> {
+        match &mut self.copies {
+            Some(copies) => {
+                let copy = copies.add(file).map_err(SourceError::Host)?;
+                self.wall.read.push(copy.clone());
+                text(&copy)
+            }
+            None => {
+                self.wall.read.push(file.to_owned());
+                text(file)
+            }
+        }
+    }
+}
+
+/// The token in `file`, or `USER:TOKEN`. Servers that take a token take it with any user name.
+fn login(file: &Path) -> Result<(String, Secret)> {
+    const LONGEST: u64 = 8 << 10;
+    let failed = |source| SourceError::Read { path: file.to_owned(), source };
+    let open = File::open(file).map_err(failed)?;
+    if open.metadata().map_err(failed)?.mode() & 0o007 != 0 {
+        return Err(SourceError::Settings(format!(
+            "{} can be read by everybody on this host: chmod 600 it",
+            file.display()
+        )));
+    }
+    let mut token = String::new();
+    open.take(LONGEST).read_to_string(&mut token).map_err(failed)?;
+    let token = token.trim();
+    if token.is_empty() || token.chars().any(char::is_control) {
+        return Err(SourceError::Settings(format!("{} does not hold one token", file.display())));
+    }
+    let (user, secret) = token.split_once(':').unwrap_or(("x-token-auth", token));
+    Ok((user.to_owned(), Secret(secret.to_owned())))
+}
