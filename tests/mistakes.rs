@@ -107,7 +107,9 @@ fn read_layer(snapshot: &mut Snapshot, repo: &Path, layer: &str) {
 
 fn entry(path: &Path) -> Entry {
     if path.is_symlink() {
-        return Entry::Symlink { target: fs::read_link(path).expect("a link is readable").into_os_string().into_vec() };
+        return Entry::Symlink {
+            target: fs::read_link(path).expect("a link is readable").into_os_string().into_vec().into(),
+        };
     }
     let executable = fs::metadata(path).expect("a file has metadata").permissions().mode() & 0o100 != 0;
     Entry::File { content: fs::read(path).expect("a file is readable").into(), executable }

@@ -40,6 +40,21 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
+/// The same, with `input` on its standard input.
+fn pipe(directory: &Path, arguments: &[&str], input: &str) -> String {
+    let mut child = Command::new("git")
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("git is installed");
+    child.stdin.take().expect("asked for").write_all(input.as_bytes()).expect("reads");
+    let output = child.wait_with_output().expect("ends");
+    assert!(output.status.success(), "git {arguments:?}");
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
 /// A scratch directory with a fleet repository `work` of one commit, and a directory that stands for a host.
 struct Bench {
     at: tempfile::TempDir,
@@ -155,7 +170,7 @@ fn check_first(source: &mut Source) {
             "trueup.toml"
         ]
     );
-    assert_eq!(snapshot.entries["hosts/web-01/files/etc/issue"], Entry::Symlink { target: b"motd".to_vec() });
+    assert_eq!(snapshot.entries["hosts/web-01/files/etc/issue"], Entry::Symlink { target: b"motd"[..].into() });
     let executable = Entry::File { content: b"#!/bin/sh\n"[..].into(), executable: true };
     assert_eq!(snapshot.entries["roles/base/files/usr/local/bin/x"], executable);
     let motd = Entry::File { content: b"welcome\n"[..].into(), executable: false };
@@ -251,6 +266,67 @@ fn a_directory_that_may_not_be_read_is_named() {
         assert!(error.to_string().contains(&format!("{}: Permission denied", path.trim_end_matches('/'))), "{error}");
         open_to_all(&bench.work().join(&path), 0o755);
     }
+}
+
+#[test]
+fn what_a_link_in_a_repository_leads_to_is_not_told() {
+    let bench = Bench::new();
+    let secret = bench.at.path().join("secret");
+    fs::write(&secret, "s3cret:$y$j9T$\n").expect("write");
+    let mut refused = 0;
+    for name in [".git/refs/heads/main", ".git/config", ".git/HEAD", ".git/packed-refs"] {
+        let (path, aside) = (bench.work().join(name), bench.at.path().join("aside"));
+        drop(fs::rename(&path, &aside));
+        std::os::unix::fs::symlink(&secret, &path).expect("symlink");
+        if let Err(error) = bench.open(&bench.local()) {
+            refused += 1;
+            assert!(!error.to_string().contains("s3cret"), "{name}: {error}");
+        }
+        fs::remove_file(&path).expect("remove");
+        drop(fs::rename(&aside, &path));
+    }
+    assert!(refused >= 2, "some of it was read");
+}
+
+#[test]
+fn a_small_repository_that_is_large_in_memory_is_bounded() {
+    let bench = Bench::new();
+    // One long content, and links to it: a hundred times sixteen megabytes, were each to have its own.
+    let long = bench.at.path().join("long");
+    fs::write(&long, vec![b'x'; 15 << 20]).expect("write");
+    let blob = git(&bench.work(), &["hash-object", "-w", long.to_str().expect("text")]);
+    for n in 0..100 {
+        let entry = format!("120000,{blob},hosts/web-01/files/etc/link-{n}");
+        git(&bench.work(), &["update-index", "--add", "--cacheinfo", &entry]);
+    }
+    git(&bench.work(), &["commit", "--quiet", "--message", "links"]);
+    let mut source = bench.open(&bench.local()).expect("opens");
+    let mut snapshot = source.snapshot().expect("a snapshot");
+    source.read_layers(&mut snapshot, &layers(&["hosts/web-01"])).expect("reads");
+    assert_eq!(snapshot.entries["hosts/web-01/files/etc/link-7"], Entry::TooLarge { size: 15 << 20 });
+
+    // One tree with a long name, in many places: git(1) makes none, so it is made by hand.
+    let named = |name: &[u8]| {
+        let raw = bench.at.path().join("tree");
+        let id: Vec<u8> = (0..40).step_by(2).map(|i| u8::from_str_radix(&blob[i..i + 2], 16).expect("hex")).collect();
+        fs::write(&raw, [b"100644 ", name, b"\0", &id].concat()).expect("write");
+        git(&bench.work(), &["hash-object", "-w", "-t", "tree", "--literally", raw.to_str().expect("text")])
+    };
+    let tree = named(&vec![b'n'; 1 << 20]);
+    let list: String = (0..1000).map(|n| format!("040000 tree {tree}\tdirectory-{n}\n")).collect();
+    let made = pipe(&bench.work(), &["mktree"], &list);
+    let host = pipe(&bench.work(), &["mktree"], &format!("040000 tree {made}\tfiles\n"));
+    let hosts = pipe(&bench.work(), &["mktree"], &format!("040000 tree {host}\tweb-01\n"));
+    let root = pipe(&bench.work(), &["mktree"], &format!("040000 tree {hosts}\thosts\n"));
+    let commit = git(&bench.work(), &["commit-tree", &root, "-m", "long names"]);
+    git(&bench.work(), &["update-ref", "refs/heads/main", &commit]);
+    let mut source = bench.open(&bench.local()).expect("opens");
+    let mut snapshot = source.snapshot().expect("a snapshot");
+    source.read_layers(&mut snapshot, &layers(&["hosts/web-01"])).expect("reads");
+    assert_eq!(snapshot.entries.len(), 1000);
+    assert!(
+        snapshot.entries.iter().all(|(path, entry)| path.len() < 400 && *entry == Entry::BadName(BadName::TooLong))
+    );
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn repo(files: &[(&str, &str)]) -> Snapshot {
     for (path, content) in files {
         let bare = path.trim_start_matches('*');
         let entry = match content.strip_prefix("->") {
-            Some(target) => Entry::Symlink { target: target.as_bytes().to_vec() },
+            Some(target) => Entry::Symlink { target: target.as_bytes().into() },
             None => Entry::File { content: content.as_bytes().into(), executable: bare != *path },
         };
         snapshot.entries.insert(bare.to_owned(), entry);
@@ -489,7 +489,7 @@ fn limits_of_size_hold_at_their_edge() {
     assert_eq!(with(HOST, zeros(1 << 20)), Ok(()));
     assert!(with(HOST, zeros((1 << 20) + 1)).expect_err("over").contains("1048577"));
     assert!(with(HOST, Entry::TooLarge { size: 20_000_000 }).expect_err("over").contains("20000000"));
-    assert!(with(HOST, Entry::Symlink { target: b"x".to_vec() }).expect_err("a link").contains("regular file"));
+    assert!(with(HOST, Entry::Symlink { target: b"x"[..].into() }).expect_err("a link").contains("regular file"));
     assert!(
         with(HOST, Entry::File { content: b"a = '\xff'".as_slice().into(), executable: false })
             .expect_err("bytes")
@@ -499,9 +499,9 @@ fn limits_of_size_hold_at_their_edge() {
     for (why, said) in [(BadName::NotUtf8, "is not UTF-8"), (BadName::Control, "holds a control character")] {
         assert_eq!(with(file, Entry::BadName(why)).expect_err("a name"), format!("this name {said}"));
     }
-    assert!(with(file, Entry::Symlink { target: b"a\0b".to_vec() }).expect_err("NUL").contains("control"));
-    assert!(with(file, Entry::Symlink { target: b"\xff".to_vec() }).expect_err("bytes").contains("UTF-8"));
-    assert!(with(file, Entry::Symlink { target: Vec::new() }).expect_err("empty").contains("empty"));
+    assert!(with(file, Entry::Symlink { target: b"a\0b"[..].into() }).expect_err("NUL").contains("control"));
+    assert!(with(file, Entry::Symlink { target: b"\xff"[..].into() }).expect_err("bytes").contains("UTF-8"));
+    assert!(with(file, Entry::Symlink { target: Vec::new().into() }).expect_err("empty").contains("empty"));
     let long = format!("hosts/web-01/files/{}x", "d/".repeat(2_047));
     assert_eq!(with(&long, zeros(1)), Ok(()));
     assert!(with(&format!("{long}y"), zeros(1)).expect_err("over").contains("4097"));

@@ -136,6 +136,7 @@ fn leaf(place: &Place, full: &str, entry: &Entry, raw: &mut impl FnMut(&str) -> 
             let why = match why {
                 BadName::NotUtf8 => "this name is not UTF-8",
                 BadName::Control => "this name holds a control character",
+                BadName::TooLong => "this name is longer than 255 bytes, or its path than 4096",
             };
             return Err(place.error(why).hint("rename it"));
         }

@@ -67,6 +67,11 @@ pub fn transport(url: &str) -> Result<Transport, String> {
     if rest.len() <= authority.len() + 1 {
         return Err("names no repository after the host".to_owned());
     }
+    if rest.contains(['?', '#']) {
+        return Err("has a ? or #, and what follows it may be a secret that would be shown to everybody; put a token \
+                    into a file that only root can read and name it as token_file"
+            .to_owned());
+    }
     Ok(transport)
 }
 

@@ -33,8 +33,9 @@ pub(super) fn fetch(host: &Reader, ask: &Ask) -> Result<Origin, Stop> {
     if let Some(why) = &ask.not_now {
         return Err(why.clone());
     }
-    // The worker is ended at its own limit; what it brings is asked for piece by piece.
-    host.waits(source.timeout);
+    // Each worker is ended at its own limit, and there is one for each URL that does not answer; what the last brings is
+    // asked for piece by piece.
+    host.waits(source.timeout * u32::try_from(source.urls.len()).unwrap_or(u32::MAX));
     match Source::open(source, &ask.worker) {
         Ok(source) => Ok(Origin::Git(Box::new(source))),
         Err(error) => Err(stop(Stage::Fetch, &error)),

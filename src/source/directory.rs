@@ -111,7 +111,7 @@ impl Directory {
         let meta = fs::symlink_metadata(path).map_err(failed)?;
         if meta.is_symlink() {
             let target = fs::read_link(path).map_err(failed)?;
-            return Ok(Some(Entry::Symlink { target: target.as_os_str().as_bytes().to_vec() }));
+            return Ok(Some(Entry::Symlink { target: target.as_os_str().as_bytes().into() }));
         }
         if !meta.is_file() {
             return Ok(None);
@@ -203,7 +203,10 @@ mod tests {
             snapshot.entries.keys().collect::<Vec<_>>(),
             ["hosts/web-01/files/etc/link", "hosts/web-01/files/etc/motd", "hosts/web-01/host.toml", "trueup.toml"]
         );
-        assert_eq!(snapshot.entries["hosts/web-01/files/etc/link"], Entry::Symlink { target: b"/etc/shadow".to_vec() });
+        assert_eq!(
+            snapshot.entries["hosts/web-01/files/etc/link"],
+            Entry::Symlink { target: b"/etc/shadow"[..].into() }
+        );
         let motd = Entry::File { content: b"hi\n"[..].into(), executable: true };
         assert_eq!(snapshot.entries["hosts/web-01/files/etc/motd"], motd);
     }

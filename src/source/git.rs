@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::objects::{self, Name, Node, TreeEntry};
 use super::pipe::{Pipe, Received};
-use super::{DEEPEST, Entry, MOST_ENTRIES, Snapshot, SourceError};
+use super::{BadName, DEEPEST, Entry, LONGEST_PATH, MOST_ENTRIES, MOST_NAMES, Snapshot, SourceError};
 use crate::config::SourceSettings;
 use crate::host::Worker;
 use crate::model::{Revision, one_line};
@@ -37,6 +37,8 @@ pub struct Source {
     layers: BTreeMap<String, ObjectName>,
     /// How many files and directories were read.
     entries: usize,
+    /// How long their paths are together, in bytes.
+    named: usize,
 }
 
 /// A leaf whose content is still to come.
@@ -89,6 +91,7 @@ impl Source {
             path: path.to_owned(),
             layers: BTreeMap::new(),
             entries: 0,
+            named: 0,
         })
     }
 
@@ -201,17 +204,23 @@ impl Source {
                     return Err(self
                         .too_large(format!("what this host uses has more than {MOST_ENTRIES} files and directories")));
                 }
-                match (entry.name, entry.node) {
-                    (Name::Bad(name, why), _) => {
-                        drop(snapshot.entries.insert(format!("{path}/{name}"), Entry::BadName(why)))
-                    }
-                    (Name::Good(name), Node::Directory) => below.push((format!("{path}/{name}"), entry.id)),
-                    (Name::Good(name), Node::Submodule) => {
-                        drop(snapshot.entries.insert(format!("{path}/{name}"), Entry::Submodule))
-                    }
-                    (Name::Good(name), node) => {
-                        leaves.push(Leaf { path: format!("{path}/{name}"), id: entry.id, node })
-                    }
+                let (name, bad) = match entry.name {
+                    Name::Bad(name, why) => (name, Some(why)),
+                    Name::Good(name) => (name, None),
+                };
+                let path = format!("{path}/{name}");
+                self.named += path.len();
+                if self.named > MOST_NAMES {
+                    return Err(
+                        self.too_large(format!("the paths that this host uses have more than {MOST_NAMES} bytes"))
+                    );
+                }
+                let bad = bad.or_else(|| (path.len() > LONGEST_PATH).then_some(BadName::TooLong));
+                match (bad, entry.node) {
+                    (Some(why), _) => drop(snapshot.entries.insert(path, Entry::BadName(why))),
+                    (None, Node::Directory) => below.push((path, entry.id)),
+                    (None, Node::Submodule) => drop(snapshot.entries.insert(path, Entry::Submodule)),
+                    (None, node) => leaves.push(Leaf { path, id: entry.id, node }),
                 }
             }
         }
@@ -234,7 +243,10 @@ impl Source {
         for leaf in leaves {
             let entry = match (&shared[&leaf.id], leaf.node) {
                 (Err(size), _) => Entry::TooLarge { size: *size },
-                (Ok(content), Node::Symlink) => Entry::Symlink { target: content.to_vec() },
+                (Ok(content), Node::Symlink) if content.len() > LONGEST_PATH => {
+                    Entry::TooLarge { size: content.len() as u64 }
+                }
+                (Ok(content), Node::Symlink) => Entry::Symlink { target: Arc::clone(content) },
                 (Ok(content), node) => {
                     Entry::File { content: Arc::clone(content), executable: node == Node::File { executable: true } }
                 }

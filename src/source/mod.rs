@@ -25,5 +25,9 @@ pub use snapshot::{BadName, Entry, Snapshot};
 const DEEPEST: usize = 64;
 /// How many files and directories of one revision are read at most.
 const MOST_ENTRIES: usize = 200_000;
+/// How many bytes the paths of those have together at most.
+const MOST_NAMES: usize = 32 << 20;
+/// The longest path in the repository, and the longest target of a link, in bytes; DESIGN §3.
+const LONGEST_PATH: usize = 4096;
 /// How many bytes of one revision are read at most.
 const MOST_BYTES: u64 = 512 << 20;

@@ -26,7 +26,7 @@ pub(super) struct TreeEntry {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Good(String),
-    /// Not UTF-8, or with control characters: here escaped.
+    /// Not UTF-8, with control characters, or too long: here escaped and shortened.
     Bad(String, BadName),
 }
 
@@ -38,6 +38,9 @@ pub(super) enum Node {
     Symlink,
     Submodule,
 }
+
+/// The longest name that Linux takes, in bytes; NAME_MAX in limits.h.
+const LONGEST_NAME: usize = 255;
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -114,6 +117,9 @@ pub(super) fn tree(id: ObjectName, content: &[u8]) -> Result<Vec<TreeEntry>> {
 impl Name {
     /// The name with these bytes.
     pub fn of(raw: &[u8]) -> Self {
+        if raw.len() > LONGEST_NAME {
+            return Self::Bad(format!("{}…", raw[..40].escape_ascii()), BadName::TooLong);
+        }
         match std::str::from_utf8(raw) {
             Ok(text) if !text.chars().any(char::is_control) => Self::Good(text.to_owned()),
             Ok(text) => Self::Bad(escaped(text), BadName::Control),
@@ -194,6 +200,15 @@ mod tests {
                 &Name::Good("ü".to_owned())
             ]
         );
+    }
+
+    #[test]
+    fn a_name_that_no_file_can_have_is_not_kept_whole() {
+        assert!(matches!(Name::of(&[b'a'; 255]), Name::Good(name) if name.len() == 255));
+        for length in [256, 1 << 20] {
+            let Name::Bad(name, BadName::TooLong) = Name::of(&vec![0xff; length]) else { panic!("{length}") };
+            assert!(name.len() < 200, "{name}");
+        }
     }
 
     #[test]

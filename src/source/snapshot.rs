@@ -33,7 +33,7 @@ pub enum Entry {
     /// A symbolic link.
     Symlink {
         /// Where it points.
-        target: Vec<u8>,
+        target: Arc<[u8]>,
     },
     /// A submodule, which is never followed.
     Submodule,
@@ -53,4 +53,6 @@ pub enum BadName {
     NotUtf8,
     /// It holds a control character.
     Control,
+    /// It, or the path that it ends, is longer than Linux takes.
+    TooLong,
 }

@@ -18,15 +18,16 @@ pub(super) fn open(directory: &Path) -> Result<gix::Repository> {
     let options = gix::open::Options::isolated()
         .with(gix::sec::Trust::Reduced)
         .config_overrides([format!("gitoxide.objects.allocLimit={}", super::clone::LARGEST_OBJECT)]);
-    gix::open_opts(directory, options)
-        .map_err(|error| unreadable(directory).unwrap_or_else(|| not_a_repository(directory, &error)))
+    gix::open_opts(directory, options).map_err(|_| unreadable(directory).unwrap_or_else(|| not_a_repository(directory)))
 }
 
 /// The commit that `branch` names; `HEAD` is what is checked out.
 pub(super) fn tip(repository: &gix::Repository, directory: &Path, branch: &str) -> Result<ObjectId> {
-    let damaged = |error: gix::Error| {
+    // What a parser says may hold what it has read: a link in there may lead to a file that is nobody else's to see.
+    let damaged = |_: gix::Error| {
         unreadable(directory).unwrap_or_else(|| {
-            Trouble::damaged(format_args!("cannot read {branch} of {}", directory.display()), &error)
+            let message = format!("cannot read {branch} of {}: git fsck there tells why", directory.display());
+            Trouble::new("damaged-clone", message)
         })
     };
     let named = match branch {
@@ -48,11 +49,10 @@ pub(super) fn tip(repository: &gix::Repository, directory: &Path, branch: &str) 
     })
 }
 
-fn not_a_repository(directory: &Path, error: &gix::Error) -> Trouble {
-    Trouble::new(
-        "not-a-repository",
-        format!("{} is not a Git repository that can be read: {}", directory.display(), super::trouble::chain(error)),
-    )
+fn not_a_repository(directory: &Path) -> Trouble {
+    let message =
+        format!("{} is not a Git repository that can be read: git status there tells why", directory.display());
+    Trouble::new("not-a-repository", message)
 }
 
 /// The first of the places that Git needs that is there and cannot be read.

@@ -50,7 +50,7 @@ fn why(error: &io::Error) -> String {
 }
 
 /// Everything the error says, outermost first, once each.
-pub(super) fn chain(error: &gix::Error) -> String {
+fn chain(error: &gix::Error) -> String {
     let mut said: Vec<String> = Vec::new();
     for part in error.iter_errors() {
         let part = format!("{part:#}");

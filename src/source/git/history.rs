@@ -105,7 +105,7 @@ impl Source {
         let found = objects::commit(name, &content).map_err(|why| self.pipe.corrupt(name, &why))?;
         (self.tree, self.revision) = (found.tree, found.revision);
         self.layers.clear();
-        self.entries = 0;
+        (self.entries, self.named) = (0, 0);
         Ok(())
     }
 
