@@ -20,11 +20,11 @@ use trueup::host::{Reader, Worker};
 use trueup::model::{Class, CommitId};
 use trueup::source::{BadName, Entry, Origin, Record, Source, SourceError, Stands};
 
-fn trueup() -> &'static Path {
+pub fn trueup() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_trueup"))
 }
 
-fn git(directory: &Path, arguments: &[&str]) -> String {
+pub fn git(directory: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .args(["-c", "init.defaultBranch=main", "-c", "user.name=Ana", "-c", "user.email=ana@example.org"])
         .args(arguments)
@@ -41,7 +41,7 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
 }
 
 /// The same, with `input` on its standard input.
-fn pipe(directory: &Path, arguments: &[&str], input: &str) -> String {
+pub fn pipe(directory: &Path, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new("git")
         .args(arguments)
         .current_dir(directory)
@@ -56,9 +56,9 @@ fn pipe(directory: &Path, arguments: &[&str], input: &str) -> String {
 }
 
 /// A scratch directory with a fleet repository `work` of one commit, and a directory that stands for a host.
-struct Bench {
-    at: tempfile::TempDir,
-    worker: Worker,
+pub struct Bench {
+    pub at: tempfile::TempDir,
+    pub worker: Worker,
 }
 
 /// How workers are started for the host below `at`.
@@ -67,7 +67,7 @@ fn worker(at: &Path, executable: &Path) -> Worker {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::with(&["init", "--quiet", "work"])
     }
 
@@ -90,27 +90,27 @@ impl Bench {
         bench
     }
 
-    fn work(&self) -> PathBuf {
+    pub fn work(&self) -> PathBuf {
         self.at.path().join("work")
     }
 
-    fn file(&self, path: &str, content: &str) {
+    pub fn file(&self, path: &str, content: &str) {
         let path = self.work().join(path);
         fs::create_dir_all(path.parent().expect("in a directory")).expect("mkdir");
         fs::write(path, content).expect("write");
     }
 
-    fn commit(&self, message: &str) -> CommitId {
+    pub fn commit(&self, message: &str) -> CommitId {
         git(&self.work(), &["add", "--all"]);
         git(&self.work(), &["commit", "--quiet", "--allow-empty", "--message", message]);
         git(&self.work(), &["rev-parse", "HEAD"]).parse().expect("a commit id")
     }
 
-    fn settings(&self, url: &str) -> SourceSettings {
+    pub fn settings(&self, url: &str) -> SourceSettings {
         SourceSettings { allow_insecure: true, timeout: Duration::from_secs(60), ..SourceSettings::at(url) }
     }
 
-    fn open(&self, settings: &SourceSettings) -> Result<Source, SourceError> {
+    pub fn open(&self, settings: &SourceSettings) -> Result<Source, SourceError> {
         Source::open(settings, &self.worker)
     }
 
@@ -119,19 +119,19 @@ impl Bench {
     }
 
     /// The one clone there is.
-    fn clone(&self) -> PathBuf {
+    pub fn clone(&self) -> PathBuf {
         let names = self.clones();
         let clones: Vec<&String> = names.iter().filter(|name| !name.contains('.')).collect();
         assert_eq!(clones.len(), 1, "{names:?}");
         self.cache().join(clones[0])
     }
 
-    fn cache(&self) -> PathBuf {
+    pub fn cache(&self) -> PathBuf {
         self.at.path().join("machine/var/cache/trueup/clone")
     }
 
     /// What is in the directory of the clones.
-    fn clones(&self) -> Vec<String> {
+    pub fn clones(&self) -> Vec<String> {
         let names = fs::read_dir(self.cache()).into_iter().flatten();
         let mut names: Vec<String> =
             names.map(|entry| entry.expect("reads").file_name().into_string().expect("text")).collect();
@@ -139,17 +139,17 @@ impl Bench {
         names
     }
 
-    fn packs(&self) -> usize {
+    pub fn packs(&self) -> usize {
         let packs = fs::read_dir(self.clone().join("objects/pack")).expect("a clone");
         packs.filter(|entry| entry.as_ref().expect("reads").path().extension().is_some_and(|end| end == "pack")).count()
     }
 }
 
-fn layers(names: &[&str]) -> Vec<String> {
+pub fn layers(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn check_first(source: &mut Source) {
+pub fn check_first(source: &mut Source) {
     assert_eq!(
         (source.tip().subject.as_str(), source.tip().author.as_str(), source.tip().time),
         ("first", "Ana", 1_700_000_000)
@@ -581,7 +581,7 @@ fn a_rewritten_branch_takes_no_fresh_clone_at_each_look_for_a_commit_that_is_gon
 // Servers.
 
 /// A server process that is ended with the test, and all that it started.
-struct Server(Child);
+pub struct Server(pub Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -591,11 +591,11 @@ impl Drop for Server {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
 }
 
-fn wait_for(port: u16) {
+pub fn wait_for(port: u16) {
     for _ in 0..2000 {
         if TcpStream::connect(("127.0.0.1", port)).is_ok() {
             return;
@@ -606,7 +606,7 @@ fn wait_for(port: u16) {
     panic!("nothing listens on port {port}");
 }
 
-fn git_daemon(base: &Path) -> (Server, String) {
+pub fn git_daemon(base: &Path) -> (Server, String) {
     let port = free_port();
     let daemon = Command::new("git")
         .args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"])

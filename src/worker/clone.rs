@@ -21,6 +21,25 @@ pub(super) const LARGEST_OBJECT: u64 = 256 << 20;
 
 /// Each fetch adds a pack and nothing repacks: past so many a fresh clone is cheaper.
 const MOST_PACKS: usize = 100;
+/// What packs may hold beyond twice the largest of them, in bytes. What a branch that is rewritten again and again leaves
+/// behind is in the others.
+const SLACK: u64 = 1 << 20;
+
+/// The packs of a clone.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Packs {
+    count: usize,
+    /// In bytes.
+    all: u64,
+    largest: u64,
+}
+
+impl Packs {
+    /// Whether a fresh clone is better.
+    fn are_worn(&self) -> bool {
+        self.count > MOST_PACKS || self.all > 2 * self.largest + SLACK
+    }
+}
 
 /// Has the tip of `branch` and its history at hand, and opens it.
 pub(super) fn fetch(remote: &Remote, branch: &str, afresh: bool) -> Result<(gix::Repository, ObjectId)> {
@@ -66,8 +85,8 @@ fn may_be_ours(trouble: &Trouble) -> bool {
 /// Fetches into the clone that is there.
 fn fetch_into(directory: &Path, remote: &Remote, branch: &str) -> Result<(gix::Repository, ObjectId)> {
     let packs = sweep(directory).map_err(|error| Trouble::io("sweep the clone", directory, &error))?;
-    if packs > MOST_PACKS {
-        return Err(Trouble::new("damaged-clone", format!("{packs} packs")));
+    if packs.are_worn() {
+        return Err(Trouble::new("damaged-clone", format!("{packs:?}")));
     }
     let repository = remote::open(directory, remote)?;
     match remote::fetch(&repository, remote, branch)? {
@@ -166,8 +185,8 @@ fn sweep_others(cache: &Path, parent: &Path, beside: &[String]) {
 }
 
 /// Removes what a fetch that was cut short leaves behind, and counts the packs.
-fn sweep(directory: &Path) -> io::Result<usize> {
-    let mut packs = 0;
+fn sweep(directory: &Path) -> io::Result<Packs> {
+    let mut packs = Packs::default();
     let mut open = vec![directory.to_owned()];
     while let Some(path) = open.pop() {
         for entry in fs::read_dir(&path)? {
@@ -183,7 +202,8 @@ fn sweep(directory: &Path) -> io::Result<usize> {
             {
                 fs::remove_file(entry.path())?;
             } else if name.ends_with(".pack") {
-                packs += 1;
+                let size = entry.metadata()?.len();
+                packs = Packs { count: packs.count + 1, all: packs.all + size, largest: packs.largest.max(size) };
             }
         }
     }
@@ -193,6 +213,13 @@ fn sweep(directory: &Path) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_packs_are_worn_and_those_that_hold_twice_what_is_needed() {
+        let packs = |count, all, largest| Packs { count, all, largest }.are_worn();
+        assert!(!packs(100, 10 << 20, 10 << 20) && packs(101, 10 << 20, 10 << 20));
+        assert!(!packs(3, (20 << 20) + SLACK, 10 << 20) && packs(3, (20 << 20) + SLACK + 1, 10 << 20));
+    }
 
     #[test]
     fn what_a_cut_fetch_leaves_behind_is_swept_and_packs_are_counted() {
@@ -212,7 +239,8 @@ mod tests {
         for name in ["objects/pack/a.pack", "objects/pack/a.idx", "objects/pack/b.pack", "HEAD"] {
             fs::write(at.path().join(name), "").expect("write");
         }
-        assert_eq!(sweep(at.path()).expect("sweeps"), 2);
+        fs::write(at.path().join("objects/pack/a.pack"), "1234").expect("write");
+        assert_eq!(sweep(at.path()).expect("sweeps"), Packs { count: 2, all: 4, largest: 4 });
         let mut left: Vec<_> =
             fs::read_dir(&pack).expect("reads").map(|entry| entry.expect("reads").file_name()).collect();
         left.sort();
