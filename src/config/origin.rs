@@ -69,7 +69,12 @@ impl Settings {
         let word = |word: &dyn fmt::Display| Some(word.to_string());
         match key {
             "host.name" => self.host.name.clone(),
-            "trust.mode" => Some("head".to_owned()),
+            "trust.signers" if self.trust.is_configured() => {
+                Some(self.trust.signers.iter().filter_map(|file| path_text(file)).collect::<Vec<_>>().join(", "))
+            }
+            "trust.revoked" => self.trust.revoked.as_deref().and_then(path_text),
+            "trust.mode" => word(&self.trust.mode.as_str()),
+            "trust.introduction" => self.trust.introduction.as_ref().map(ToString::to_string),
             "trust.floor" => self.trust.floor.as_ref().map(ToString::to_string),
             "policy.update" => word(&self.policy.update.as_str()),
             "policy.takeover" => word(&self.policy.takeover.as_str()),
@@ -82,8 +87,11 @@ impl Settings {
     }
 }
 
+fn path_text(path: &Path) -> Option<String> {
+    Some(one_line(&path.display().to_string(), 4096))
+}
+
 fn of_source(source: &SourceSettings, key: &str) -> Option<String> {
-    let path = |path: &Path| Some(one_line(&path.display().to_string(), 4096));
     let time = |duration: Duration| Some(duration_text(duration));
     match key {
         "source.url" => Some(source.urls.iter().map(|url| shown(url)).collect::<Vec<_>>().join(", ")),
@@ -92,10 +100,10 @@ fn of_source(source: &SourceSettings, key: &str) -> Option<String> {
         "source.interval" => time(source.interval),
         "source.max_age" => time(source.max_age),
         "source.allow_insecure" => Some(source.allow_insecure.to_string()),
-        "source.ca_file" => source.ca_file.as_deref().and_then(path),
-        "source.token_file" => source.token_file.as_deref().and_then(path),
-        "source.ssh_key" => source.ssh_key.as_deref().and_then(path),
-        "source.known_hosts" => path(&source.known_hosts),
+        "source.ca_file" => source.ca_file.as_deref().and_then(path_text),
+        "source.token_file" => source.token_file.as_deref().and_then(path_text),
+        "source.ssh_key" => source.ssh_key.as_deref().and_then(path_text),
+        "source.known_hosts" => path_text(&source.known_hosts),
         "source.timeout" => time(source.timeout),
         _ => None,
     }
@@ -149,9 +157,8 @@ mod tests {
                     "source.allow_insecure" | "policy.setid" => "true",
                     "policy.update" => "\"hold\"",
                     "policy.takeover" => "\"refuse\"",
-                    "trust.mode" => "\"head\"",
-                    "trust.floor" => "\"4f2a9c14f2a9c14f2a9c14f2a9c14f2a9c14f2a9\"",
-                    "trust.signers" | "trust.revoked" => continue,
+                    "trust.mode" => "\"chain\"",
+                    "trust.floor" | "trust.introduction" => "\"4f2a9c14f2a9c14f2a9c14f2a9c14f2a9c14f2a9\"",
                     "source.branch" | "source.path" | "host.name" => "\"word\"",
                     "source.interval" | "source.max_age" | "source.timeout" => "\"2h\"",
                     key if key.starts_with("change.") || key.starts_with("state.") => "\"2h\"",
@@ -162,9 +169,7 @@ mod tests {
         }
         let settings = of(&[("a.toml", &text)]);
         let all = settings.in_force();
-        for key in
-            SECTIONS.iter().flat_map(|(_, keys)| *keys).filter(|key| !["trust.signers", "trust.revoked"].contains(key))
-        {
+        for key in SECTIONS.iter().flat_map(|(_, keys)| *keys) {
             let one = all.iter().find(|one| one.key == *key).unwrap_or_else(|| panic!("{key} is missing"));
             assert!(!one.value.is_empty() && matches!(one.origin, Origin::File { .. }), "{one:?}");
             assert_eq!(one.acted_on, !key.starts_with("change."), "{one:?}");

@@ -9,7 +9,7 @@ use super::problem::{ConfigProblem, Place, hint};
 use super::settings::{Settings, SourceSettings};
 use super::url::{is_branch_name, transport};
 use super::values::{Written, article};
-use crate::model::one_line;
+use crate::model::{CommitId, TrustMode, one_line};
 
 /// What one fragment may hold at most, in bytes.
 const LONGEST: usize = 1 << 20;
@@ -38,7 +38,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     ("host", &["host.name"]),
-    ("trust", &["trust.signers", "trust.revoked", "trust.mode", "trust.floor"]),
+    ("trust", &["trust.signers", "trust.revoked", "trust.mode", "trust.introduction", "trust.floor"]),
     ("policy", &["policy.update", "policy.takeover", "policy.setid"]),
     ("change", &["change.settle", "change.deadline"]),
     ("state", &["state.originals", "state.edits"]),
@@ -160,28 +160,51 @@ impl Draft {
         Ok(())
     }
 
-    /// Trust that would be configured and silently not kept is worse than none, so it is refused.
     fn trust(&mut self, written: &Written<'_>) -> Result<(), ConfigProblem> {
-        const NOT_YET: &str = "cannot be kept: this version does not verify signatures yet; take it out to run without";
-        match (written.name, written.text()?) {
-            ("trust.mode", "head") => {}
-            ("trust.mode", other) if other != "chain" => {
-                return Err(written.problem(&format!(
-                    "cannot be {:?}{}",
-                    one_line(other, 40),
-                    hint(other, &["head", "chain"])
-                )));
+        const MOST: usize = 16;
+        let trust = &mut self.settings.trust;
+        match written.name {
+            "trust.signers" => {
+                let files = written.texts()?;
+                if files.is_empty() || files.len() > MOST {
+                    return Err(written.problem(&format!("is one file, or a list of at most {MOST}")));
+                }
+                trust.signers = files.iter().map(Written::file).collect::<Result<_, _>>()?;
             }
-            ("trust.floor", "") => self.settings.trust.floor = None,
-            ("trust.floor", commit) => {
-                let id = commit
-                    .parse()
-                    .map_err(|_| written.problem("is the full id of a commit, 40 or 64 hexadecimal digits"))?;
-                self.settings.trust.floor = Some(id);
-            }
-            _ => return Err(written.problem(NOT_YET)),
+            "trust.revoked" => trust.revoked = Some(written.file()?),
+            "trust.mode" => trust.mode = written.word()?,
+            "trust.introduction" => trust.introduction = commit(written)?,
+            _ => trust.floor = commit(written)?,
         }
         Ok(())
+    }
+
+    /// Trust that would be configured and not kept is worse than none.
+    fn trust_is_whole(&mut self) {
+        let trust = &self.settings.trust;
+        let chain = trust.mode == TrustMode::Chain;
+        let wrong = match () {
+            () if chain && !trust.is_configured() => {
+                Some(("trust.mode", "\"chain\" needs trust.signers: who signs the commits that come before the repository says it"))
+            }
+            () if chain && trust.introduction.is_none() => {
+                Some(("trust.mode", "\"chain\" needs trust.introduction, the full id of the commit that the chain begins with"))
+            }
+            () if !chain && trust.introduction.is_some() => {
+                Some(("trust.introduction", "belongs to trust.mode = \"chain\""))
+            }
+            () if trust.revoked.is_some() && !trust.is_configured() => {
+                Some(("trust.revoked", "takes keys back that trust.signers would have to give"))
+            }
+            () => None,
+        };
+        if let Some((key, why)) = wrong {
+            let (path, line) = match self.settings.origin(key) {
+                Origin::File { path, line } => (path, line),
+                _ => (String::new(), 0),
+            };
+            self.problems.push(ConfigProblem { path, line, column: 1, message: format!("{key} {why}") });
+        }
     }
 
     fn finish(mut self) -> Result<Settings, Vec<ConfigProblem>> {
@@ -189,6 +212,7 @@ impl Draft {
         if !self.source.allow_insecure {
             self.problems.extend(insecure);
         }
+        self.trust_is_whole();
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
@@ -217,6 +241,17 @@ fn urls(written: &Written<'_>) -> Result<Vec<(String, Option<ConfigProblem>)>, C
         Ok((url.to_owned(), insecure))
     });
     checked.collect()
+}
+
+/// The full id of a commit; empty is none.
+fn commit(written: &Written<'_>) -> Result<Option<CommitId>, ConfigProblem> {
+    match written.text()? {
+        "" => Ok(None),
+        id => {
+            let wrong = |_| written.problem("is the full id of a commit, 40 or 64 hexadecimal digits");
+            id.parse().map(Some).map_err(wrong)
+        }
+    }
 }
 
 /// The full name of the key `written`, where exactly that key stands in some section.
@@ -386,13 +421,26 @@ mod tests {
 
     #[test]
     fn trust_that_would_not_be_kept_is_refused() {
-        for line in ["signers = \"/etc/trueup/allowed_signers\"", "revoked = \"/x\"", "mode = \"chain\""] {
-            let found = problems(&format!("[trust]\n{line}\n"));
-            assert!(found[0].contains("does not verify signatures yet"), "{found:?}");
+        let id = "4f2a9c14f2a9c14f2a9c14f2a9c14f2a9c14f2a9";
+        let signers = "signers = \"/etc/trueup/allowed_signers\"\n";
+        for (lines, said) in [
+            ("mode = \"chain\"\n".to_owned(), "needs trust.signers"),
+            (format!("{signers}mode = \"chain\"\n"), "needs trust.introduction"),
+            (format!("{signers}introduction = \"{id}\"\n"), "belongs to trust.mode"),
+            ("revoked = \"/x\"\n".to_owned(), "trust.signers"),
+            ("signers = []\n".to_owned(), "one file"),
+            ("signers = \"x\"\n".to_owned(), "absolute path"),
+            ("mode = \"tail\"\n".to_owned(), "known are head, chain"),
+            ("floor = \"4f2a9c1\"\n".to_owned(), "full id"),
+        ] {
+            let found = problems(&format!("[trust]\n{lines}"));
+            assert!(found[0].contains(said) && found[0].starts_with(PATH), "{found:?}");
         }
-        assert!(problems("[trust]\nmode = \"tail\"\n")[0].contains("known are head, chain"));
         assert!(parse("[trust]\nfloor = \"\"\n").is_ok());
-        assert!(problems("[trust]\nfloor = \"4f2a9c1\"\n")[0].contains("full id"));
+        let two = parse("[trust]\nsigners = [\"/a\", \"/b\"]\nrevoked = \"/c\"\n").expect("valid").trust;
+        assert!(two.is_configured() && two.mode == TrustMode::Head && two.signers.len() == 2);
+        let chain = parse(&format!("[trust]\n{signers}mode = \"chain\"\nintroduction = \"{id}\"\n"));
+        assert_eq!(chain.expect("valid").trust.introduction.map(|id| id.short().to_owned()).as_deref(), Some("4f2a9c1"));
     }
 
     #[test]

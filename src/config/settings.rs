@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::origin::Origin;
 
-use crate::model::{CommitId, Takeover, Update};
+use crate::model::{CommitId, Takeover, TrustMode, Update};
 
 /// Settings that are valid, defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,8 +60,17 @@ pub struct HostSettings {
 }
 
 /// `[trust]`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TrustSettings {
+    /// Files that name who may sign: `allowed_signers` of ssh-keygen(1), or OpenPGP keys. Without any, no signature is
+    /// verified.
+    pub signers: Vec<PathBuf>,
+    /// A file of keys that were taken back.
+    pub revoked: Option<PathBuf>,
+    /// Which commits have to be signed.
+    pub mode: TrustMode,
+    /// The commit that the chain begins with.
+    pub introduction: Option<CommitId>,
     /// Never older than this commit, whatever else is lost.
     pub floor: Option<CommitId>,
 }
@@ -127,6 +136,19 @@ impl SourceSettings {
             known_hosts: PathBuf::from("/etc/trueup/known_hosts"),
             timeout: Duration::from_secs(5 * 60),
         }
+    }
+}
+
+impl TrustSettings {
+    /// Whether a commit has to be signed.
+    pub fn is_configured(&self) -> bool {
+        !self.signers.is_empty()
+    }
+}
+
+impl Default for TrustSettings {
+    fn default() -> Self {
+        Self { signers: Vec::new(), revoked: None, mode: TrustMode::Head, introduction: None, floor: None }
     }
 }
 

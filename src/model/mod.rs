@@ -15,7 +15,7 @@ pub use digest::Digest;
 pub use facts::{Facts, Family, Os};
 pub use id::{Id, NotAnId};
 pub use outcome::{Class, Outcome, Stage, Stop};
-pub use policy::{Cause, Drift, Release, Takeover, Update, Word};
+pub use policy::{Cause, Drift, Release, Takeover, TrustMode, Update, Word};
 pub use revision::{CommitId, NotACommitId, Revision};
 pub use text::{escaped, one_line};
 pub use zone::Zone;

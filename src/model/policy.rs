@@ -80,6 +80,16 @@ words! {
 }
 
 words! {
+    /// Which commits have to be signed, where trust is configured.
+    TrustMode {
+        /// The one that is acted on.
+        Head = "head",
+        /// Every one since the introduction, by somebody whom its parents allow.
+        Chain = "chain",
+    }
+}
+
+words! {
     /// Whether the host allows what stands on it to be taken over.
     Takeover {
         /// It does; what stood there is kept.
