@@ -24,20 +24,7 @@ pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Err
     };
     let valid: Vec<&str> = names.iter().copied().filter(|name| name::is_valid(name)).collect();
     let loadable: Vec<&str> = valid.iter().copied().filter(|name| !name::is_template(name)).collect();
-    let mut files = bus.file_states(&valid).into_iter();
-    let mut statuses = bus.statuses(&loadable).into_iter();
-    let mut found: Vec<Result<Observed, Error>> = names
-        .iter()
-        .map(|name| {
-            if !name::is_valid(name) {
-                return Err(rules::refused(name, "not-a-unit-name", "unit names end in their type, as nginx.service"));
-            }
-            let file = files.next().unwrap_or(Ok(None))?;
-            // A template has a unit file, and nothing that runs.
-            let status = if name::is_template(name) { None } else { statuses.next().transpose()? };
-            Ok(first_look(file.as_deref(), status.as_ref()))
-        })
-        .collect();
+    let mut found = first_looks(names, bus.file_states(&valid), bus.statuses(&loadable));
 
     let loaded: Vec<usize> = (0..names.len())
         .filter(|&i| !name::is_template(names[i]) && matches!(&found[i], Ok(seen) if seen.load == Load::Loaded))
@@ -59,6 +46,27 @@ pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Err
         }
     }
     found
+}
+
+/// What the two calls for many units tell of each: `files` of all that are valid names, `statuses` of those of them
+/// that are no template.
+fn first_looks(
+    names: &[&str],
+    files: Vec<Result<Option<String>, Error>>,
+    statuses: Vec<Result<UnitStatus, Error>>,
+) -> Vec<Result<Observed, Error>> {
+    let (mut files, mut statuses) = (files.into_iter(), statuses.into_iter());
+    let look = |name: &&str| {
+        if !name::is_valid(name) {
+            return Err(rules::refused(name, "not-a-unit-name", "unit names end in their type, as nginx.service"));
+        }
+        // Both are taken before either is judged: what is next belongs to the next name.
+        let file = files.next().unwrap_or(Ok(None));
+        // A template has a unit file, and nothing that runs.
+        let status = if name::is_template(name) { None } else { statuses.next() };
+        Ok(first_look(file?.as_deref(), status.transpose()?.as_ref()))
+    };
+    names.iter().map(look).collect()
 }
 
 /// What the two calls for many units tell of one.
@@ -276,6 +284,19 @@ mod tests {
         assert!(first_look(None, None).is_absent());
         let seen = first_look(Some("disabled"), None);
         assert_eq!((seen.load, seen.active), (Load::Loaded, Some(Active::Inactive)));
+    }
+
+    #[test]
+    fn each_unit_gets_its_own_state_though_another_could_not_be_told() {
+        let unknown = |thing: &str| Error::Unknown { thing: thing.to_owned(), why: "no answer".to_owned() };
+        let names = ["a.service", "not a name", "t@.service", "b.service", "c.service"];
+        let files = vec![Err(unknown("a")), Ok(Some("static".to_owned())), Ok(None), Ok(Some("enabled".to_owned()))];
+        let up = || status("loaded", "active");
+        let found = first_looks(&names, files, vec![Ok(up()), Err(unknown("b")), Ok(status("loaded", "failed"))]);
+        assert!(found[0].is_err() && found[1].is_err() && found[3].is_err(), "{found:?}");
+        assert_eq!(found[2].as_ref().map(|seen| seen.file).ok(), Some(FileState::Static));
+        let last = found[4].as_ref().expect("both are told");
+        assert_eq!((last.file, last.active), (FileState::Enabled, Some(Active::Failed)));
     }
 
     #[test]
