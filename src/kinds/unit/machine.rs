@@ -10,7 +10,7 @@ use crate::kinds::{Job, Refresh};
 const UNIT_FILE: u64 = 1 << 20;
 
 /// Where the administrator's unit files are.
-const SYSTEM: &str = name::OWN_DIRECTORIES[0];
+const SYSTEM: &str = name::DIRECTORIES[0];
 
 /// Looks at `names`: one call for how they run, one for their files, then what only some have.
 pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Error>> {

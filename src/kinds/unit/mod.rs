@@ -18,7 +18,7 @@ mod spec;
 mod state;
 
 use install::Install;
-pub use name::is_valid;
+pub use name::{DIRECTORIES, is_valid};
 pub use rules::{uses, watches};
 pub use spec::{OnChange, Spec};
 pub use state::{Active, Before, FileState, Load, Observed};
