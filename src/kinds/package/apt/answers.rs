@@ -119,6 +119,13 @@ pub fn refusal(stdout: &str, stderr: &str) -> Fault {
         let older = block(&both, "The following packages will be DOWNGRADED:");
         return fault("downgrade-refused", format!("that would put an older version in place of {older}"));
     }
+    if both.contains("E: There were unauthenticated packages") {
+        let unsigned = block(&both, "WARNING: The following packages cannot be authenticated!");
+        return fault(
+            "not-authenticated",
+            format!("their source is not signed by a key that is trusted here: {unsigned}"),
+        );
+    }
     if OF_PACKAGES.iter().any(|words| both.contains(words)) {
         let unmet = block(&both, "The following packages have unmet dependencies:");
         let why = if unmet.is_empty() { said } else { unmet };
@@ -274,6 +281,13 @@ mod tests {
             assert_eq!(refusal(text, "").reason, reason, "{text}");
         }
         assert!(refusal(include_str!("../fixtures/held.txt"), "").why.ends_with("held: alpha"));
+        let fault = refusal(
+            include_str!("../fixtures/unauthenticated.txt"),
+            "E: There were unauthenticated packages and -y was used without --allow-unauthenticated\n",
+        );
+        // Of these packages: the others can be had.
+        assert_eq!((fault.reason, fault.remedy), ("not-authenticated", Remedy::None));
+        assert!(fault.why.ends_with(": unsigned") && fault.why.contains("signed"), "{}", fault.why);
     }
 
     #[test]
