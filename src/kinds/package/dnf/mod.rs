@@ -50,6 +50,7 @@ impl Tool for Dnf {
     }
 
     fn ready(host: &mut Writer) -> Result<(), Fault> {
+        command::forget_stale_locks(host)?;
         // A look takes no lock, and would see what somebody has done one half of.
         transient::alone(host, command::at_work)
     }
