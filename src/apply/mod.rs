@@ -239,6 +239,21 @@ fn refresh(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Resul
         applied.interrupted = true;
         return Ok(());
     }
+    // By its new unit file a unit can only run once systemd has read that. Until then it stays owed.
+    let unread = ground.ledger.activations.contains(&Activation::DaemonReload);
+    let defined =
+        |refresh: &&PlannedRefresh| refresh.because.iter().any(|id| kinds::unit::is_its_file(refresh.id.name(), id));
+    let (blind, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|refresh| unread && defined(refresh));
+    // Where that was not tried in this pass, it waits, and this with it.
+    let why = applied.activated.iter().find(|(what, _)| *what == Activation::DaemonReload);
+    if let Some((_, outcome @ Outcome::Failed { .. })) = why.cloned() {
+        applied.refreshed.extend(blind.into_iter().map(|refresh| Refreshed {
+            id: refresh.id.clone(),
+            how: refresh.how,
+            because: refresh.because.clone(),
+            outcome: outcome.clone(),
+        }));
+    }
     let jobs: Vec<(&str, Refresh)> = due.iter().map(|refresh| (refresh.id.name(), refresh.how)).collect();
     let results = if jobs.is_empty() { Vec::new() } else { kinds::unit::refresh(ground.host, &jobs) };
     for (refresh, result) in due.iter().zip(results) {

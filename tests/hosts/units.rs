@@ -81,3 +81,46 @@ fn each_does_what_it_has_to_once_and_nothing_starts_that_is_not_declared_active(
     assert!(broken.message.as_deref().is_some_and(|said| said.contains("journalctl -u broken.service")), "{run:#?}");
     assert_eq!(told(&host, "restarts"), "start\n");
 }
+
+#[test]
+fn a_unit_waits_for_systemd_to_have_read_its_new_file() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write("hosts/web-01/units/app.service", TOLD);
+    lab.fleet.write("hosts/web-01/units/other.service", TOLD);
+    for unit in ["app", "other"] {
+        files(&lab, unit, "first");
+    }
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[units]\n\"app.service\" = \"on\"\n[units.\"other.service\"]\nactive = true\nwatch = [\"/etc/other/*\"]\n",
+    );
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    assert_eq!((told(&host, "app").as_str(), told(&host, "other").as_str()), ("start\n", "start\n"));
+
+    let policy = "/etc/dbus-1/system.d/zz.conf";
+    let reconfigure = "busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig";
+    host.write(
+        policy,
+        "<busconfig><policy context=\"mandatory\"><deny send_destination=\"org.freedesktop.systemd1\" \
+         send_interface=\"org.freedesktop.systemd1.Manager\" send_member=\"Reload\"/></policy></busconfig>\n",
+    );
+    host.shell(reconfigure);
+    lab.fleet.write("hosts/web-01/units/app.service.d/nice.conf", "[Service]\nNice=5\n");
+    files(&lab, "other", "second");
+    lab.fleet.commit("second");
+    let run = host.trueup(&["run"]);
+    assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+    assert_eq!(told(&host, "app"), "", "it would run by its old definition");
+    assert_eq!(run.refresh("unit:app.service").outcome, "failed", "{run:#?}");
+    assert_eq!(told(&host, "other"), "start\n", "whose own files are as systemd knows them");
+    host.trueup(&["run"]);
+    assert_eq!(told(&host, "app"), "");
+
+    host.shell(&format!("rm {policy}; {reconfigure}"));
+    host.trueup(&["run", "--retry"]).converged();
+    assert_eq!(told(&host, "app"), "start\n", "it was owed");
+    assert_eq!(host.unit("app.service", "Nice"), "5");
+    host.trueup(&["run"]).idle();
+}

@@ -124,7 +124,7 @@ pub(super) fn unit_files(name: &str) -> Vec<String> {
 }
 
 /// Whether `id` is a unit file or drop-in of the unit `name`.
-pub(super) fn is_its_file(name: &str, id: &Id) -> bool {
+pub fn is_its_file(name: &str, id: &Id) -> bool {
     if id.kind() != "file" {
         return false;
     }
