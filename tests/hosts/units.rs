@@ -124,3 +124,28 @@ fn a_unit_waits_for_systemd_to_have_read_its_new_file() {
     assert_eq!(host.unit("app.service", "Nice"), "5");
     host.trueup(&["run"]).idle();
 }
+
+#[test]
+fn an_administrators_linked_unit_file_is_not_touched_when_its_unit_is_disabled() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[units.\"theirs.service\"]\nenabled = false\n[units.\"plain.service\"]\nenabled = false\n",
+    );
+    lab.fleet.commit("off");
+    let host = lab.boot("web-01");
+    let unit = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\nAlias=also.service\n";
+    host.write("/srv/theirs.service", unit);
+    host.write("/etc/systemd/system/plain.service", unit.replace("also", "too"));
+    let link = "/etc/systemd/system/theirs.service";
+    host.shell("systemctl -q enable --now /srv/theirs.service plain.service");
+    host.shell(&format!("touch -h -d 2001-01-01 {link}"));
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.unit_state("theirs.service"), "active linked");
+    assert_eq!(host.unit_state("plain.service"), "active disabled");
+    assert!(host.shell(&format!("stat -c '%N %y' {link}")).contains("2001-01-01"), "it was there all the time");
+    let left =
+        host.shell("cd /etc/systemd/system; ls also.service too.service */theirs.service */plain.service 2>&1 || :");
+    assert_eq!(left.lines().filter(|line| line.contains("No such file")).count(), 4, "{left}");
+    host.trueup(&["run"]).idle();
+}

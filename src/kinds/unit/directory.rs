@@ -235,6 +235,12 @@ fn enable(host: &mut Writer, name: &str, seen: &mut BTreeSet<String>) -> Result<
     Ok(())
 }
 
+/// Removes every link that enabling `name` could have made, and leaves its unit file where it is.
+pub(super) fn unlink(host: &mut Writer, name: &str) -> Result<(), Error> {
+    let links = all_links(host)?;
+    disable(host, &links, name, &mut BTreeSet::new())
+}
+
 /// Removes every link to `name`, and to what its `[Install]` section names with it.
 fn disable(host: &mut Writer, links: &Links, name: &str, seen: &mut BTreeSet<String>) -> Result<(), Error> {
     if !name::is_valid(name) || !seen.insert(name.to_owned()) {

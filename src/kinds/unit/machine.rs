@@ -1,9 +1,11 @@
 //! Units of a running machine, over D-Bus.
 
-use super::name;
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::rules::{self, Work};
 use super::{Active, FileState, Install, Load, Observed, Unit};
-use crate::host::{Attributes, Error, Over, Reader, UnitDetails, UnitFileResults, UnitStatus, Writer};
+use super::{directory, name};
+use crate::host::{Error, Reader, UnitDetails, UnitFileResults, UnitStatus, Writer};
 use crate::kinds::{Job, Refresh};
 
 /// How large a unit file may be that is looked into, in bytes.
@@ -140,21 +142,15 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(),
 
     let mut works: Vec<Result<Work, Error>> =
         now.into_iter().zip(jobs).map(|(seen, job)| rules::work(job.name, job.want, &seen?)).collect();
-    let links = kept_links(host, &names, &works);
     let mut changed = false;
     let mut keep = |(results, any): UnitFileResults| {
         changed |= any;
         results
     };
-    stage(&mut works, &names, |work| work.disable, |names| keep(host.disable_units(names, false)));
+    stage(&mut works, &names, |work| work.disable, |names| keep(disable(host, names)));
     stage(&mut works, &names, |work| work.disable_runtime, |names| keep(host.disable_units(names, true)));
     stage(&mut works, &names, |work| work.enable, |names| keep(host.enable_units(names)));
     stage(&mut works, &names, |work| work.mask, |names| keep(host.mask_units(names)));
-    for (i, path, target) in links {
-        if let Err(error) = keep_link(host, &path, &target) {
-            works[i] = Err(error);
-        }
-    }
     if changed && let Err(error) = host.daemon_reload() {
         return everybody(&names, &error);
     }
@@ -163,24 +159,28 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(),
     works.into_iter().map(|work| work.map(drop)).collect()
 }
 
-/// Unit files that are links of the administrator's: disabling would remove them, and the unit with them.
-fn kept_links(host: &Reader, names: &[&str], works: &[Result<Work, Error>]) -> Vec<(usize, String, String)> {
-    let disabled = (0..names.len()).filter(|&i| matches!(&works[i], Ok(work) if work.disable));
-    disabled
-        .filter_map(|i| {
-            let path = format!("{SYSTEM}/{}", names[i]);
-            let target = host.read_link(&path).ok()??;
-            // A link to another name is an alias, which goes with the links of its unit.
-            (target.rsplit('/').next() == Some(names[i])).then_some((i, path, target))
-        })
-        .collect()
+/// Those whose unit file is a link of the administrator's: systemd's own disabling would remove that too, and the unit
+/// with it.
+fn linked(host: &Reader, names: &[&str]) -> BTreeSet<String> {
+    let is_linked = |name: &&&str| {
+        // A link to another name is an alias, which goes with the links of its unit.
+        let target = host.read_link(&format!("{SYSTEM}/{name}")).ok().flatten();
+        target.is_some_and(|target| target.rsplit('/').next() == Some(name))
+    };
+    names.iter().filter(is_linked).map(|name| (*name).to_owned()).collect()
 }
 
-fn keep_link(host: &mut Writer, path: &str, target: &str) -> Result<(), Error> {
-    match host.read_link(path)? {
-        Some(_) => Ok(()),
-        None => host.make_symlink(path, target, Attributes::default(), Over::Nothing),
+/// Removes the links that enabling makes: by systemd, but for those whose unit file it would take away too.
+fn disable(host: &mut Writer, names: &[&str]) -> UnitFileResults {
+    let linked = linked(host, names);
+    let (ours, theirs): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|name| linked.contains(*name));
+    let (results, changed) = host.disable_units(&theirs, false);
+    let mut results: BTreeMap<&str, Result<(), Error>> = theirs.into_iter().zip(results).collect();
+    for name in &ours {
+        results.insert(*name, directory::unlink(host, name));
     }
+    let answers = names.iter().map(|name| results.remove(name).unwrap_or(Ok(()))).collect();
+    (answers, changed || !ours.is_empty())
 }
 
 /// Takes masks off where that is declared; what is below is only then to be seen.
