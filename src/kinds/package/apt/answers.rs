@@ -37,7 +37,9 @@ pub fn policy(text: &str) -> HashMap<String, Policy> {
 /// What `apt-get -s` says that it would do.
 pub fn simulation(text: &str) -> Result<Transaction, String> {
     let mut transaction = Transaction::default();
+    let mut counted = None;
     for line in text.lines() {
+        counted = counted.or_else(|| summary(line));
         let doubt = || format!("a line of apt-get that is not understood: {}", one_line(line, 120));
         let mut words = line.split(' ');
         match (words.next(), words.next()) {
@@ -54,7 +56,31 @@ pub fn simulation(text: &str) -> Result<Transaction, String> {
             _ => {}
         }
     }
-    Ok(transaction)
+    // What was cut short would do less than apt does.
+    match counted {
+        Some((come, go)) if transaction.install.len() >= come && transaction.remove.len() >= go => Ok(transaction),
+        Some(_) => Err("apt-get did not say all that it would do".to_owned()),
+        None => Err("apt-get did not say what it would do".to_owned()),
+    }
+}
+
+/// How many packages come and how many go, by the line in which apt sums up: `1 upgraded, 2 newly installed, 3 to
+/// remove and 4 not upgraded.`
+fn summary(line: &str) -> Option<(usize, usize)> {
+    if !line.contains(" upgraded, ") || !line.contains(" newly installed, ") {
+        return None;
+    }
+    let (mut come, mut go) = (0, 0);
+    for part in line.split(", ").flat_map(|part| part.split(" and ")) {
+        let (count, what) = part.split_once(' ')?;
+        let count: usize = count.parse().ok()?;
+        match what {
+            "upgraded" | "newly installed" | "reinstalled" | "downgraded" => come += count,
+            "to remove" => go += count,
+            _ => {}
+        }
+    }
+    Some((come, go))
 }
 
 /// Who holds the lock that a program did not get, as far as it says: `unattended-upgr (pid 812)`.
@@ -240,6 +266,16 @@ mod tests {
         assert!(simulation("Inst alpha\n").is_err());
         assert!(simulation("Inst alpha [1.0]\n").is_err());
         assert!(simulation("Inst alpha 1.0\n").is_err());
+        let whole = include_str!("../fixtures/simulate.txt");
+        assert!(simulation(&whole.replace("Inst forei", "Cut forei")).is_err());
+        assert!(simulation(&whole.replace("Remv beta", "Cut beta")).is_err());
+        assert_eq!(
+            summary("0 upgraded, 0 newly installed, 1 downgraded, 2 to remove and 3 not upgraded."),
+            Some((1, 2))
+        );
+        // One that was cut short says less than it would do.
+        assert!(simulation("").is_err());
+        assert!(simulation("Reading package lists...\nBuilding dependency tree...\n").is_err());
     }
 
     #[test]
