@@ -209,3 +209,27 @@ fn a_suspended_package_is_neither_upgraded_nor_brought_back_for_the_sake_of_anot
     host.trueup(&["run"]).converged();
     assert_eq!(versions(&host), are([Some("2.0"), Some("2.0"), Some("1.0")]));
 }
+
+#[test]
+fn what_somebody_is_at_work_on_is_looked_at_later_and_is_no_drift() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let postinst = "#!/bin/sh\nwhile [ -e /run/wait ]; do sleep 0.1; done\n";
+    lab.apt().publish(&[Package::new("tool", "1.0")]);
+    declare(&mut lab, "tool = \"present\"");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+
+    lab.apt().publish(&[Package::new("tool", "1.1").script("postinst", postinst)]);
+    host.write("/run/wait", "");
+    host.shell("apt-get -qq update");
+    let somebody = host.spawn(&["apt-get", "-q", "-y", "install", "tool"], None);
+    let half = "dpkg-query -W -f '${db:Status-Status}' tool";
+    host.shell(&format!("for _ in $(seq 300); do [ \"$({half})\" = half-configured ] && break; sleep 0.1; done"));
+    let plan = host.trueup(&["plan"]);
+    let step = plan.step("package:tool");
+    assert_eq!(step.reason.as_deref(), Some("package-lock-held"), "{plan:#?}");
+    assert!(step.message.as_deref().is_some_and(|said| said.contains("apt-get (pid ")), "{plan:#?}");
+    host.ok(&["rm", "/run/wait"]);
+    assert_eq!(somebody.wait().status, 0);
+    host.trueup(&["run"]).idle();
+}

@@ -63,7 +63,7 @@ impl Backend {
         }
     }
 
-    pub(super) fn observe(self, host: &Reader, names: &[&str]) -> Result<Vec<Observed>, Error> {
+    pub(super) fn observe(self, host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Error>>, Error> {
         match self {
             Self::Apt => apt::observe(host, names),
             Self::Dnf => dnf::observe(host, names),

@@ -324,7 +324,7 @@ impl Kind for Package {
             return names.iter().map(|name| Err(deferred(name))).collect();
         }
         match Backend::of(host).and_then(|backend| backend.observe(host, names)) {
-            Ok(found) => found.into_iter().map(Ok).collect(),
+            Ok(found) => found,
             Err(error) => {
                 let why = error.chain();
                 names

@@ -45,10 +45,10 @@ struct Entry {
 }
 
 /// What is installed under `names`.
-pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Observed>, Error> {
+pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Error>>, Error> {
     let known: Vec<&str> = names.iter().copied().filter(|name| is_name(name)).collect();
     let database = Database::of_names(host, &known)?;
-    Ok(names.iter().map(|name| tool::Database::observed(&database, name)).collect())
+    Ok(names.iter().map(|name| Ok(tool::Database::observed(&database, name))).collect())
 }
 
 impl Database {
