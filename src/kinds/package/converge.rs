@@ -96,11 +96,25 @@ fn converge<T: Tool>(
     if !accepted.is_empty() {
         host.say(&told(&transaction));
         let tasks: Vec<&Task> = accepted.iter().collect();
+        // Nobody's lock was held since that was planned; what takes nothing away may not by T's own option.
+        if tasks.iter().any(|task| task.takes_away()) {
+            no_more(&transaction, &T::simulate(host, &database, &tasks)?)?;
+        }
         let log = T::perform(host, &tasks)?;
         faults.extend(accepted.iter().map(|task| (task.index, T::failure_of(&task.name, &log))));
     }
     let tried: BTreeSet<usize> = accepted.iter().map(|task| task.index).collect();
     mark::<T>(host, &open, &tried)
+}
+
+/// Whether what would be removed `now` was part of what was `planned`.
+fn no_more(planned: &Transaction, now: &Transaction) -> Result<(), Fault> {
+    let more: Vec<&str> = now.remove.iter().filter(|name| !planned.remove.contains(name)).map(String::as_str).collect();
+    if more.is_empty() {
+        return Ok(());
+    }
+    let why = format!("packages changed meanwhile, and that would also remove {} now", one_line(&more.join(", "), 300));
+    Err(Fault::new("removes-undeclared", why).with(Remedy::General))
 }
 
 /// The jobs that do not hold, as things are now.
@@ -267,4 +281,22 @@ fn told(transaction: &Transaction) -> String {
 
 fn error(name: &str, fault: Fault) -> Error {
     Error::Refused { thing: one_line(name, 80), reason: fault.reason, why: fault.why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_planned_to_go_does_not_go() {
+        let removing = |names: &[&str]| Transaction {
+            remove: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Transaction::default()
+        };
+        assert_eq!(no_more(&removing(&["a", "b"]), &removing(&["b", "a"])), Ok(()));
+        assert_eq!(no_more(&removing(&["a", "b"]), &removing(&["a"])), Ok(()));
+        let fault = no_more(&removing(&["a"]), &removing(&["a", "theirs"])).expect_err("refused");
+        assert_eq!(fault.reason, "removes-undeclared");
+        assert!(fault.why.contains("theirs"), "{}", fault.why);
+    }
 }

@@ -141,6 +141,10 @@ pub fn refusal(stdout: &str, stderr: &str) -> Fault {
         let held = block(&both, "The following held packages will be changed:");
         return fault("package-held", format!("that would change what is held: {held}"));
     }
+    if both.contains("E: Packages need to be removed but remove is disabled") {
+        let gone = block(&both, "The following packages will be REMOVED:");
+        return fault("removes-undeclared", format!("that would also remove {gone}, which is not declared absent"));
+    }
     if both.contains("E: Packages were downgraded") {
         let older = block(&both, "The following packages will be DOWNGRADED:");
         return fault("downgrade-refused", format!("that would put an older version in place of {older}"));
@@ -311,6 +315,7 @@ mod tests {
             (include_str!("../fixtures/held.txt"), "package-held"),
             (include_str!("../fixtures/downgrade.txt"), "downgrade-refused"),
             (include_str!("../fixtures/not-fetched.txt"), "download-failed"),
+            (include_str!("../fixtures/no-remove.txt"), "removes-undeclared"),
             ("E: Malformed entry 1 in list file /etc/apt/sources.list (Suite)\n", "package-failed"),
             ("E: You don't have enough free space in /var/cache/apt/archives/.\n", "disk-full"),
         ] {

@@ -176,7 +176,14 @@ fn mend(host: &mut Writer) -> Result<(), Fault> {
 
 /// Does the transaction, and answers with all that it printed. How it ended shows in what is there.
 pub fn perform(host: &mut Writer, tasks: &[&Task]) -> Result<String, Fault> {
-    transact(host, "apt-get", &waiting(install(tasks)))
+    transact(host, "apt-get", &waiting(performing(tasks)))
+}
+
+/// What was simulated may come to something else by the time that the lock is had.
+fn performing(tasks: &[&Task]) -> Vec<String> {
+    let removes = tasks.iter().any(|task| task.takes_away());
+    let guard = (!removes).then(|| "--no-remove".to_owned());
+    guard.into_iter().chain(install(tasks)).collect()
 }
 
 /// The same arguments for a run that nobody tries again: it waits for the lock by itself.
@@ -219,5 +226,14 @@ mod tests {
         let end: Vec<&str> = more[OPTIONS.len()..].iter().map(String::as_str).collect();
         assert_eq!(end, ["--allow-downgrades", "--allow-change-held-packages", "install", "a", "b=1.0"]);
         assert!(!more.iter().any(|option| option.contains("essential")));
+    }
+
+    #[test]
+    fn apt_removes_nothing_where_nothing_is_to_go() {
+        let installed = task("a", None, false, false);
+        let gone = Task { index: 1, name: "b".to_owned(), action: Action::Remove, held: false };
+        assert!(performing(&[&installed]).contains(&"--no-remove".to_owned()));
+        assert!(!performing(&[&installed, &gone]).contains(&"--no-remove".to_owned()));
+        assert!(!install(&[&installed]).contains(&"--no-remove".to_owned()), "what it would remove is told");
     }
 }
