@@ -198,7 +198,7 @@ fn ended(ground: &mut Ground<'_>, step: &Step, plan: &Plan, result: Result<(), h
     };
     let outcome = depend::outcome(step, result, plan, &applied.outcomes);
     if outcome == Outcome::Done {
-        record::done(ground.ledger, step);
+        record::done(ground.ledger, ground.desired, step);
     }
     applied.outcomes.insert(step.id.clone(), outcome);
 }

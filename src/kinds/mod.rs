@@ -97,6 +97,17 @@ pub trait Kind: Sized {
     /// What to converge to when the declaration goes away; `None` leaves the resource as it is. Pure.
     fn put_back(before: &Self::Before, last: &Self::Spec) -> Option<Self::Spec>;
 
+    /// What converging to `want` comes to where `last` was applied before and `before` stood there before us: what `last`
+    /// had set, and nobody asks for any more, goes. It satisfies `want`. Pure.
+    fn after(want: &Self::Spec, _last: &Self::Spec, _before: Option<&Self::Before>) -> Self::Spec {
+        want.clone()
+    }
+
+    /// What of `want` may be done for this cause. Pure.
+    fn within(want: &Self::Spec, _cause: Cause) -> Self::Spec {
+        want.clone()
+    }
+
     /// Why what was applied does not hold, where `seen` tells: a unit that started and failed. Pure.
     fn fallen(_name: &str, _want: &Self::Spec, _seen: &Self::Observed) -> Option<host::Error> {
         None
@@ -247,6 +258,27 @@ macro_rules! kinds {
             /// See [`Kind::activations`].
             pub fn activations(&self, name: &str) -> Vec<Activation> {
                 match self { $(Self::$Kind(_) => <$module::$Kind as Kind>::activations(name)),+ }
+            }
+
+            /// See [`Kind::after`].
+            pub fn after(&self, last: &Self, before: Option<&Before>) -> Self {
+                match (self, last) {
+                    $((Self::$Kind(want), Self::$Kind(last)) => {
+                        let before = match before {
+                            Some(Before::$Kind(before)) => Some(before),
+                            #[allow(unreachable_patterns)]
+                            _ => None,
+                        };
+                        Self::$Kind(<$module::$Kind as Kind>::after(want, last, before))
+                    })+
+                    #[allow(unreachable_patterns)]
+                    _ => self.clone(),
+                }
+            }
+
+            /// See [`Kind::within`].
+            pub fn within(&self, cause: Cause) -> Self {
+                match self { $(Self::$Kind(want) => Self::$Kind(<$module::$Kind as Kind>::within(want, cause))),+ }
             }
 
             /// See [`Kind::fallen`].

@@ -454,8 +454,7 @@ mod tests {
     fn a_package_that_failed_is_tried_at_once_where_the_repository_changes_its_sources() {
         let mut host = Host::new();
         let package = Id::new("package", "app");
-        let present =
-            package::Spec::Present { version: package::Version::Any, downgrade: package::Downgrade::default() };
+        let present = package::Spec::present(package::Version::Any, package::Downgrade::default());
         host.want(&package, Spec::Package(present));
         host.observed.insert(package.clone(), Ok(Observed::Package(package::Observed::Absent { config_files: false })));
         let holds = holding(package, waiting());

@@ -64,15 +64,16 @@ fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
     let wanted = situation.desired.resources.get(id);
     let put_back = entry.and_then(|entry| entry.put_back(situation.now, situation.originals));
     let applied = entry.and_then(|entry| entry.effective(|spec| spec.diff(seen).is_empty()));
-    match classify(applied, wanted.map(|wanted| &wanted.spec), seen, entry.is_some(), put_back.as_ref()) {
+    let due = wanted.map(|wanted| due(&wanted.spec, entry, applied));
+    match classify(applied, due.as_ref(), seen, entry.is_some(), put_back.as_ref()) {
         Verdict::NotOurs => {}
         Verdict::Adopt => plan.adopted.push(id.clone()),
         Verdict::InSync => plan.in_sync.push(id.clone()),
         Verdict::Forget => plan.forgotten.push(id.clone()),
         Verdict::Act(cause) => {
             // Only where something is wanted does the table say to act.
-            if let Some(wanted) = wanted {
-                act(situation, plan, id, seen, entry, wanted, cause);
+            if let (Some(wanted), Some(due)) = (wanted, due) {
+                act(situation, plan, id, seen, wanted, &due.within(cause), cause);
             }
         }
         Verdict::LetGo(cause) => {
@@ -83,20 +84,30 @@ fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
     }
 }
 
+/// What there is to do for `want`: it, and what was applied before and nobody asks for any more.
+fn due(want: &Spec, entry: Option<&Entry>, applied: Option<&Spec>) -> Spec {
+    let before = match entry.map(|entry| &entry.origin) {
+        Some(Origin::Found { before, .. }) => Some(before),
+        Some(Origin::Adopted) | None => None,
+    };
+    applied.map_or_else(|| want.clone(), |last| want.after(last, before))
+}
+
 fn act(
     situation: &Situation<'_>,
     plan: &mut Plan,
     id: &Id,
     seen: &Observed,
-    entry: Option<&Entry>,
     wanted: &Wanted,
+    want: &Spec,
     cause: Cause,
 ) {
+    let entry = situation.ledger.entries.get(id);
     let declared = |id: &Id| situation.desired.resources.contains_key(id);
     if let Some(why) = wanted.spec.deferred(id.name(), seen, &declared) {
         return plan.deferred.push(Unseen { id: id.clone(), reason: "deferred", message: why.to_owned() });
     }
-    let changes = wanted.spec.diff(seen);
+    let changes = want.diff(seen);
     let told = |reason| Told {
         id: id.clone(),
         cause,
@@ -104,7 +115,7 @@ fn act(
         detail: None,
         layer: wanted.layer.clone(),
         reason,
-        want: wanted.spec.clone(),
+        want: want.clone(),
         seen: seen.clone(),
     };
     match (wanted.drift, cause) {
@@ -123,7 +134,7 @@ fn act(
     if strangers && situation.takeover == Takeover::Refuse && !situation.brought.contains(id) {
         return plan.told.push(told("takeover-refused"));
     }
-    let action = if wanted.spec.removes() {
+    let action = if want.removes() {
         Action::Remove
     } else if seen.is_absent() {
         Action::Create
@@ -138,7 +149,7 @@ fn act(
         true => Some(Why::Original),
         false => (cause != Cause::Intended || is_strange(entry, seen)).then_some(Why::Edit),
     };
-    let phase = wanted.spec.phase(id.name(), &changes);
+    let phase = want.phase(id.name(), &changes);
     plan.steps.push(Step {
         id: id.clone(),
         action,
@@ -146,7 +157,7 @@ fn act(
         changes,
         detail: None,
         layer: wanted.layer.clone(),
-        want: wanted.spec.clone(),
+        want: want.clone(),
         seen: seen.clone(),
         phase,
         original,

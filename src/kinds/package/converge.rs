@@ -223,10 +223,25 @@ fn mark<T: Tool>(host: &mut Writer, open: &[Open<'_>], tried: &BTreeSet<usize>) 
     let (mut hold, mut unhold, mut manual, mut auto) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for open in open {
         let Observed::Installed { version: there, automatic, held, .. } = database.observed(open.name) else {
+            // dnf's locks outlive what they lock.
+            if *open.want == Spec::Released && database.is_held(open.name) {
+                unhold.push(open.name);
+            }
             continue;
         };
         match open.want {
-            Spec::Present { version, .. } => {
+            Spec::Left { unhold: lift, automatic: was } => {
+                if *lift && held == Some(true) {
+                    unhold.push(open.name);
+                }
+                if *was && !automatic {
+                    auto.push(open.name);
+                }
+            }
+            Spec::Present { version, unhold: lift, .. } => {
+                if *lift && held == Some(true) {
+                    unhold.push(open.name);
+                }
                 if matches!(version, Version::Exact(_)) && satisfies(version, &there) && held == Some(false) {
                     hold.push(open.name);
                 }

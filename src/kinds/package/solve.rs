@@ -86,7 +86,7 @@ impl Task {
 pub fn task(open: &Open<'_>, policies: &HashMap<String, Policy>, rules: Rules) -> Result<Option<Task>, Fault> {
     let task = |action| Ok(Some(Task { index: open.index, name: open.name.to_owned(), action, held: open.held }));
     match (open.want, &open.seen) {
-        (Spec::Absent | Spec::Released, Observed::Absent { .. }) => Ok(None),
+        (Spec::Absent | Spec::Released, Observed::Absent { .. }) | (Spec::Left { .. }, _) => Ok(None),
         (Spec::Absent, seen) if is_protected(seen) => {
             Err(Fault::new("protected-package", "it is essential or protected, and is never removed"))
         }
@@ -97,7 +97,7 @@ pub fn task(open: &Open<'_>, policies: &HashMap<String, Policy>, rules: Rules) -
         (Spec::Present { version, .. }, Observed::Installed { version: there, .. }) if satisfies(version, there) => {
             Ok(None)
         }
-        (Spec::Present { version, downgrade }, seen) => {
+        (Spec::Present { version, downgrade, .. }, seen) => {
             if !(rules.is_name)(open.name) {
                 let why = format!("{} cannot be the name of a package", one_line(open.name, 80));
                 return Err(Fault::new("no-such-package", why));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     fn present(version: Version, downgrade: Downgrade) -> Spec {
-        Spec::Present { version, downgrade }
+        Spec::present(version, downgrade)
     }
 
     fn installed(version: &str, is_essential: bool) -> Observed {
