@@ -226,12 +226,8 @@ impl Kind for Package {
         else {
             return None;
         };
-        let wanted = match version {
-            Version::Any => return None,
-            Version::Exact(wanted) => wanted.as_str(),
-            Version::Glob(pattern) if glob::matches(pattern, installed) => return None,
-            Version::Glob(pattern) => pattern.split(['*', '?']).next().unwrap_or_default(),
-        };
+        // Which version a pattern comes to is known once the package manager was asked, see `solve`.
+        let Version::Exact(wanted) = version else { return None };
         let word = match downgrade {
             Downgrade::Never => "never",
             Downgrade::Intended if cause != Cause::Intended => "intended",
@@ -494,8 +490,10 @@ mod tests {
         assert!(!obstacle(exact(), Downgrade::Intended, Cause::Intended));
         assert!(obstacle(exact(), Downgrade::Intended, Cause::Corrective));
         assert!(!obstacle(exact(), Downgrade::Always, Cause::Corrective));
-        assert!(obstacle(Version::Glob("1.*".to_owned()), Downgrade::Never, Cause::Intended));
-        assert!(!obstacle(Version::Glob("2.*".to_owned()), Downgrade::Never, Cause::Corrective));
+        // Which version a pattern comes to is not known before the package manager was asked.
+        for pattern in ["1.*", "*.0-1", "2.*", "2.0*1"] {
+            assert!(!obstacle(Version::Glob(pattern.to_owned()), Downgrade::Never, Cause::Corrective), "{pattern}");
+        }
         assert!(!obstacle(Version::Exact("3.0".to_owned()), Downgrade::Never, Cause::Corrective));
         assert!(!obstacle(Version::Any, Downgrade::Never, Cause::Corrective));
     }

@@ -107,7 +107,10 @@ pub fn task(open: &Open<'_>, policies: &HashMap<String, Policy>, rules: Rules) -
                 (Observed::Installed { version: there, .. } | Observed::Broken { version: there, .. }, Some(version))
                     if rules.order.compare(version, there) == Ordering::Less);
             if older && *downgrade == Downgrade::Never {
-                let why = "a newer version than the declared one is installed, and downgrade = \"never\"";
+                let version = version.as_deref().unwrap_or_default();
+                let why = format!(
+                    "what is installed is newer than {version}, and `downgrade` does not put that in its place"
+                );
                 return Err(Fault::new("downgrade-refused", why));
             }
             task(Action::Install { version, downgrade: older })
@@ -333,6 +336,19 @@ mod tests {
         assert_eq!(version(Version::Glob("1.*".to_owned())), Ok(Some("alpha=1.1-2+deb12u1".to_owned())));
         assert_eq!(version(Version::Exact("1.0-1".to_owned())), Ok(Some("alpha=1.0-1".to_owned())));
         assert_eq!(version(Version::Any), Ok(Some("alpha".to_owned())));
+    }
+
+    #[test]
+    fn whether_a_glob_is_older_is_told_by_the_version_that_it_comes_to() {
+        let ask = |pattern: &str, there| {
+            let want = present(Version::Glob(pattern.to_owned()), Downgrade::Never);
+            ask_for("alpha", &want, installed(there, false))
+        };
+        // Newer than the pattern's own beginning, and yet older than what it stands for.
+        assert_eq!(ask("1.1-2*", "1.1-1x"), Ok(Some("alpha=1.1-2+deb12u1".to_owned())));
+        assert_eq!(ask("*deb12*", "1.0-1"), Ok(Some("alpha=1.1-2+deb12u1".to_owned())));
+        assert_eq!(ask("1.?-*", "2:1.0-1").expect_err("older").reason, "downgrade-refused");
+        assert_eq!(ask("*deb12*", "2:2.0-1").expect_err("older").reason, "downgrade-refused");
     }
 
     #[test]
