@@ -164,7 +164,7 @@ pub trait Kind: Sized {
     }
 
     /// What converging these jobs would do beside what they say, as far as it can be told without doing it.
-    /// `resting` is as for [`Kind::apply`]. Reads, never writes.
+    /// `resting` is as in [`Around`]. Reads, never writes.
     fn foresee(_host: &Reader, _jobs: &[Job<'_, Self>], _resting: &BTreeSet<Id>) -> Foreseen {
         Foreseen::default()
     }
@@ -175,14 +175,22 @@ pub trait Kind: Sized {
         Ok(None)
     }
 
-    /// Converges each job, in one batch; each answers for itself. What is `resting`, suspended or contested, is
-    /// not changed for the sake of a job either.
+    /// Converges each job, in one batch; each answers for itself.
     fn apply(
         host: &mut Writer,
         payloads: &Payloads,
         jobs: &[Job<'_, Self>],
-        resting: &BTreeSet<Id>,
+        around: &Around<'_>,
     ) -> Vec<Result<(), host::Error>>;
+}
+
+/// What is to be left alone while jobs are converged.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// Suspended or contested: not changed for the sake of a job either.
+    pub resting: &'a BTreeSet<Id>,
+    /// Names of units that what a job installs would start, and that are started by the pass, later.
+    pub withheld: &'a [String],
 }
 
 /// One resource to converge.
@@ -444,18 +452,18 @@ macro_rules! kinds {
             all
         }
 
-        /// Converges every job, one batch a kind, in the order given; what is `resting` stays as it is.
+        /// Converges every job, one batch a kind, in the order given.
         pub fn apply(
             host: &mut Writer,
             payloads: &Payloads,
             jobs: &[AnyJob<'_>],
-            resting: &BTreeSet<Id>,
+            around: &Around<'_>,
         ) -> Vec<Result<(), host::Error>> {
             let mut done: Vec<Option<Result<(), host::Error>>> = jobs.iter().map(|_| None).collect();
             $({
                 let (mine, batch) = batch::<$module::$Kind>(jobs);
                 if !batch.is_empty() {
-                    for (i, result) in mine.into_iter().zip(<$module::$Kind as Kind>::apply(host, payloads, &batch, resting)) {
+                    for (i, result) in mine.into_iter().zip(<$module::$Kind as Kind>::apply(host, payloads, &batch, around)) {
                         done[i] = Some(result);
                     }
                 }

@@ -47,12 +47,18 @@ pub fn simulate<T: Tool>(
     Ok(transaction)
 }
 
-/// Converges `jobs` in one transaction that leaves what is `resting` as it is. What is there afterwards answers for
+/// Converges `jobs` in one transaction that leaves what is `resting` as it is, and does not start the units that are
+/// `withheld`. What is there afterwards answers for
 /// each.
-pub fn apply<T: Tool>(host: &mut Writer, jobs: &[Job<'_, Package>], resting: &[&str]) -> Vec<Result<(), Error>> {
+pub fn apply<T: Tool>(
+    host: &mut Writer,
+    jobs: &[Job<'_, Package>],
+    resting: &[&str],
+    withheld: &[&str],
+) -> Vec<Result<(), Error>> {
     let wants: Vec<(&str, &Spec)> = jobs.iter().map(|job| (job.name, job.want)).collect();
     let mut faults = HashMap::new();
-    let all = converge::<T>(host, &wants, resting, &mut faults).err();
+    let all = converge::<T>(host, &wants, resting, withheld, &mut faults).err();
     let database = match T::read(host) {
         Ok(database) => database,
         Err(unknown) => {
@@ -74,9 +80,10 @@ fn converge<T: Tool>(
     host: &mut Writer,
     jobs: &[(&str, &Spec)],
     resting: &[&str],
+    withheld: &[&str],
     faults: &mut HashMap<usize, Fault>,
 ) -> Result<(), Fault> {
-    T::ready(host)?;
+    T::ready(host, withheld)?;
     // Looked at again: the lock may have been another's until now.
     let database = T::read(host)?;
     let open = open(&database, jobs);
@@ -100,7 +107,7 @@ fn converge<T: Tool>(
         if tasks.iter().any(|task| task.takes_away()) {
             no_more(&transaction, &T::simulate(host, &database, &tasks)?)?;
         }
-        let log = T::perform(host, &tasks)?;
+        let log = T::perform(host, &tasks, withheld)?;
         faults.extend(accepted.iter().map(|task| (task.index, T::failure_of(&task.name, &log))));
     }
     let tried: BTreeSet<usize> = accepted.iter().map(|task| task.index).collect();

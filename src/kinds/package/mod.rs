@@ -11,6 +11,7 @@ mod converge;
 mod dnf;
 mod fault;
 mod glob;
+mod policy;
 mod solve;
 mod spec;
 mod tool;
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use self::backend::Backend;
 use crate::host::{self, Payloads, Reader, Writer};
-use crate::kinds::{Foreseen, Job, Kind, Need, Phase};
+use crate::kinds::{Around, Foreseen, Job, Kind, Need, Phase};
 use crate::model::{Cause, Change, Id, one_line};
 
 pub use solve::WOULD_CHANGE_RESTING;
@@ -170,13 +171,12 @@ pub fn simulate(
     Backend::of(host)?.simulate(host, jobs, resting)
 }
 
-/// Whether installing a package starts its services on this host, as Debian's scripts do; those of others
-/// leave that to the administrator and to presets, see systemd.preset(5).
+/// Takes away what a pass that was killed left behind to keep services from starting, unless its transaction goes on.
 ///
 /// # Errors
-/// Where this host's package manager cannot be told.
-pub fn starts_services(host: &Reader) -> Result<bool, host::Error> {
-    Backend::of(host).map(Backend::starts_services)
+/// Where that cannot be told or done.
+pub fn start_services_again(host: &mut Writer) -> Result<(), host::Error> {
+    if host.is_machine() { policy::release(host) } else { Ok(()) }
 }
 
 /// Fetches the indexes of all package sources. It takes at most a few minutes.
@@ -370,13 +370,16 @@ impl Kind for Package {
         host: &mut Writer,
         _payloads: &Payloads,
         jobs: &[Job<'_, Self>],
-        resting: &BTreeSet<Id>,
+        around: &Around<'_>,
     ) -> Vec<Result<(), host::Error>> {
         if !host.is_machine() {
             return jobs.iter().map(|job| Err(deferred(job.name))).collect();
         }
         match Backend::of(host) {
-            Ok(backend) => backend.apply(host, jobs, &names(resting)),
+            Ok(backend) => {
+                let withheld: Vec<&str> = around.withheld.iter().map(String::as_str).collect();
+                backend.apply(host, jobs, &names(around.resting), &withheld)
+            }
             Err(error) => {
                 let why = error.chain();
                 jobs.iter()
@@ -677,10 +680,6 @@ mod tests {
             let (_directory, host) = host_with(os_release, programs);
             assert_eq!(Backend::of(&host).expect(os_release), backend, "{os_release}");
         }
-        let (_directory, host) = host_with("ID=fedora\n", &DNF);
-        assert_eq!(starts_services(&host).ok(), Some(false));
-        let (_directory, host) = host_with("ID=debian\n", &APT);
-        assert_eq!(starts_services(&host).ok(), Some(true));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::host::{self, Payloads, Reader, Writer};
-use crate::kinds::{Job, Kind, Need, Phase, Refresh};
+use crate::kinds::{Around, Job, Kind, Need, Phase, Refresh};
 use crate::model::{Change, Id};
 
 mod directory;
@@ -101,12 +101,7 @@ impl Kind for Unit {
         if host.is_machine() { machine::observe(host, names) } else { directory::observe(host, names) }
     }
 
-    fn apply(
-        host: &mut Writer,
-        _: &Payloads,
-        jobs: &[Job<'_, Self>],
-        _resting: &BTreeSet<Id>,
-    ) -> Vec<Result<(), host::Error>> {
+    fn apply(host: &mut Writer, _: &Payloads, jobs: &[Job<'_, Self>], _: &Around<'_>) -> Vec<Result<(), host::Error>> {
         if host.is_machine() { machine::apply(host, jobs) } else { directory::apply(host, jobs) }
     }
 }

@@ -12,7 +12,7 @@ pub use self::version::compare;
 use super::fault::Fault;
 use super::solve::{Policy, Rules, Task};
 use super::tool::{self, Mark, Tool};
-use super::{Observed, Order, Transaction};
+use super::{Observed, Order, Transaction, transient};
 use crate::host::{Error, Reader, Writer};
 use crate::model::one_line;
 
@@ -39,8 +39,11 @@ fn settled(name: &str, seen: Observed, at_work: impl Fn() -> Option<String>) -> 
     }
 }
 
-/// Whoever holds dpkg's lock now.
+/// Whoever holds dpkg's lock now, but for a transaction of ours: that is waited for, and goes on from there.
 fn at_work(host: &Reader) -> Option<String> {
+    if !transient::running(host).unwrap_or_default().is_empty() {
+        return None;
+    }
     let pid = LOCKS.iter().find_map(|lock| host.locked_by(lock).ok().flatten())?;
     let name = host.read(&format!("/proc/{pid}/comm"), 64).ok().flatten().unwrap_or_default();
     Some(match String::from_utf8_lossy(&name).trim() {
@@ -68,8 +71,8 @@ impl Tool for Apt {
         command::simulate(host, tasks)
     }
 
-    fn ready(host: &mut Writer) -> Result<(), Fault> {
-        command::ready(host)
+    fn ready(host: &mut Writer, withheld: &[&str]) -> Result<(), Fault> {
+        command::ready(host, withheld)
     }
 
     fn update(host: &mut Writer) -> Result<(), Fault> {
@@ -80,8 +83,8 @@ impl Tool for Apt {
         command::download(host, tasks)
     }
 
-    fn perform(host: &mut Writer, tasks: &[&Task]) -> Result<String, Fault> {
-        command::perform(host, tasks)
+    fn perform(host: &mut Writer, tasks: &[&Task], withheld: &[&str]) -> Result<String, Fault> {
+        command::perform(host, tasks, withheld)
     }
 
     fn failure_of(name: &str, log: &str) -> Fault {

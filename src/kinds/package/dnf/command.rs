@@ -218,6 +218,7 @@ pub fn perform(host: &mut Writer, tasks: &[&Task]) -> Result<String, Fault> {
         script: Some(&script),
         environment: ENVIRONMENT,
         telling,
+        afterwards: None,
     }
     .run(host)
 }
