@@ -272,6 +272,7 @@ fn telling(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::{Attributes, Over};
 
     fn task(name: &str, action: Action) -> Task {
         Task { index: 0, name: name.to_owned(), action, held: false }
@@ -343,7 +344,7 @@ mod tests {
 
         put("var/cache/dnf/download_lock.pid", "813");
         put("proc/813/comm", "subscription-ma\n");
-        std::os::unix::fs::symlink("/usr/bin/python3.9", directory.path().join("proc/813/exe")).expect("made");
+        host.make_symlink("/proc/813/exe", "/usr/bin/python3.9", Attributes::default(), Over::Nothing).expect("made");
         assert_eq!(at_work(&host).as_deref(), Some("subscription-ma (pid 813)"));
         put("proc/stat", "cpu 1 2 3\nbtime 1000000000\nprocesses 5\n");
         forget_stale_locks(&mut host).expect("none");
