@@ -111,6 +111,22 @@ fn a_first_start_is_withheld_until_the_package_is_there_though_the_agent_was_kil
 }
 
 #[test]
+fn a_package_whose_script_waits_for_the_agent_to_restart_is_installed() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let postinst = "#!/bin/sh\nset -e\nsystemctl restart trueup\necho done >>/run/configured\n";
+    lab.apt().publish(&[Package::new("plugin", "1.0").script("postinst", postinst)]);
+    lab.fleet.write("hosts/web-01/host.toml", "[packages]\n");
+    let first = lab.fleet.commit("no package");
+    let host = lab.boot_installed("web-01", QUICK);
+    host.await_applied(&first);
+    lab.fleet.write("hosts/web-01/host.toml", "[packages]\nplugin = \"present\"\n");
+    let second = lab.fleet.commit("a package");
+    host.await_applied(&second);
+    assert_eq!(host.read("/run/configured"), "done\n", "once, and not cut short");
+    assert_eq!(host.journal(&["TRUEUP_EVENT=failed"]).len(), 0, "to be restarted is no failure");
+}
+
+#[test]
 fn an_agent_whose_source_does_not_answer_ends_at_once() {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.fleet.write("hosts/web-01/files/etc/app.conf", "port = 80\n");

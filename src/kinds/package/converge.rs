@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use super::fault::{Fault, Remedy};
 use super::solve::{self, Action, Limits, Open, Settled, Task};
 use super::tool::{Database, Mark, Tool};
+use super::transient::INTERRUPTED;
 use super::{Observed, Package, Refusal, Spec, Transaction, Version, satisfies};
 use crate::host::{Error, Reader, Writer};
 use crate::kinds::{Job, Kind};
@@ -59,6 +60,10 @@ pub fn apply<T: Tool>(
     let wants: Vec<(&str, &Spec)> = jobs.iter().map(|job| (job.name, job.want)).collect();
     let mut faults = HashMap::new();
     let all = converge::<T>(host, &wants, resting, withheld, &mut faults).err();
+    if let Some(fault) = all.as_ref().filter(|fault| fault.reason == INTERRUPTED) {
+        // What is there now says nothing of a transaction that goes on.
+        return wants.iter().map(|(name, _)| Err(error(name, fault.clone()))).collect();
+    }
     let database = match T::read(host) {
         Ok(database) => database,
         Err(unknown) => {

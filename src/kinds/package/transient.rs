@@ -44,6 +44,9 @@ pub struct Transaction<'a> {
     pub afterwards: Option<String>,
 }
 
+/// The word for what somebody asked to end: it has not failed.
+pub const INTERRUPTED: &str = "interrupted";
+
 /// What the units of transactions are called, and then the number of the process that began it and which of its own.
 const UNIT: &str = "trueup-packages-";
 
@@ -70,8 +73,11 @@ impl Transaction<'_> {
                 output.map(|output| both(&output)).map_err(Fault::from)
             }
         };
-        for name in [&log, &script] {
-            state.remove(name).map_err(failed)?;
+        // What goes on still prints there, and may not have read its script yet.
+        if !matches!(&said, Err(fault) if fault.reason == INTERRUPTED) {
+            for name in [&log, &script] {
+                state.remove(name).map_err(failed)?;
+            }
         }
         said
     }
@@ -142,6 +148,12 @@ impl Transaction<'_> {
             if let Some(line) = last_line(&said, self.telling).filter(|line| *line != told) {
                 host.say(&line);
                 told = line;
+            }
+            // A script of the transaction may be what asks for our end, and wait for it.
+            if host.interrupted() {
+                let why =
+                    format!("stopped while its transaction goes on, in {unit}.service; the next pass waits for that");
+                return Err(Fault::new(INTERRUPTED, why).with(Remedy::General));
             }
             thread::sleep(pause);
             waited += pause;
@@ -246,7 +258,7 @@ fn wait_for(host: &Reader, holder: &str, waited: &mut Duration) -> Result<(), Fa
         // Nothing is begun yet, so this is as good as between two steps. Whoever holds the lock may wait for our end.
         if host.interrupted() {
             let why = format!("stopped while {holder} held the package lock");
-            return Err(Fault::new("interrupted", why).with(Remedy::General));
+            return Err(Fault::new(INTERRUPTED, why).with(Remedy::General));
         }
         thread::sleep(NOTICE);
         *waited += NOTICE;
