@@ -4,7 +4,7 @@ use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, cla
 use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
 use crate::host;
-use crate::kinds::{Observed, Phase, Spec};
+use crate::kinds::{Activation, Observed, Phase, Spec, unit};
 use crate::ledger::{Entry, Ledger, Origin, Why};
 use crate::model::{Cause, Drift, Id, Release, Takeover};
 
@@ -271,8 +271,11 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
         }
         let invocation = seen.invocation().map(ToOwned::to_owned);
         let owed = situation.ledger.refreshes.get(id).filter(|owed| {
-            // Another invocation than the one that owed it has read everything anew.
-            owed.invocation.is_none() || owed.invocation == invocation
+            // Another invocation than the one that owed it has read everything anew, but for its unit file where systemd
+            // itself has not.
+            let unread = situation.ledger.activations.contains(&Activation::DaemonReload);
+            let is_its_file = |file: &Id| unit::is_its_file(id.name(), file);
+            owed.invocation.is_none() || owed.invocation == invocation || unread && owed.because.iter().any(is_its_file)
         });
         let how_now = wanted.spec.refresh(id.name(), seen, &changed);
         let mut because: BTreeSet<Id> = owed.into_iter().flat_map(|owed| owed.because.iter().cloned()).collect();
