@@ -82,7 +82,7 @@ fn answer(ground: &mut Ground<'_>, later: &[&Step], second: &Plan, applied: &mut
         let held = second.held.iter().find(|held| held.step.id == *id).map(|held| held.why.word());
         let outcome = if second.adopted.contains(id) || second.in_sync.contains(id) {
             // The package itself brought about what was planned.
-            record::brought_about(ground.ledger, step);
+            record::brought_about(ground.ledger, ground.desired, step);
             Outcome::Done
         } else if second.forgotten.contains(id) || second.left.iter().any(|left| left.id == *id) {
             ground.ledger.entries.remove(id);

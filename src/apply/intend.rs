@@ -196,6 +196,6 @@ pub fn sweep_contents(ground: &Ground<'_>, packs: &[Digest]) -> Result<(), Error
         }
     }
     Payloads::sweep(ground.state, packs)?;
-    package::sweep(ground.state)?;
+    package::sweep(ground.host)?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::brakes::Holds;
 use crate::compile::Desired;
 use crate::host::{self, Payloads, StateDir, StateError, Writer};
-use crate::kinds::{self, Activation, AnyJob, Phase, Refresh};
+use crate::kinds::{self, Activation, AnyJob, Around, Phase, Refresh};
 use crate::ledger::{self, Ledger};
 use crate::model::{Id, Outcome, Takeover};
 use crate::plan::{Action, Plan, PlannedRefresh, Refusal, Step};
@@ -102,8 +102,8 @@ pub struct Refreshed {
 pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     let mut applied = Applied { owed: ground.ledger.refreshes.keys().cloned().collect(), ..Applied::default() };
     intend::sweep(ground);
-    // One that a crash left behind would keep services from starting.
-    let _ = withhold::release(ground);
+    // What a crash left behind would keep services from starting.
+    let _ = kinds::package::start_services_again(ground.host);
     intend::intend(ground, plan, &mut applied)?;
 
     walk(ground, plan, &[Phase::Stop, Phase::Early], &mut applied)?;
@@ -112,14 +112,7 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
         activation(ground, early, &mut applied)?;
     }
     let packages = plan.steps.iter().any(|step| step.phase == Phase::Packages);
-    if packages {
-        // Where that cannot be done services start early and are restarted: no reason not to install.
-        let _ = withhold::withhold(ground);
-    }
     walk(ground, plan, &[Phase::Packages], &mut applied)?;
-    if packages && let Err(error) = withhold::release(ground) {
-        ground.host.say(&error.chain());
-    }
 
     // Installing packages runs other people's scripts: all that is ours is looked at again.
     applied.interrupted |= packages && ground.host.interrupted();
@@ -162,7 +155,9 @@ fn walk(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Ap
         }
         let jobs: Vec<AnyJob<'_>> =
             due.iter().map(|step| AnyJob { id: &step.id, want: &step.want, seen: &step.seen }).collect();
-        let results = kinds::apply(ground.host, ground.payloads, &jobs, &ground.held.resting());
+        let withheld = if phase == Phase::Packages { withhold::withheld(ground) } else { Vec::new() };
+        let around = Around { resting: &ground.held.resting(), withheld: &withheld };
+        let results = kinds::apply(ground.host, ground.payloads, &jobs, &around);
         for (step, result) in due.into_iter().zip(results) {
             ended(ground, step, plan, result, applied);
         }
@@ -198,7 +193,7 @@ fn ended(ground: &mut Ground<'_>, step: &Step, plan: &Plan, result: Result<(), h
     };
     let outcome = depend::outcome(step, result, plan, &applied.outcomes);
     if outcome == Outcome::Done {
-        record::done(ground.ledger, step);
+        record::done(ground.ledger, ground.desired, step);
     }
     applied.outcomes.insert(step.id.clone(), outcome);
 }
@@ -238,6 +233,21 @@ fn refresh(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Resul
     if ground.host.interrupted() && !due.is_empty() {
         applied.interrupted = true;
         return Ok(());
+    }
+    // By its new unit file a unit can only run once systemd has read that. Until then it stays owed.
+    let unread = ground.ledger.activations.contains(&Activation::DaemonReload);
+    let defined =
+        |refresh: &&PlannedRefresh| refresh.because.iter().any(|id| kinds::unit::is_its_file(refresh.id.name(), id));
+    let (blind, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|refresh| unread && defined(refresh));
+    // Where that was not tried in this pass, it waits, and this with it.
+    let why = applied.activated.iter().find(|(what, _)| *what == Activation::DaemonReload);
+    if let Some((_, outcome @ Outcome::Failed { .. })) = why.cloned() {
+        applied.refreshed.extend(blind.into_iter().map(|refresh| Refreshed {
+            id: refresh.id.clone(),
+            how: refresh.how,
+            because: refresh.because.clone(),
+            outcome: outcome.clone(),
+        }));
     }
     let jobs: Vec<(&str, Refresh)> = due.iter().map(|refresh| (refresh.id.name(), refresh.how)).collect();
     let results = if jobs.is_empty() { Vec::new() } else { kinds::unit::refresh(ground.host, &jobs) };

@@ -1,17 +1,23 @@
 use super::{Applied, Error, Ground};
+use crate::compile::Desired;
 use crate::kinds::Spec;
 use crate::ledger::{self, Entry, KeptLimits, Ledger, Origin};
 use crate::model::{Id, Outcome, Revision};
 use crate::plan::{Action, Plan, Step};
 
+/// What is recorded as applied: what is declared, though the step did more for it, or might do less.
+fn applied(desired: &Desired, step: &Step) -> Option<Spec> {
+    Some(desired.resources.get(&step.id).map_or(&step.want, |wanted| &wanted.spec).clone())
+}
+
 /// A step was carried out.
-pub(super) fn done(ledger: &mut Ledger, step: &Step) {
+pub(super) fn done(ledger: &mut Ledger, desired: &Desired, step: &Step) {
     if step.action == Action::LetGo {
         ledger.entries.remove(&step.id);
         return;
     }
     if let Some(entry) = ledger.entries.get_mut(&step.id) {
-        entry.applied = Some(step.want.clone());
+        entry.applied = applied(desired, step);
         entry.intended = None;
         if let Origin::Found { overwritten, .. } = &mut entry.origin {
             *overwritten |= step.want.overwrites();
@@ -20,12 +26,12 @@ pub(super) fn done(ledger: &mut Ledger, step: &Step) {
 }
 
 /// What a step was to bring about, a package of the same pass brought about. Nothing of it stood there before.
-pub(super) fn brought_about(ledger: &mut Ledger, step: &Step) {
+pub(super) fn brought_about(ledger: &mut Ledger, desired: &Desired, step: &Step) {
     let entry = ledger.entries.entry(step.id.clone()).or_insert_with(|| {
         let origin = Origin::Found { before: step.seen.before(), at: 0, overwritten: true };
         Entry::new(origin, step.drift, step.release, &step.layer)
     });
-    entry.applied = Some(step.want.clone());
+    entry.applied = applied(desired, step);
     entry.intended = None;
 }
 

@@ -78,10 +78,10 @@ fn package(work: &mut Work<'_>, name: &str, entries: &[(usize, &PackageEntry)]) 
     let release = work.settle(releases, &format!("`release` of package:{shown}"), ToString::to_string);
     let spec = match state.value {
         State::Absent => Spec::Absent,
-        State::Present => Spec::Present {
-            version: version.as_ref().map(|claim| claim.value.clone()).unwrap_or_default(),
-            downgrade: downgrade.map(|claim| claim.value).unwrap_or_default(),
-        },
+        State::Present => Spec::present(
+            version.as_ref().map(|claim| claim.value.clone()).unwrap_or_default(),
+            downgrade.map(|claim| claim.value).unwrap_or_default(),
+        ),
     };
     let layer = version.filter(|_| state.value == State::Present).map_or(state.layer, |version| version.layer);
     let (drift, release) = (drift.map(|claim| claim.value), release.map(|claim| claim.value));

@@ -239,7 +239,7 @@ fn a_layer_overrides_what_it_includes_attribute_by_attribute() {
     assert_eq!(done.content("/etc/a"), "web on bookworm");
     assert_eq!(done.wanted("file:/etc/a").layer, "roles/web");
     assert_eq!(done.file("/etc/off").what, file::What::Absent);
-    let nginx = package::Spec::Present { version: Version::Glob("1.22.*".into()), downgrade: Downgrade::Intended };
+    let nginx = package::Spec::present(Version::Glob("1.22.*".into()), Downgrade::Intended);
     assert_eq!(*done.package("nginx"), nginx, "present beside a version is the version");
     assert_eq!(done.wanted("package:nginx").layer, "roles/web");
     assert_eq!(done.roles, ["base", "web"]);

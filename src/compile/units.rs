@@ -12,16 +12,13 @@ use super::work::Work;
 use crate::kinds;
 use crate::kinds::file::What;
 use crate::kinds::file::protected::is_our_unit;
-use crate::kinds::unit::{OnChange, Spec};
+use crate::kinds::unit::{self, OnChange, Spec};
 use crate::manifest::{At, Problem, UnitEntry};
 use crate::model::{Id, one_line};
 
 /// The types of units, systemd.unit(5).
 const TYPES: &[&str] =
     &["service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope"];
-
-/// Directories whose unit files trueup knows for units, systemd.unit(5).
-const UNIT_DIRECTORIES: &[&str] = &[UNITS, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"];
 
 const LINKS_HINT: &str = "say it in [units]: \"NAME.service\" = \"on\" enables a unit by its own [Install] section";
 
@@ -86,7 +83,7 @@ pub(super) fn no_links_into(leaf: &Leaf) -> Result<(), Problem> {
 
 /// The unit that the file at `path` belongs to; `None` for templates, and for drop-ins of many units.
 fn unit_of(path: &str) -> Option<&str> {
-    let directory = UNIT_DIRECTORIES.iter().find(|directory| is_or_below(path, directory))?;
+    let directory = unit::DIRECTORIES.iter().find(|directory| is_or_below(path, directory))?;
     let inside = path.strip_prefix(directory)?.strip_prefix('/')?;
     let name = match inside.split_once('/') {
         None => inside,

@@ -3,9 +3,13 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use super::Error;
 use crate::model::one_line;
@@ -111,7 +115,7 @@ impl Program {
 
     /// How long it may take, the end of its children included.
     pub(super) fn longest(&self) -> Duration {
-        self.limit + 3 * GRACE
+        self.limit + 4 * GRACE
     }
 
     fn line(&self) -> String {
@@ -144,32 +148,29 @@ impl Program {
             // A program that does not read its input is no error of ours.
             thread::spawn(move || drop(stdin.write_all(&input)));
         }
-        let stdout = drain(child.stdout.take().expect("stdout was asked for"));
-        let stderr = drain(child.stderr.take().expect("stderr was asked for"));
+        let stdout = Drain::of(child.stdout.take().expect("stdout was asked for"));
+        let stderr = Drain::of(child.stderr.take().expect("stderr was asked for"));
 
         // The streams end when the program and whatever inherited them have ended; a child that holds
-        // them open past the end of the program is killed with its group.
+        // them open past the end of the program is killed with its group. Until then the program stays
+        // unreaped, so that its number, which is that of the group, is nobody else's.
         let (ended, exited) = mpsc::channel();
-        let waiter = thread::spawn(move || {
-            let status = child.wait();
+        thread::spawn(move || {
+            let what = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            while waitid(Id::Pid(group), what) == Err(Errno::EINTR) {}
             let _ = ended.send(());
-            status
         });
         let timely = exited.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok();
-        if !timely {
-            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-        }
-        let status = waiter
-            .join()
-            .expect("waiting does not panic")
-            .map_err(|source| Error::Start { program: self.line(), source })?;
-        let take = |stream: mpsc::Receiver<Vec<u8>>| {
-            stream.recv_timeout(GRACE).unwrap_or_else(|_| {
-                let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-                stream.recv_timeout(GRACE).unwrap_or_default()
-            })
+        let kill = || {
+            let _ = killpg(group, Signal::SIGKILL);
         };
-        let output = Output { status: status.code().unwrap_or(-1), stdout: take(stdout), stderr: take(stderr) };
+        if !timely {
+            kill();
+            let _ = exited.recv();
+        }
+        let (stdout, stderr) = (stdout.take(kill), stderr.take(kill));
+        let status = child.wait().map_err(|source| Error::Start { program: self.line(), source })?;
+        let output = Output { status: status.code().unwrap_or(-1), stdout, stderr };
         if !timely {
             return Err(Error::TimeOut { program: self.line(), after: self.limit });
         }
@@ -188,18 +189,38 @@ fn tail(said: &[u8]) -> String {
     one_line(&lines[lines.len().saturating_sub(4)..].join("; "), 600)
 }
 
-fn drain(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
-    let (done, result) = mpsc::channel();
-    thread::spawn(move || {
-        let mut kept = Vec::new();
-        let mut block = [0; 16 << 10];
-        while let Ok(n @ 1..) = stream.read(&mut block) {
-            let room = KEPT.saturating_sub(kept.len());
-            kept.extend_from_slice(&block[..n.min(room)]);
+/// What comes out of one stream, kept as it comes.
+struct Drain {
+    kept: Arc<Mutex<Vec<u8>>>,
+    end: mpsc::Receiver<()>,
+}
+
+impl Drain {
+    fn of(mut stream: impl Read + Send + 'static) -> Self {
+        let (done, end) = mpsc::channel();
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let ours = Arc::clone(&kept);
+        thread::spawn(move || {
+            let mut block = [0; 16 << 10];
+            while let Ok(n @ 1..) = stream.read(&mut block) {
+                let mut kept = ours.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = KEPT.saturating_sub(kept.len());
+                kept.extend_from_slice(&block[..n.min(room)]);
+            }
+            let _ = done.send(());
+        });
+        Self { kept, end }
+    }
+
+    /// What came, once the program has ended. Whatever it left behind that holds the stream open gets a little time,
+    /// is killed where `kill` reaches it, and is not waited for where it does not.
+    fn take(self, kill: impl Fn()) -> Vec<u8> {
+        if self.end.recv_timeout(GRACE).is_err() {
+            kill();
+            let _ = self.end.recv_timeout(GRACE);
         }
-        drop(done.send(kept));
-    });
-    result
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 #[cfg(test)]
@@ -227,6 +248,12 @@ mod tests {
         let output = run(Program::new("sh").args(["-c", "sleep 1000 & echo done"])).expect("ends");
         assert_eq!(output.text(), "done\n");
         assert_eq!(output.status, 0);
+    }
+
+    #[test]
+    fn what_was_printed_is_kept_though_somebody_in_a_session_of_his_own_holds_the_output_open() {
+        let output = run(Program::new("sh").args(["-c", "setsid sleep 8 & echo done; echo said >&2"])).expect("ends");
+        assert_eq!((output.text().as_str(), output.stderr.as_slice(), output.status), ("done\n", &b"said\n"[..], 0));
     }
 
     #[test]

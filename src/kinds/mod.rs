@@ -97,6 +97,17 @@ pub trait Kind: Sized {
     /// What to converge to when the declaration goes away; `None` leaves the resource as it is. Pure.
     fn put_back(before: &Self::Before, last: &Self::Spec) -> Option<Self::Spec>;
 
+    /// What converging to `want` comes to where `last` was applied before and `before` stood there before us: what `last`
+    /// had set, and nobody asks for any more, goes. It satisfies `want`. Pure.
+    fn after(want: &Self::Spec, _last: &Self::Spec, _before: Option<&Self::Before>) -> Self::Spec {
+        want.clone()
+    }
+
+    /// What of `want` may be done for this cause. Pure.
+    fn within(want: &Self::Spec, _cause: Cause) -> Self::Spec {
+        want.clone()
+    }
+
     /// Why what was applied does not hold, where `seen` tells: a unit that started and failed. Pure.
     fn fallen(_name: &str, _want: &Self::Spec, _seen: &Self::Observed) -> Option<host::Error> {
         None
@@ -153,7 +164,7 @@ pub trait Kind: Sized {
     }
 
     /// What converging these jobs would do beside what they say, as far as it can be told without doing it.
-    /// `resting` is as for [`Kind::apply`]. Reads, never writes.
+    /// `resting` is as in [`Around`]. Reads, never writes.
     fn foresee(_host: &Reader, _jobs: &[Job<'_, Self>], _resting: &BTreeSet<Id>) -> Foreseen {
         Foreseen::default()
     }
@@ -164,14 +175,22 @@ pub trait Kind: Sized {
         Ok(None)
     }
 
-    /// Converges each job, in one batch; each answers for itself. What is `resting`, suspended or contested, is
-    /// not changed for the sake of a job either.
+    /// Converges each job, in one batch; each answers for itself.
     fn apply(
         host: &mut Writer,
         payloads: &Payloads,
         jobs: &[Job<'_, Self>],
-        resting: &BTreeSet<Id>,
+        around: &Around<'_>,
     ) -> Vec<Result<(), host::Error>>;
+}
+
+/// What is to be left alone while jobs are converged.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// Suspended or contested: not changed for the sake of a job either.
+    pub resting: &'a BTreeSet<Id>,
+    /// Names of units that what a job installs would start, and that are started by the pass, later.
+    pub withheld: &'a [String],
 }
 
 /// One resource to converge.
@@ -247,6 +266,27 @@ macro_rules! kinds {
             /// See [`Kind::activations`].
             pub fn activations(&self, name: &str) -> Vec<Activation> {
                 match self { $(Self::$Kind(_) => <$module::$Kind as Kind>::activations(name)),+ }
+            }
+
+            /// See [`Kind::after`].
+            pub fn after(&self, last: &Self, before: Option<&Before>) -> Self {
+                match (self, last) {
+                    $((Self::$Kind(want), Self::$Kind(last)) => {
+                        let before = match before {
+                            Some(Before::$Kind(before)) => Some(before),
+                            #[allow(unreachable_patterns)]
+                            _ => None,
+                        };
+                        Self::$Kind(<$module::$Kind as Kind>::after(want, last, before))
+                    })+
+                    #[allow(unreachable_patterns)]
+                    _ => self.clone(),
+                }
+            }
+
+            /// See [`Kind::within`].
+            pub fn within(&self, cause: Cause) -> Self {
+                match self { $(Self::$Kind(want) => Self::$Kind(<$module::$Kind as Kind>::within(want, cause))),+ }
             }
 
             /// See [`Kind::fallen`].
@@ -412,18 +452,18 @@ macro_rules! kinds {
             all
         }
 
-        /// Converges every job, one batch a kind, in the order given; what is `resting` stays as it is.
+        /// Converges every job, one batch a kind, in the order given.
         pub fn apply(
             host: &mut Writer,
             payloads: &Payloads,
             jobs: &[AnyJob<'_>],
-            resting: &BTreeSet<Id>,
+            around: &Around<'_>,
         ) -> Vec<Result<(), host::Error>> {
             let mut done: Vec<Option<Result<(), host::Error>>> = jobs.iter().map(|_| None).collect();
             $({
                 let (mine, batch) = batch::<$module::$Kind>(jobs);
                 if !batch.is_empty() {
-                    for (i, result) in mine.into_iter().zip(<$module::$Kind as Kind>::apply(host, payloads, &batch, resting)) {
+                    for (i, result) in mine.into_iter().zip(<$module::$Kind as Kind>::apply(host, payloads, &batch, around)) {
                         done[i] = Some(result);
                     }
                 }

@@ -61,10 +61,7 @@ mod tests {
     use crate::kinds::package;
 
     fn version(version: &str) -> Spec {
-        Spec::Package(package::Spec::Present {
-            version: package::Version::Exact(version.to_owned()),
-            downgrade: package::Downgrade::Intended,
-        })
+        Spec::Package(package::Spec::present(package::Version::Exact(version.to_owned()), package::Downgrade::Intended))
     }
 
     fn installed(version: &str) -> Observed {

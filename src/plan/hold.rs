@@ -303,6 +303,19 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_that_started_anew_before_systemd_read_its_file_owes_its_restart_still() {
+        let mut host = Host::new();
+        let own = Id::new("file", "/etc/systemd/system/app.service");
+        let owed = |because| OwedRefresh { how: Refresh::Restart, because, invocation: Some("before".to_owned()) };
+        host.ledger.refreshes.insert(unit(), owed(vec![own.clone()]));
+        assert!(host.plan(&Holds::default()).refreshes.is_empty(), "it has read everything anew");
+        host.ledger.activations.insert(Activation::DaemonReload);
+        assert_eq!(host.plan(&Holds::default()).refreshes[0].because, [own], "but for what systemd has not");
+        host.ledger.refreshes.insert(unit(), owed(vec![conf()]));
+        assert!(host.plan(&Holds::default()).refreshes.is_empty(), "other files it reads itself");
+    }
+
+    #[test]
     fn a_contested_resource_is_not_corrected_and_still_follows_the_repository() {
         let mut host = Host::new();
         host.observed.insert(conf(), Ok(seen("theirs")));
@@ -454,8 +467,7 @@ mod tests {
     fn a_package_that_failed_is_tried_at_once_where_the_repository_changes_its_sources() {
         let mut host = Host::new();
         let package = Id::new("package", "app");
-        let present =
-            package::Spec::Present { version: package::Version::Any, downgrade: package::Downgrade::default() };
+        let present = package::Spec::present(package::Version::Any, package::Downgrade::default());
         host.want(&package, Spec::Package(present));
         host.observed.insert(package.clone(), Ok(Observed::Package(package::Observed::Absent { config_files: false })));
         let holds = holding(package, waiting());

@@ -4,7 +4,7 @@ use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, cla
 use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
 use crate::host;
-use crate::kinds::{Observed, Phase, Spec};
+use crate::kinds::{Activation, Observed, Phase, Spec, unit};
 use crate::ledger::{Entry, Ledger, Origin, Why};
 use crate::model::{Cause, Drift, Id, Release, Takeover};
 
@@ -64,15 +64,16 @@ fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
     let wanted = situation.desired.resources.get(id);
     let put_back = entry.and_then(|entry| entry.put_back(situation.now, situation.originals));
     let applied = entry.and_then(|entry| entry.effective(|spec| spec.diff(seen).is_empty()));
-    match classify(applied, wanted.map(|wanted| &wanted.spec), seen, entry.is_some(), put_back.as_ref()) {
+    let due = wanted.map(|wanted| due(&wanted.spec, entry, applied));
+    match classify(applied, due.as_ref(), seen, entry.is_some(), put_back.as_ref()) {
         Verdict::NotOurs => {}
         Verdict::Adopt => plan.adopted.push(id.clone()),
         Verdict::InSync => plan.in_sync.push(id.clone()),
         Verdict::Forget => plan.forgotten.push(id.clone()),
         Verdict::Act(cause) => {
             // Only where something is wanted does the table say to act.
-            if let Some(wanted) = wanted {
-                act(situation, plan, id, seen, entry, wanted, cause);
+            if let (Some(wanted), Some(due)) = (wanted, due) {
+                act(situation, plan, id, seen, wanted, &due.within(cause), cause);
             }
         }
         Verdict::LetGo(cause) => {
@@ -83,20 +84,30 @@ fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
     }
 }
 
+/// What there is to do for `want`: it, and what was applied before and nobody asks for any more.
+fn due(want: &Spec, entry: Option<&Entry>, applied: Option<&Spec>) -> Spec {
+    let before = match entry.map(|entry| &entry.origin) {
+        Some(Origin::Found { before, .. }) => Some(before),
+        Some(Origin::Adopted) | None => None,
+    };
+    applied.map_or_else(|| want.clone(), |last| want.after(last, before))
+}
+
 fn act(
     situation: &Situation<'_>,
     plan: &mut Plan,
     id: &Id,
     seen: &Observed,
-    entry: Option<&Entry>,
     wanted: &Wanted,
+    want: &Spec,
     cause: Cause,
 ) {
+    let entry = situation.ledger.entries.get(id);
     let declared = |id: &Id| situation.desired.resources.contains_key(id);
     if let Some(why) = wanted.spec.deferred(id.name(), seen, &declared) {
         return plan.deferred.push(Unseen { id: id.clone(), reason: "deferred", message: why.to_owned() });
     }
-    let changes = wanted.spec.diff(seen);
+    let changes = want.diff(seen);
     let told = |reason| Told {
         id: id.clone(),
         cause,
@@ -104,7 +115,7 @@ fn act(
         detail: None,
         layer: wanted.layer.clone(),
         reason,
-        want: wanted.spec.clone(),
+        want: want.clone(),
         seen: seen.clone(),
     };
     match (wanted.drift, cause) {
@@ -123,7 +134,7 @@ fn act(
     if strangers && situation.takeover == Takeover::Refuse && !situation.brought.contains(id) {
         return plan.told.push(told("takeover-refused"));
     }
-    let action = if wanted.spec.removes() {
+    let action = if want.removes() {
         Action::Remove
     } else if seen.is_absent() {
         Action::Create
@@ -138,7 +149,7 @@ fn act(
         true => Some(Why::Original),
         false => (cause != Cause::Intended || is_strange(entry, seen)).then_some(Why::Edit),
     };
-    let phase = wanted.spec.phase(id.name(), &changes);
+    let phase = want.phase(id.name(), &changes);
     plan.steps.push(Step {
         id: id.clone(),
         action,
@@ -146,7 +157,7 @@ fn act(
         changes,
         detail: None,
         layer: wanted.layer.clone(),
-        want: wanted.spec.clone(),
+        want: want.clone(),
         seen: seen.clone(),
         phase,
         original,
@@ -260,8 +271,11 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
         }
         let invocation = seen.invocation().map(ToOwned::to_owned);
         let owed = situation.ledger.refreshes.get(id).filter(|owed| {
-            // Another invocation than the one that owed it has read everything anew.
-            owed.invocation.is_none() || owed.invocation == invocation
+            // Another invocation than the one that owed it has read everything anew, but for its unit file where systemd
+            // itself has not.
+            let unread = situation.ledger.activations.contains(&Activation::DaemonReload);
+            let is_its_file = |file: &Id| unit::is_its_file(id.name(), file);
+            owed.invocation.is_none() || owed.invocation == invocation || unread && owed.because.iter().any(is_its_file)
         });
         let how_now = wanted.spec.refresh(id.name(), seen, &changed);
         let mut because: BTreeSet<Id> = owed.into_iter().flat_map(|owed| owed.because.iter().cloned()).collect();

@@ -11,7 +11,7 @@ use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
 use crate::config::Settings;
 use crate::host::{self, Payloads, Reader, Writer};
-use crate::kinds::{self, AnyJob};
+use crate::kinds::{self, AnyJob, Around};
 use crate::ledger::{self, Kept, Ledger, Why};
 use crate::model::{Id, Stage, Stop, Takeover};
 use crate::plan::{self, Plan, Situation};
@@ -86,7 +86,8 @@ pub fn give_back(host: &mut Writer, ledger: &mut Ledger, kept: &Kept) -> Result<
         ledger::save(&state, ledger).at(Stage::Record)?;
     }
     let job = AnyJob { id: &kept.resource, want: &want, seen: &seen };
-    kinds::apply(host, &payloads, &[job], &BTreeSet::new()).pop().unwrap_or(Ok(())).at(Stage::Apply)?;
+    let around = Around { resting: &BTreeSet::new(), withheld: &[] };
+    kinds::apply(host, &payloads, &[job], &around).pop().unwrap_or(Ok(())).at(Stage::Apply)?;
     Ok(copy)
 }
 

@@ -310,7 +310,7 @@ mod tests {
             layer: String::new(),
         };
         let [rival, theirs, gone] = ["rival", "theirs", "gone"].map(|name| Id::new("package", name));
-        let present = package::Spec::Present { version: package::Version::Any, downgrade: package::Downgrade::Never };
+        let present = package::Spec::present(package::Version::Any, package::Downgrade::Never);
         scene.desired.resources.insert(rival.clone(), wanted(present));
         let refused = [rival.clone(), gone.clone()].map(|id| Unseen {
             id,

@@ -134,10 +134,11 @@ fn the_fleet_upgrades_the_agent_in_a_transaction_of_the_agents_own() {
     host.await_applied(&first);
 
     host.write(WAIT, "");
+    let before = host.agent();
     let second = lab.app("web-01", "8080", "[packages]\ntrueup = \"0.1.0-1\"\nslow = \"present\"\n");
     let inside = "[ \"$(dpkg-query -W -f '${Version} ${db:Status-Status}' trueup)\" = '0.1.0-1 installed' ] && \
                   systemctl list-units --plain --no-legend 'trueup-packages-*' | grep -q running";
-    host.upgraded_inside(inside, || {});
+    host.upgraded_by_itself(&before, inside);
     host.await_applied(&second);
     assert_eq!(host.read("/run/configured"), "done\n", "once, and not cut short");
     assert_eq!(host.package("trueup").as_deref(), Some("0.1.0-1"));

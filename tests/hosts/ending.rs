@@ -71,6 +71,62 @@ fn an_agent_that_waits_for_the_lock_of_packages_ends_at_once_and_owes_the_packag
 }
 
 #[test]
+fn a_first_start_is_withheld_until_the_package_is_there_though_the_agent_was_killed() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let service = "/bin/sh -c 'cat /etc/slow.conf >>/run/started; exec sleep infinity'";
+    let wait = "while [ -e /run/wait ]; do sleep 0.1; done";
+    lab.apt().publish(&[Package::new("slow", "1.0")
+        .file("/etc/slow.conf", "as packaged\n", 0o644)
+        .script("conffiles", "/etc/slow.conf\n")
+        .service(service, wait)]);
+    lab.fleet.write("hosts/web-01/host.toml", "[packages]\n");
+    let first = lab.fleet.commit("no package");
+    let host = lab.boot_installed("web-01", QUICK);
+    host.await_applied(&first);
+
+    host.write("/run/wait", "");
+    let on = "[packages]\nslow = \"present\"\n[units]\n\"slow.service\" = \"on\"\n";
+    lab.fleet.write("hosts/web-01/host.toml", on);
+    lab.fleet.write("hosts/web-01/files/etc/slow.conf", "from the fleet\n");
+    let second = lab.fleet.commit("a package");
+    let inside = "dpkg-query -W -f '${db:Status-Status}' slow 2>/dev/null | grep -q half-configured";
+    host.await_that(inside);
+    host.shell("systemctl kill --kill-who=main -s KILL trueup");
+    host.await_status("it waits for what it began", |status| {
+        status["running"]["doing"].as_str().is_some_and(|doing| doing.starts_with("waiting for"))
+    });
+    soon(&host, "stop");
+    assert!(host.has("/usr/sbin/policy-rc.d"));
+    assert!(host.holds(inside));
+    host.ok(&["rm", "/run/wait"]);
+    host.await_that("dpkg-query -W -f '${db:Status-Status}' slow | grep -qx installed");
+    host.await_that("! systemctl list-units --plain --no-legend 'trueup-packages-*' | grep -q .");
+    assert!(!host.has("/run/started"), "not with the package's own configuration");
+    assert!(!host.has("/usr/sbin/policy-rc.d"), "it goes with the transaction");
+    host.ok(&["systemctl", "start", "trueup"]);
+    host.await_applied(&second);
+    assert_eq!(host.read("/run/started"), "from the fleet\n", "once, with the fleet's own configuration");
+    assert_eq!(host.unit_state("slow.service"), "active enabled");
+    assert!(!host.has("/usr/sbin/policy-rc.d"));
+}
+
+#[test]
+fn a_package_whose_script_waits_for_the_agent_to_restart_is_installed() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let postinst = "#!/bin/sh\nset -e\nsystemctl restart trueup\necho done >>/run/configured\n";
+    lab.apt().publish(&[Package::new("plugin", "1.0").script("postinst", postinst)]);
+    lab.fleet.write("hosts/web-01/host.toml", "[packages]\n");
+    let first = lab.fleet.commit("no package");
+    let host = lab.boot_installed("web-01", QUICK);
+    host.await_applied(&first);
+    lab.fleet.write("hosts/web-01/host.toml", "[packages]\nplugin = \"present\"\n");
+    let second = lab.fleet.commit("a package");
+    host.await_applied(&second);
+    assert_eq!(host.read("/run/configured"), "done\n", "once, and not cut short");
+    assert_eq!(host.journal(&["TRUEUP_EVENT=failed"]).len(), 0, "to be restarted is no failure");
+}
+
+#[test]
 fn an_agent_whose_source_does_not_answer_ends_at_once() {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.fleet.write("hosts/web-01/files/etc/app.conf", "port = 80\n");

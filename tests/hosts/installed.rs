@@ -149,6 +149,19 @@ impl Host {
         assert_eq!(self.program(), "/usr/bin/trueup");
     }
 
+    /// The agent ends while a package transaction of its own is `inside` something that lasts as long as there is
+    /// [`WAIT`]. The transaction goes on, and another agent waits for it.
+    #[track_caller]
+    pub fn upgraded_by_itself(&self, before: &str, inside: &str) {
+        self.await_that(inside);
+        let other = format!("pid=$(systemctl show --value -p MainPID trueup); [ $pid != {before} ] && [ $pid != 0 ]");
+        self.await_that(&format!("{{ {other}; }}"));
+        self.await_that("systemctl --quiet is-active trueup");
+        assert_eq!(self.program(), "/usr/bin/trueup");
+        assert!(self.holds(inside), "it was cut short");
+        self.ok(&["rm", WAIT]);
+    }
+
     /// The status document.
     #[track_caller]
     pub fn status(&self) -> Value {

@@ -209,3 +209,64 @@ fn a_suspended_package_is_neither_upgraded_nor_brought_back_for_the_sake_of_anot
     host.trueup(&["run"]).converged();
     assert_eq!(versions(&host), are([Some("2.0"), Some("2.0"), Some("1.0")]));
 }
+
+#[test]
+fn a_hold_and_a_mark_of_ours_end_with_what_asked_for_them() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.apt().publish(&[Package::new("tool", "1.0"), Package::new("theirs", "1.0"), Package::new("words", "1.0")]);
+    declare(&mut lab, "tool = \"1.0\"\ntheirs = \"1.0\"\nwords = \"present\"");
+    let host = lab.boot("web-01");
+    host.shell("apt-get -qq update && apt-get -qq -y install tool theirs words");
+    host.shell("apt-mark -q auto tool words; apt-mark -q hold theirs");
+    let automatic = || host.ok(&["apt-mark", "showauto", "tool", "theirs", "words"]);
+    host.trueup(&["run"]).converged();
+    assert_eq!((held(&host).as_str(), automatic().as_str()), ("theirs\ntool\n", ""));
+    host.trueup(&["run"]).idle();
+
+    // Whether any version or those of a pattern will do, none of them is kept; what was held before us stays so.
+    for version in ["1.*", "present"] {
+        declare(&mut lab, &format!("tool = \"{version}\"\ntheirs = \"{version}\"\nwords = \"present\""));
+        let plan = host.trueup(&["plan"]);
+        assert_eq!(plan.step("package:tool").changes, ["not held"], "{plan:#?}");
+        host.trueup(&["run"]).converged();
+        assert_eq!(held(&host), "theirs\n");
+        host.trueup(&["run"]).idle();
+        // A hold of somebody's own is left alone.
+        host.ok(&["apt-mark", "hold", "tool"]);
+        host.trueup(&["run"]).idle();
+        assert_eq!(held(&host), "theirs\ntool\n");
+        host.ok(&["apt-mark", "unhold", "tool"]);
+        declare(&mut lab, "tool = \"1.0\"\ntheirs = \"1.0\"\nwords = \"present\"");
+        host.trueup(&["run"]).converged();
+    }
+
+    declare(&mut lab, "# nothing");
+    host.trueup(&["run"]).converged();
+    assert_eq!((held(&host).as_str(), automatic().as_str()), ("theirs\n", "tool\nwords\n"));
+    assert!(host.package("tool").is_some() && host.package("words").is_some(), "they were there before");
+    host.trueup(&["run"]).idle();
+}
+
+#[test]
+fn what_somebody_is_at_work_on_is_looked_at_later_and_is_no_drift() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let postinst = "#!/bin/sh\nwhile [ -e /run/wait ]; do sleep 0.1; done\n";
+    lab.apt().publish(&[Package::new("tool", "1.0")]);
+    declare(&mut lab, "tool = \"present\"");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+
+    lab.apt().publish(&[Package::new("tool", "1.1").script("postinst", postinst)]);
+    host.write("/run/wait", "");
+    host.shell("apt-get -qq update");
+    let somebody = host.spawn(&["apt-get", "-q", "-y", "install", "tool"], None);
+    let half = "dpkg-query -W -f '${db:Status-Status}' tool";
+    host.shell(&format!("for _ in $(seq 300); do [ \"$({half})\" = half-configured ] && break; sleep 0.1; done"));
+    let plan = host.trueup(&["plan"]);
+    let step = plan.step("package:tool");
+    assert_eq!(step.reason.as_deref(), Some("package-lock-held"), "{plan:#?}");
+    assert!(step.message.as_deref().is_some_and(|said| said.contains("apt-get (pid ")), "{plan:#?}");
+    host.ok(&["rm", "/run/wait"]);
+    assert_eq!(somebody.wait().status, 0);
+    host.trueup(&["run"]).idle();
+}

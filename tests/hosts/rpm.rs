@@ -87,6 +87,7 @@ fn versions_are_as_declared_and_what_stands_in_the_way_is_told_beforehand() {
     host.trueup(&["run"]).converged();
     assert!(host.package("theirs").is_none() && host.package("rival").is_some());
     assert_eq!(host.package("tool"), None, "let go, and nothing needs it");
+    assert_eq!(locked(&host), "", "nor is it locked any more");
     assert_eq!(transactions(&host), before + 1, "all that is to be done is one transaction");
     lab.dnf().publish(&[Package::new("dnf", "9.0-1")]);
     host.shell("dnf -q -y --refresh install dnf");
@@ -234,6 +235,15 @@ fn what_fails_is_told_readably_and_the_others_go_on() {
     let run = host.trueup(&["run"]);
     assert_eq!(run.step("package:fine").reason.as_deref(), Some("cannot-tell"), "{run:#?}");
     host.shell("rm -rf /usr/lib/sysimage/rpm; mv /usr/lib/sysimage/moved /usr/lib/sysimage/rpm");
+    // Nor can a damaged one, of which rpm says that nothing is installed.
+    host.shell(
+        "cp -a /usr/lib/sysimage/rpm /srv/rpm; cd /usr/lib/sysimage/rpm; rm -f rpmdb.sqlite-*; echo no >rpmdb.sqlite",
+    );
+    let run = host.trueup(&["run"]);
+    assert_eq!(run.step("package:fine").reason.as_deref(), Some("cannot-tell"), "{run:#?}");
+    host.shell("rm -rf /usr/lib/sysimage/rpm; mv /srv/rpm /usr/lib/sysimage/rpm");
+    // What a power cut left of dnf's locks bears a number that is another's by now.
+    host.shell("echo 1 >/var/lib/dnf/rpmdb_lock.pid; rpm -e fine");
     host.trueup(&["run"]).converged();
 }
 

@@ -81,3 +81,71 @@ fn each_does_what_it_has_to_once_and_nothing_starts_that_is_not_declared_active(
     assert!(broken.message.as_deref().is_some_and(|said| said.contains("journalctl -u broken.service")), "{run:#?}");
     assert_eq!(told(&host, "restarts"), "start\n");
 }
+
+#[test]
+fn a_unit_waits_for_systemd_to_have_read_its_new_file() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write("hosts/web-01/units/app.service", TOLD);
+    lab.fleet.write("hosts/web-01/units/other.service", TOLD);
+    for unit in ["app", "other"] {
+        files(&lab, unit, "first");
+    }
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[units]\n\"app.service\" = \"on\"\n[units.\"other.service\"]\nactive = true\nwatch = [\"/etc/other/*\"]\n",
+    );
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    assert_eq!((told(&host, "app").as_str(), told(&host, "other").as_str()), ("start\n", "start\n"));
+
+    let policy = "/etc/dbus-1/system.d/zz.conf";
+    let reconfigure = "busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig";
+    host.write(
+        policy,
+        "<busconfig><policy context=\"mandatory\"><deny send_destination=\"org.freedesktop.systemd1\" \
+         send_interface=\"org.freedesktop.systemd1.Manager\" send_member=\"Reload\"/></policy></busconfig>\n",
+    );
+    host.shell(reconfigure);
+    lab.fleet.write("hosts/web-01/units/app.service.d/nice.conf", "[Service]\nNice=5\n");
+    files(&lab, "other", "second");
+    lab.fleet.commit("second");
+    let run = host.trueup(&["run"]);
+    assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+    assert_eq!(told(&host, "app"), "", "it would run by its old definition");
+    assert_eq!(run.refresh("unit:app.service").outcome, "failed", "{run:#?}");
+    assert_eq!(told(&host, "other"), "start\n", "whose own files are as systemd knows them");
+    host.trueup(&["run"]);
+    assert_eq!(told(&host, "app"), "");
+
+    host.shell(&format!("rm {policy}; {reconfigure}"));
+    host.trueup(&["run", "--retry"]).converged();
+    assert_eq!(told(&host, "app"), "start\n", "it was owed");
+    assert_eq!(host.unit("app.service", "Nice"), "5");
+    host.trueup(&["run"]).idle();
+}
+
+#[test]
+fn an_administrators_linked_unit_file_is_not_touched_when_its_unit_is_disabled() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[units.\"theirs.service\"]\nenabled = false\n[units.\"plain.service\"]\nenabled = false\n",
+    );
+    lab.fleet.commit("off");
+    let host = lab.boot("web-01");
+    let unit = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\nAlias=also.service\n";
+    host.write("/srv/theirs.service", unit);
+    host.write("/etc/systemd/system/plain.service", unit.replace("also", "too"));
+    let link = "/etc/systemd/system/theirs.service";
+    host.shell("systemctl -q enable --now /srv/theirs.service plain.service");
+    host.shell(&format!("touch -h -d 2001-01-01 {link}"));
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.unit_state("theirs.service"), "active linked");
+    assert_eq!(host.unit_state("plain.service"), "active disabled");
+    assert!(host.shell(&format!("stat -c '%N %y' {link}")).contains("2001-01-01"), "it was there all the time");
+    let left =
+        host.shell("cd /etc/systemd/system; ls also.service too.service */theirs.service */plain.service 2>&1 || :");
+    assert_eq!(left.lines().filter(|line| line.contains("No such file")).count(), 4, "{left}");
+    host.trueup(&["run"]).idle();
+}

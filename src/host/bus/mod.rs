@@ -28,6 +28,9 @@ pub use watch::UnitWatch;
 /// How long one call may take. A daemon-reload runs generators, which systemd itself ends after 90 s.
 const CALL: Duration = Duration::from_secs(150);
 
+/// How long the bus may take to let somebody in.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How many calls are under way at once; dbus-daemon(1) refuses more than 128 of one connection
 /// (`max_replies_per_connection`).
 const AT_ONCE: usize = 64;
@@ -133,16 +136,23 @@ impl Refusal {
 
 impl Bus {
     pub(super) fn connect() -> Result<Self, Error> {
+        Self::by(zbus::connection::Builder::system(), PATIENCE)
+    }
+
+    /// The time-out of calls does not hold for what comes before the first of them.
+    fn by(bus: zbus::connection::Builder<'_>, patience: Duration) -> Result<Self, Error> {
         let failed = |why: String| Error::Unknown { thing: "connect".to_owned(), why };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| failed(e.to_string()))?;
+        let connect = async {
+            let connection = bus.method_timeout(CALL).build().await?;
+            let manager =
+                proxy::ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
+            Ok((connection, manager))
+        };
         let (connection, manager) = runtime
-            .block_on(async {
-                let connection = zbus::connection::Builder::system().method_timeout(CALL).build().await?;
-                let manager =
-                    proxy::ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
-                Ok((connection, manager))
-            })
+            .block_on(async { tokio::time::timeout(patience, connect).await })
+            .map_err(|_| failed(format!("it did not answer within {} s", patience.as_secs())))?
             .map_err(|error: zbus::Error| failed(Refusal::from(error).text))?;
         Ok(Self { manager, connection, runtime })
     }
@@ -273,6 +283,24 @@ fn hexadecimal(id: OwnedVariant) -> zbus::Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_bus_that_takes_connections_and_says_nothing_is_not_waited_for_for_ever() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let socket = directory.path().join("bus");
+        // The kernel takes the connection; nobody ever reads from it.
+        let _silent = UnixListener::bind(&socket).expect("a socket");
+        let address = format!("unix:path={}", socket.display());
+        let (done, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            let bus = zbus::connection::Builder::address(address.as_str());
+            drop(done.send(Bus::by(bus, Duration::from_millis(100)).map(drop)));
+        });
+        let end = ended.recv_timeout(Duration::from_secs(5)).expect("it ends");
+        assert!(end.expect_err("no answer").to_string().contains("did not answer"));
+    }
 
     fn refusal(name: &str) -> Refusal {
         Refusal { name: name.to_owned(), text: "so it is".to_owned() }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Flock, FlockType};
 use sha2::Digest as _;
 
 use super::{Error, Reader};
@@ -229,6 +230,18 @@ impl Reader {
             }
         }
         Ok((Some(Digest::from_bytes(hash.finalize().into())), length))
+    }
+
+    /// The process that holds a lock of fcntl(2) on the regular file `path`, if one does; 0 where it is not to be seen
+    /// from here.
+    ///
+    /// # Errors
+    /// Where something else is there, or that cannot be told.
+    pub fn locked_by(&self, path: &str) -> Result<Option<u32>, Error> {
+        let Some(file) = self.open_regular(path)? else { return Ok(None) };
+        let ours = Flock::from(FlockType::WriteLock);
+        let theirs = rustix::process::fcntl_getlk(&file, &ours).map_err(io("look at the lock of", path))?;
+        Ok(theirs.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())))
     }
 
     /// Where the symbolic link `path` points, as written; `None` where nothing is there, or no link.

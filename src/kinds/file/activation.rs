@@ -1,4 +1,4 @@
-use crate::kinds::Activation;
+use crate::kinds::{Activation, unit};
 
 /// Directories with a slash at the end, files without.
 const TABLE: &[(&str, &[Activation])] = &[
@@ -71,8 +71,7 @@ pub fn activations(path: &str) -> &'static [Activation] {
 /// The unit whose unit file or drop-in `path` is, see systemd.unit(5); `None` of links in `.wants` and
 /// `.requires`, and of drop-ins for more than one unit.
 pub fn unit_of(path: &str) -> Option<String> {
-    const BELOW: &[&str] = &["/etc/systemd/system/", "/usr/lib/systemd/system/", "/usr/local/lib/systemd/system/"];
-    let rest = BELOW.iter().find_map(|below| path.strip_prefix(below))?;
+    let rest = unit::DIRECTORIES.iter().find_map(|below| path.strip_prefix(below)?.strip_prefix('/'))?;
     let unit = match rest.split_once('/') {
         None => rest,
         Some((directory, file)) if file.ends_with(".conf") && !file.contains('/') => directory.strip_suffix(".d")?,

@@ -1,9 +1,7 @@
 //! Files: regular files, directories, symbolic links, absence. The name is the canonical absolute path.
 
-use std::collections::BTreeSet;
-
 use crate::host::{Error, Payloads, Reader, Writer};
-use crate::kinds::{Activation, Job, Kind, Need, Phase};
+use crate::kinds::{Activation, Around, Job, Kind, Need, Phase};
 use crate::model::{Cause, Change, Detail, Digest, Id};
 
 mod activation;
@@ -137,12 +135,7 @@ impl Kind for File {
         }
     }
 
-    fn apply(
-        host: &mut Writer,
-        payloads: &Payloads,
-        jobs: &[Job<'_, Self>],
-        _resting: &BTreeSet<Id>,
-    ) -> Vec<Result<(), Error>> {
+    fn apply(host: &mut Writer, payloads: &Payloads, jobs: &[Job<'_, Self>], _: &Around<'_>) -> Vec<Result<(), Error>> {
         apply::apply(host, payloads, jobs)
     }
 }

@@ -1,5 +1,6 @@
 #![allow(clippy::disallowed_methods, reason = "tests make what is then looked at")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -36,7 +37,13 @@ impl Host {
     }
 
     fn apply_to(&mut self, path: &str, want: &Spec, seen: &Observed) -> Result<(), Error> {
-        File::apply(&mut self.writer, &self.payloads, &[Job { name: path, want, seen }], &BTreeSet::new()).remove(0)
+        File::apply(
+            &mut self.writer,
+            &self.payloads,
+            &[Job { name: path, want, seen }],
+            &Around { resting: &BTreeSet::new(), withheld: &[] },
+        )
+        .remove(0)
     }
 
     fn apply(&mut self, path: &str, want: &Spec) -> Result<(), Error> {

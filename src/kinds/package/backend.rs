@@ -55,15 +55,7 @@ impl Backend {
         }
     }
 
-    /// Installing a package starts its services.
-    pub(super) fn starts_services(self) -> bool {
-        match self {
-            Self::Apt => true,
-            Self::Dnf => false,
-        }
-    }
-
-    pub(super) fn observe(self, host: &Reader, names: &[&str]) -> Result<Vec<Observed>, Error> {
+    pub(super) fn observe(self, host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Error>>, Error> {
         match self {
             Self::Apt => apt::observe(host, names),
             Self::Dnf => dnf::observe(host, names),
@@ -75,10 +67,11 @@ impl Backend {
         host: &mut Writer,
         jobs: &[Job<'_, Package>],
         resting: &[&str],
+        withheld: &[&str],
     ) -> Vec<Result<(), Error>> {
         match self {
-            Self::Apt => converge::apply::<Apt>(host, jobs, resting),
-            Self::Dnf => converge::apply::<Dnf>(host, jobs, resting),
+            Self::Apt => converge::apply::<Apt>(host, jobs, resting, withheld),
+            Self::Dnf => converge::apply::<Dnf>(host, jobs, resting, withheld),
         }
     }
 

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use super::fault::{Fault, Remedy};
 use super::solve::{self, Action, Limits, Open, Settled, Task};
 use super::tool::{Database, Mark, Tool};
+use super::transient::INTERRUPTED;
 use super::{Observed, Package, Refusal, Spec, Transaction, Version, satisfies};
 use crate::host::{Error, Reader, Writer};
 use crate::kinds::{Job, Kind};
@@ -47,12 +48,22 @@ pub fn simulate<T: Tool>(
     Ok(transaction)
 }
 
-/// Converges `jobs` in one transaction that leaves what is `resting` as it is. What is there afterwards answers for
+/// Converges `jobs` in one transaction that leaves what is `resting` as it is, and does not start the units that are
+/// `withheld`. What is there afterwards answers for
 /// each.
-pub fn apply<T: Tool>(host: &mut Writer, jobs: &[Job<'_, Package>], resting: &[&str]) -> Vec<Result<(), Error>> {
+pub fn apply<T: Tool>(
+    host: &mut Writer,
+    jobs: &[Job<'_, Package>],
+    resting: &[&str],
+    withheld: &[&str],
+) -> Vec<Result<(), Error>> {
     let wants: Vec<(&str, &Spec)> = jobs.iter().map(|job| (job.name, job.want)).collect();
     let mut faults = HashMap::new();
-    let all = converge::<T>(host, &wants, resting, &mut faults).err();
+    let all = converge::<T>(host, &wants, resting, withheld, &mut faults).err();
+    if let Some(fault) = all.as_ref().filter(|fault| fault.reason == INTERRUPTED) {
+        // What is there now says nothing of a transaction that goes on.
+        return wants.iter().map(|(name, _)| Err(error(name, fault.clone()))).collect();
+    }
     let database = match T::read(host) {
         Ok(database) => database,
         Err(unknown) => {
@@ -74,9 +85,10 @@ fn converge<T: Tool>(
     host: &mut Writer,
     jobs: &[(&str, &Spec)],
     resting: &[&str],
+    withheld: &[&str],
     faults: &mut HashMap<usize, Fault>,
 ) -> Result<(), Fault> {
-    T::ready(host)?;
+    T::ready(host, withheld)?;
     // Looked at again: the lock may have been another's until now.
     let database = T::read(host)?;
     let open = open(&database, jobs);
@@ -96,11 +108,25 @@ fn converge<T: Tool>(
     if !accepted.is_empty() {
         host.say(&told(&transaction));
         let tasks: Vec<&Task> = accepted.iter().collect();
-        let log = T::perform(host, &tasks)?;
+        // Nobody's lock was held since that was planned; what takes nothing away may not by T's own option.
+        if tasks.iter().any(|task| task.takes_away()) {
+            no_more(&transaction, &T::simulate(host, &database, &tasks)?)?;
+        }
+        let log = T::perform(host, &tasks, withheld)?;
         faults.extend(accepted.iter().map(|task| (task.index, T::failure_of(&task.name, &log))));
     }
     let tried: BTreeSet<usize> = accepted.iter().map(|task| task.index).collect();
     mark::<T>(host, &open, &tried)
+}
+
+/// Whether what would be removed `now` was part of what was `planned`.
+fn no_more(planned: &Transaction, now: &Transaction) -> Result<(), Fault> {
+    let more: Vec<&str> = now.remove.iter().filter(|name| !planned.remove.contains(name)).map(String::as_str).collect();
+    if more.is_empty() {
+        return Ok(());
+    }
+    let why = format!("packages changed meanwhile, and that would also remove {} now", one_line(&more.join(", "), 300));
+    Err(Fault::new("removes-undeclared", why).with(Remedy::General))
 }
 
 /// The jobs that do not hold, as things are now.
@@ -209,10 +235,25 @@ fn mark<T: Tool>(host: &mut Writer, open: &[Open<'_>], tried: &BTreeSet<usize>) 
     let (mut hold, mut unhold, mut manual, mut auto) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for open in open {
         let Observed::Installed { version: there, automatic, held, .. } = database.observed(open.name) else {
+            // dnf's locks outlive what they lock.
+            if *open.want == Spec::Released && database.is_held(open.name) {
+                unhold.push(open.name);
+            }
             continue;
         };
         match open.want {
-            Spec::Present { version, .. } => {
+            Spec::Left { unhold: lift, automatic: was } => {
+                if *lift && held == Some(true) {
+                    unhold.push(open.name);
+                }
+                if *was && !automatic {
+                    auto.push(open.name);
+                }
+            }
+            Spec::Present { version, unhold: lift, .. } => {
+                if *lift && held == Some(true) {
+                    unhold.push(open.name);
+                }
                 if matches!(version, Version::Exact(_)) && satisfies(version, &there) && held == Some(false) {
                     hold.push(open.name);
                 }
@@ -267,4 +308,22 @@ fn told(transaction: &Transaction) -> String {
 
 fn error(name: &str, fault: Fault) -> Error {
     Error::Refused { thing: one_line(name, 80), reason: fault.reason, why: fault.why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_planned_to_go_does_not_go() {
+        let removing = |names: &[&str]| Transaction {
+            remove: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Transaction::default()
+        };
+        assert_eq!(no_more(&removing(&["a", "b"]), &removing(&["b", "a"])), Ok(()));
+        assert_eq!(no_more(&removing(&["a", "b"]), &removing(&["a"])), Ok(()));
+        let fault = no_more(&removing(&["a"]), &removing(&["a", "theirs"])).expect_err("refused");
+        assert_eq!(fault.reason, "removes-undeclared");
+        assert!(fault.why.contains("theirs"), "{}", fault.why);
+    }
 }

@@ -11,6 +11,7 @@ mod converge;
 mod dnf;
 mod fault;
 mod glob;
+mod policy;
 mod solve;
 mod spec;
 mod tool;
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use self::backend::Backend;
 use crate::host::{self, Payloads, Reader, Writer};
-use crate::kinds::{Foreseen, Job, Kind, Need, Phase};
+use crate::kinds::{Around, Foreseen, Job, Kind, Need, Phase};
 use crate::model::{Cause, Change, Id, one_line};
 
 pub use solve::WOULD_CHANGE_RESTING;
@@ -170,13 +171,12 @@ pub fn simulate(
     Backend::of(host)?.simulate(host, jobs, resting)
 }
 
-/// Whether installing a package starts its services on this host, as Debian's scripts do; those of others
-/// leave that to the administrator and to presets, see systemd.preset(5).
+/// Takes away what a pass that was killed left behind to keep services from starting, unless its transaction goes on.
 ///
 /// # Errors
-/// Where this host's package manager cannot be told.
-pub fn starts_services(host: &Reader) -> Result<bool, host::Error> {
-    Backend::of(host).map(Backend::starts_services)
+/// Where that cannot be told or done.
+pub fn start_services_again(host: &mut Writer) -> Result<(), host::Error> {
+    if host.is_machine() { policy::release(host) } else { Ok(()) }
 }
 
 /// Fetches the indexes of all package sources. It takes at most a few minutes.
@@ -198,6 +198,7 @@ impl Kind for Package {
         match want {
             Spec::Absent => "absent".to_owned(),
             Spec::Released => "released".to_owned(),
+            Spec::Left { .. } => "left as it was before".to_owned(),
             Spec::Present { version: Version::Any, .. } => "present".to_owned(),
             Spec::Present { version: Version::Exact(version), .. } => format!("{version}, held"),
             Spec::Present { version: Version::Glob(pattern), .. } => pattern.clone(),
@@ -220,17 +221,13 @@ impl Kind for Package {
     }
 
     fn obstacle(name: &str, want: &Spec, seen: &Observed, cause: Cause) -> Option<host::Error> {
-        let (Spec::Present { version, downgrade }, Observed::Installed { version: installed, order, .. }) =
+        let (Spec::Present { version, downgrade, .. }, Observed::Installed { version: installed, order, .. }) =
             (want, seen)
         else {
             return None;
         };
-        let wanted = match version {
-            Version::Any => return None,
-            Version::Exact(wanted) => wanted.as_str(),
-            Version::Glob(pattern) if glob::matches(pattern, installed) => return None,
-            Version::Glob(pattern) => pattern.split(['*', '?']).next().unwrap_or_default(),
-        };
+        // Which version a pattern comes to is known once the package manager was asked, see `solve`.
+        let Version::Exact(wanted) = version else { return None };
         let word = match downgrade {
             Downgrade::Never => "never",
             Downgrade::Intended if cause != Cause::Intended => "intended",
@@ -252,13 +249,23 @@ impl Kind for Package {
             // Whether something needs it cannot be told from here; automatic is as far as letting go goes.
             (Spec::Released, Observed::Installed { automatic: true, held: None | Some(false), .. }) => Vec::new(),
             (Spec::Released, _) => vec![Change::new("state", state(seen), "released")],
-            (Spec::Present { version, .. }, Observed::Installed { version: there, automatic, held, .. }) => {
+            (Spec::Left { unhold, automatic }, Observed::Installed { automatic: is_automatic, held, .. }) => {
+                let hold = (*unhold && *held == Some(true)).then(|| Change::new("hold", "", "not held"));
+                let mark = (*automatic && !is_automatic).then(|| Change::new("mark", "manual", "automatic"));
+                hold.into_iter().chain(mark).collect()
+            }
+            // It is gone, or half so, and that is no longer for us to mend.
+            (Spec::Left { .. }, _) => Vec::new(),
+            (Spec::Present { version, unhold, .. }, Observed::Installed { version: there, automatic, held, .. }) => {
                 let mut changes = Vec::new();
                 if !satisfies(version, there) {
                     changes.push(Change::new("version", there, text(version)));
                 }
                 if matches!(version, Version::Exact(_)) && *held == Some(false) {
                     changes.push(Change::new("hold", "", "held"));
+                }
+                if *unhold && *held == Some(true) {
+                    changes.push(Change::new("hold", "", "not held"));
                 }
                 // What is declared must not go once nothing else needs it.
                 if *automatic {
@@ -307,15 +314,39 @@ impl Kind for Package {
         }
     }
 
+    fn after(want: &Spec, last: &Spec, before: Option<&Before>) -> Spec {
+        match want {
+            Spec::Present { version: version @ (Version::Any | Version::Glob(_)), downgrade, .. } => Spec::Present {
+                version: version.clone(),
+                downgrade: *downgrade,
+                unhold: before.is_some_and(|before| holds(last, before)),
+            },
+            other => other.clone(),
+        }
+    }
+
+    fn within(want: &Spec, cause: Cause) -> Spec {
+        match want {
+            Spec::Present { version, downgrade: Downgrade::Intended, unhold } if cause != Cause::Intended => {
+                Spec::Present { version: version.clone(), downgrade: Downgrade::Never, unhold: *unhold }
+            }
+            other => other.clone(),
+        }
+    }
+
     fn put_back(before: &Before, last: &Spec) -> Option<Spec> {
         match (before, last) {
             // Ours to let go.
             (Before::Absent, Spec::Present { .. }) => Some(Spec::Released),
             // Ours to put back, in whatever version there is now.
             (Before::Installed { .. }, Spec::Absent | Spec::Released) => {
-                Some(Spec::Present { version: Version::Any, downgrade: Downgrade::default() })
+                Some(Spec::present(Version::Any, Downgrade::default()))
             }
-            (Before::Absent, _) | (Before::Installed { .. }, Spec::Present { .. }) => None,
+            (Before::Installed { automatic, .. }, Spec::Present { .. }) => {
+                let unhold = holds(last, before);
+                (unhold || *automatic).then_some(Spec::Left { unhold, automatic: *automatic })
+            }
+            (Before::Absent, _) | (Before::Installed { .. }, Spec::Left { .. }) => None,
         }
     }
 
@@ -324,7 +355,7 @@ impl Kind for Package {
             return names.iter().map(|name| Err(deferred(name))).collect();
         }
         match Backend::of(host).and_then(|backend| backend.observe(host, names)) {
-            Ok(found) => found.into_iter().map(Ok).collect(),
+            Ok(found) => found,
             Err(error) => {
                 let why = error.chain();
                 names
@@ -339,13 +370,16 @@ impl Kind for Package {
         host: &mut Writer,
         _payloads: &Payloads,
         jobs: &[Job<'_, Self>],
-        resting: &BTreeSet<Id>,
+        around: &Around<'_>,
     ) -> Vec<Result<(), host::Error>> {
         if !host.is_machine() {
             return jobs.iter().map(|job| Err(deferred(job.name))).collect();
         }
         match Backend::of(host) {
-            Ok(backend) => backend.apply(host, jobs, &names(resting)),
+            Ok(backend) => {
+                let withheld: Vec<&str> = around.withheld.iter().map(String::as_str).collect();
+                backend.apply(host, jobs, &names(around.resting), &withheld)
+            }
             Err(error) => {
                 let why = error.chain();
                 jobs.iter()
@@ -354,6 +388,12 @@ impl Kind for Package {
             }
         }
     }
+}
+
+/// Whether `last` keeps the package at its version, which nobody did before us.
+fn holds(last: &Spec, before: &Before) -> bool {
+    matches!(last, Spec::Present { version: Version::Exact(_), .. })
+        && !matches!(before, Before::Installed { held: true, .. })
 }
 
 /// The names of those that are packages.
@@ -429,7 +469,7 @@ mod tests {
     }
 
     fn present(version: Version) -> Spec {
-        Spec::Present { version, downgrade: Downgrade::default() }
+        Spec::present(version, Downgrade::default())
     }
 
     fn exact(version: &str) -> Spec {
@@ -446,15 +486,17 @@ mod tests {
     #[test]
     fn a_newer_version_is_replaced_only_as_the_declaration_allows() {
         let obstacle = |version, downgrade, cause| {
-            Package::obstacle("p", &Spec::Present { version, downgrade }, &installed("2.0"), cause).is_some()
+            Package::obstacle("p", &Spec::present(version, downgrade), &installed("2.0"), cause).is_some()
         };
         let exact = || Version::Exact("1.0".to_owned());
         assert!(obstacle(exact(), Downgrade::Never, Cause::Intended));
         assert!(!obstacle(exact(), Downgrade::Intended, Cause::Intended));
         assert!(obstacle(exact(), Downgrade::Intended, Cause::Corrective));
         assert!(!obstacle(exact(), Downgrade::Always, Cause::Corrective));
-        assert!(obstacle(Version::Glob("1.*".to_owned()), Downgrade::Never, Cause::Intended));
-        assert!(!obstacle(Version::Glob("2.*".to_owned()), Downgrade::Never, Cause::Corrective));
+        // Which version a pattern comes to is not known before the package manager was asked.
+        for pattern in ["1.*", "*.0-1", "2.*", "2.0*1"] {
+            assert!(!obstacle(Version::Glob(pattern.to_owned()), Downgrade::Never, Cause::Corrective), "{pattern}");
+        }
         assert!(!obstacle(Version::Exact("3.0".to_owned()), Downgrade::Never, Cause::Corrective));
         assert!(!obstacle(Version::Any, Downgrade::Never, Cause::Corrective));
     }
@@ -498,7 +540,7 @@ mod tests {
 
     #[test]
     fn what_is_newer_is_told_by_the_rules_of_the_package_manager() {
-        let never = Spec::Present { version: Version::Exact("1.0^git1-1".to_owned()), downgrade: Downgrade::Never };
+        let never = Spec::present(Version::Exact("1.0^git1-1".to_owned()), Downgrade::Never);
         let is_refused = |rules| {
             let mut seen = installed("1.0-1");
             if let Observed::Installed { order, .. } = &mut seen {
@@ -541,9 +583,52 @@ mod tests {
         let there = Package::before(&installed("1.0"));
         assert_eq!(Package::put_back(&there, &present(Version::Any)), None);
         assert_eq!(Package::put_back(&there, &Spec::Absent), Some(present(Version::Any)));
+        assert_eq!(Package::put_back(&there, &present(Version::Glob("1.*".to_owned()))), None);
         let gone = Package::before(&REST);
         assert_eq!(Package::put_back(&gone, &exact("1.0")), Some(Spec::Released));
         assert_eq!(Package::put_back(&gone, &Spec::Absent), None);
+    }
+
+    #[test]
+    fn a_hold_and_a_mark_that_were_ours_go_with_their_declaration() {
+        let left = |unhold, automatic| Some(Spec::Left { unhold, automatic });
+        let back = |before: &Observed, last: &Spec| Package::put_back(&Package::before(before), last);
+        assert_eq!(back(&installed("1.0"), &exact("1.0")), left(true, false));
+        assert_eq!(back(&automatic("1.0", false), &exact("1.0")), left(true, true));
+        assert_eq!(back(&automatic("1.0", true), &exact("1.0")), left(false, true));
+        assert_eq!(back(&held("1.0"), &exact("1.0")), None);
+        assert_eq!(back(&automatic("1.0", false), &present(Version::Any)), left(false, true));
+        let want = Spec::Left { unhold: true, automatic: true };
+        assert_eq!(changes(&want, &held("1.0")), ["not held", "mark manual → automatic"]);
+        assert!(changes(&want, &automatic("1.0", false)).is_empty());
+        assert!(changes(&want, &GONE).is_empty() && changes(&want, &half()).is_empty());
+    }
+
+    #[test]
+    fn what_follows_an_exact_version_is_not_held_unless_it_was_before() {
+        let after = |want: &Spec, last: &Spec, before: &Observed| {
+            changes(&Package::after(want, last, Some(&Package::before(before))), &held("1.0"))
+        };
+        for want in [present(Version::Any), present(Version::Glob("1.*".to_owned()))] {
+            assert_eq!(after(&want, &exact("1.0"), &installed("1.0")), ["not held"]);
+            assert_eq!(after(&want, &exact("1.0"), &GONE), ["not held"]);
+            assert!(after(&want, &exact("1.0"), &held("1.0")).is_empty(), "somebody else's");
+            assert!(after(&want, &want, &installed("1.0")).is_empty(), "somebody else's since");
+            assert_eq!(Package::after(&want, &exact("1.0"), None), want, "adopted as it was");
+        }
+        assert_eq!(Package::after(&exact("1.1"), &exact("1.0"), Some(&Before::Absent)), exact("1.1"));
+        let text = serde_json::to_string(&present(Version::Any)).expect("plain data");
+        assert!(!text.contains("unhold"), "{text}");
+    }
+
+    #[test]
+    fn what_a_hand_upgraded_is_not_downgraded_where_only_an_intention_may() {
+        let never = Spec::present(Version::Glob("1.*".to_owned()), Downgrade::Never);
+        let intended = present(Version::Glob("1.*".to_owned()));
+        assert_eq!(Package::within(&intended, Cause::Corrective), never);
+        assert_eq!(Package::within(&intended, Cause::Intended), intended);
+        let always = Spec::present(Version::Any, Downgrade::Always);
+        assert_eq!(Package::within(&always, Cause::Corrective), always);
     }
 
     #[test]
@@ -595,10 +680,6 @@ mod tests {
             let (_directory, host) = host_with(os_release, programs);
             assert_eq!(Backend::of(&host).expect(os_release), backend, "{os_release}");
         }
-        let (_directory, host) = host_with("ID=fedora\n", &DNF);
-        assert_eq!(starts_services(&host).ok(), Some(false));
-        let (_directory, host) = host_with("ID=debian\n", &APT);
-        assert_eq!(starts_services(&host).ok(), Some(true));
     }
 
     #[test]

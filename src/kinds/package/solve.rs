@@ -86,7 +86,7 @@ impl Task {
 pub fn task(open: &Open<'_>, policies: &HashMap<String, Policy>, rules: Rules) -> Result<Option<Task>, Fault> {
     let task = |action| Ok(Some(Task { index: open.index, name: open.name.to_owned(), action, held: open.held }));
     match (open.want, &open.seen) {
-        (Spec::Absent | Spec::Released, Observed::Absent { .. }) => Ok(None),
+        (Spec::Absent | Spec::Released, Observed::Absent { .. }) | (Spec::Left { .. }, _) => Ok(None),
         (Spec::Absent, seen) if is_protected(seen) => {
             Err(Fault::new("protected-package", "it is essential or protected, and is never removed"))
         }
@@ -97,7 +97,7 @@ pub fn task(open: &Open<'_>, policies: &HashMap<String, Policy>, rules: Rules) -
         (Spec::Present { version, .. }, Observed::Installed { version: there, .. }) if satisfies(version, there) => {
             Ok(None)
         }
-        (Spec::Present { version, downgrade }, seen) => {
+        (Spec::Present { version, downgrade, .. }, seen) => {
             if !(rules.is_name)(open.name) {
                 let why = format!("{} cannot be the name of a package", one_line(open.name, 80));
                 return Err(Fault::new("no-such-package", why));
@@ -107,7 +107,10 @@ pub fn task(open: &Open<'_>, policies: &HashMap<String, Policy>, rules: Rules) -
                 (Observed::Installed { version: there, .. } | Observed::Broken { version: there, .. }, Some(version))
                     if rules.order.compare(version, there) == Ordering::Less);
             if older && *downgrade == Downgrade::Never {
-                let why = "a newer version than the declared one is installed, and downgrade = \"never\"";
+                let version = version.as_deref().unwrap_or_default();
+                let why = format!(
+                    "what is installed is newer than {version}, and `downgrade` does not put that in its place"
+                );
                 return Err(Fault::new("downgrade-refused", why));
             }
             task(Action::Install { version, downgrade: older })
@@ -296,7 +299,7 @@ mod tests {
     }
 
     fn present(version: Version, downgrade: Downgrade) -> Spec {
-        Spec::Present { version, downgrade }
+        Spec::present(version, downgrade)
     }
 
     fn installed(version: &str, is_essential: bool) -> Observed {
@@ -333,6 +336,19 @@ mod tests {
         assert_eq!(version(Version::Glob("1.*".to_owned())), Ok(Some("alpha=1.1-2+deb12u1".to_owned())));
         assert_eq!(version(Version::Exact("1.0-1".to_owned())), Ok(Some("alpha=1.0-1".to_owned())));
         assert_eq!(version(Version::Any), Ok(Some("alpha".to_owned())));
+    }
+
+    #[test]
+    fn whether_a_glob_is_older_is_told_by_the_version_that_it_comes_to() {
+        let ask = |pattern: &str, there| {
+            let want = present(Version::Glob(pattern.to_owned()), Downgrade::Never);
+            ask_for("alpha", &want, installed(there, false))
+        };
+        // Newer than the pattern's own beginning, and yet older than what it stands for.
+        assert_eq!(ask("1.1-2*", "1.1-1x"), Ok(Some("alpha=1.1-2+deb12u1".to_owned())));
+        assert_eq!(ask("*deb12*", "1.0-1"), Ok(Some("alpha=1.1-2+deb12u1".to_owned())));
+        assert_eq!(ask("1.?-*", "2:1.0-1").expect_err("older").reason, "downgrade-refused");
+        assert_eq!(ask("*deb12*", "2:2.0-1").expect_err("older").reason, "downgrade-refused");
     }
 
     #[test]

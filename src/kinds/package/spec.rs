@@ -14,9 +14,26 @@ pub enum Spec {
         /// Whether a newer one may be replaced.
         #[serde(default)]
         downgrade: Downgrade,
+        /// It is held by us, and is not to be any more. No declaration says so: a hold of somebody else's is left alone.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unhold: bool,
     },
     /// Let go: removed if nothing else installed needs it, else marked as installed automatically.
     Released,
+    /// Let go, and stays, since it was there before: what we marked is as it was.
+    Left {
+        /// It is held by us, and is not to be any more.
+        unhold: bool,
+        /// It was there because something else needed it.
+        automatic: bool,
+    },
+}
+
+impl Spec {
+    /// Installed, as a declaration says it.
+    pub fn present(version: Version, downgrade: Downgrade) -> Self {
+        Self::Present { version, downgrade, unhold: false }
+    }
 }
 
 /// Which version satisfies a declaration.

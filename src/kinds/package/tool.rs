@@ -23,8 +23,9 @@ pub trait Tool {
     /// What it would do for `tasks`. Writes nothing.
     fn simulate(host: &Reader, database: &Self::Database, tasks: &[&Task]) -> Result<Transaction, Fault>;
 
-    /// Waits until nobody else is at work, and mends what an interrupted run left behind.
-    fn ready(host: &mut Writer) -> Result<(), Fault>;
+    /// Waits until nobody else is at work, and mends what an interrupted run left behind, without starting the units
+    /// that are `withheld`.
+    fn ready(host: &mut Writer, withheld: &[&str]) -> Result<(), Fault>;
 
     /// Fetches the indexes of all package sources.
     fn update(host: &mut Writer) -> Result<(), Fault>;
@@ -32,8 +33,9 @@ pub trait Tool {
     /// Fetches the packages that `tasks` need into its own cache.
     fn download(host: &mut Writer, tasks: &[&Task]) -> Result<(), Fault>;
 
-    /// Does the transaction, and answers with all that was printed. How it ended shows in what is there.
-    fn perform(host: &mut Writer, tasks: &[&Task]) -> Result<String, Fault>;
+    /// Does the transaction, without starting the units that are `withheld`, and answers with all that was printed.
+    /// How it ended shows in what is there.
+    fn perform(host: &mut Writer, tasks: &[&Task], withheld: &[&str]) -> Result<String, Fault>;
 
     /// Why the package `name` did not get through a transaction that printed `log`.
     fn failure_of(name: &str, log: &str) -> Fault;

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::fault::{Fault, Remedy, lock_held};
-use crate::host::{Error, Output, Program, Reader, StateDir, StateError, Writer};
+use crate::host::{Error, Output, Program, Reader, StateError, Writer};
 use crate::model::one_line;
 
 /// How long a lock is waited for, in all.
@@ -40,17 +40,25 @@ pub struct Transaction<'a> {
     pub environment: &'a [(&'a str, &'a str)],
     /// Whether a line that it prints tells what is being done.
     pub telling: fn(&str) -> bool,
+    /// A command line for its unit, run once it has ended, however it did.
+    pub afterwards: Option<String>,
 }
+
+/// The word for what somebody asked to end: it has not failed.
+pub const INTERRUPTED: &str = "interrupted";
+
+/// What the units of transactions are called, and then the number of the process that began it and which of its own.
+const UNIT: &str = "trueup-packages-";
 
 impl Transaction<'_> {
     /// It runs in a unit of its own, where there is systemd, so that neither the end of trueup nor its upgrade
     /// reaches it. Answers with all that it printed; how it ended shows in what is there.
     pub fn run(&self, host: &mut Writer) -> Result<String, Fault> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let unit = format!("trueup-packages-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let unit = format!("{UNIT}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let (log, script) = (format!("{LOGS}/{unit}.log"), format!("{LOGS}/{unit}.script"));
         let state = host.state();
-        sweep(&state).map_err(failed)?;
+        sweep(host).map_err(failed)?;
         let mut arguments = self.arguments.to_vec();
         if let Some(content) = self.script {
             state.write(&script, content.as_bytes()).map_err(failed)?;
@@ -65,8 +73,11 @@ impl Transaction<'_> {
                 output.map(|output| both(&output)).map_err(Fault::from)
             }
         };
-        for name in [&log, &script] {
-            state.remove(name).map_err(failed)?;
+        // What goes on still prints there, and may not have read its script yet.
+        if !matches!(&said, Err(fault) if fault.reason == INTERRUPTED) {
+            for name in [&log, &script] {
+                state.remove(name).map_err(failed)?;
+            }
         }
         said
     }
@@ -97,9 +108,13 @@ impl Transaction<'_> {
             "TimeoutStopSec=30".to_owned(),
             // Maintainer scripts are written for a shell in which a broken pipe ends a program.
             "IgnoreSIGPIPE=no".to_owned(),
+        ]
+        .into_iter()
+        .chain(self.afterwards.iter().map(|command| format!("ExecStopPost=-{command}")))
+        .chain([
             // The last line of the log: how it ended, which the unit, once gone, no longer tells.
             "ExecStopPost=-/usr/bin/printenv SERVICE_RESULT".to_owned(),
-        ] {
+        ]) {
             run = run.arg("-p").arg(property);
         }
         for (name, value) in self.environment {
@@ -134,6 +149,12 @@ impl Transaction<'_> {
                 host.say(&line);
                 told = line;
             }
+            // A script of the transaction may be what asks for our end, and wait for it.
+            if host.interrupted() {
+                let why =
+                    format!("stopped while its transaction goes on, in {unit}.service; the next pass waits for that");
+                return Err(Fault::new(INTERRUPTED, why).with(Remedy::General));
+            }
             thread::sleep(pause);
             waited += pause;
             pause = (pause * 2).min(Duration::from_secs(1));
@@ -142,12 +163,52 @@ impl Transaction<'_> {
     }
 }
 
-/// Removes what a trueup that was killed left of its transaction; what still runs keeps its files open.
+/// The units of transactions that a trueup began and that go on, this one's or one's that was killed.
+///
+/// # Errors
+/// Where systemd does not tell.
+pub fn running(host: &Reader) -> Result<Vec<String>, Error> {
+    if !host.below_root("/run/systemd/system").is_dir() {
+        return Ok(Vec::new());
+    }
+    let list = Program::new("systemctl").args(["list-units", "--plain", "--no-legend", "--no-pager"]);
+    let output = host.query(&list.arg(format!("{UNIT}*.service")))?;
+    Ok(running_in(&output.text()))
+}
+
+/// Those that a list of units has and that have not ended: name, load, active and sub state, description.
+fn running_in(list: &str) -> Vec<String> {
+    let unit = |line: &str| {
+        let mut words = line.split_whitespace();
+        let name = words.next()?.strip_suffix(".service")?.to_owned();
+        (!matches!(words.nth(1)?, "inactive" | "failed")).then_some(name)
+    };
+    list.lines().filter_map(unit).collect()
+}
+
+/// Waits until no transaction that a trueup began goes on: it holds the lock, or is about to take it.
+pub fn after_ours(host: &Reader) -> Result<(), Fault> {
+    // Where systemd does not tell, the lock itself is there to be waited for.
+    alone(host, |host| {
+        let unit = running(host).unwrap_or_default().into_iter().next()?;
+        Some(format!("the transaction that trueup began before ({unit}.service)"))
+    })
+}
+
+/// Removes what a trueup that was killed left of its transaction, once that has ended.
 ///
 /// # Errors
 /// Where our own directory cannot be read or written.
-pub fn sweep(state: &StateDir) -> Result<(), StateError> {
-    for name in state.list(LOGS)? {
+pub fn sweep(host: &Reader) -> Result<(), StateError> {
+    let state = host.state();
+    let names = state.list(LOGS)?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    // What cannot be told now is swept the next time.
+    let Ok(running) = running(host) else { return Ok(()) };
+    let goes_on = |name: &str| running.iter().any(|unit| name.rsplit_once('.').is_some_and(|(of, _)| of == unit));
+    for name in names.iter().filter(|name| !goes_on(name)) {
         state.remove(&format!("{LOGS}/{name}"))?;
     }
     Ok(())
@@ -197,7 +258,7 @@ fn wait_for(host: &Reader, holder: &str, waited: &mut Duration) -> Result<(), Fa
         // Nothing is begun yet, so this is as good as between two steps. Whoever holds the lock may wait for our end.
         if host.interrupted() {
             let why = format!("stopped while {holder} held the package lock");
-            return Err(Fault::new("interrupted", why).with(Remedy::General));
+            return Err(Fault::new(INTERRUPTED, why).with(Remedy::General));
         }
         thread::sleep(NOTICE);
         *waited += NOTICE;
@@ -226,6 +287,15 @@ fn last_line(tail: &[u8], telling: fn(&str) -> bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_goes_on_is_told_from_what_has_ended() {
+        let list = "trueup-packages-12-0.service loaded active running Package transaction of trueup\n\
+                    trueup-packages-12-1.service loaded deactivating stop-post Package transaction of trueup\n\
+                    trueup-packages-9-0.service loaded failed failed Package transaction of trueup\n";
+        assert_eq!(running_in(list), ["trueup-packages-12-0", "trueup-packages-12-1"]);
+        assert!(running_in("").is_empty());
+    }
 
     #[test]
     fn progress_is_the_last_whole_line_that_says_what_is_done() {

@@ -92,6 +92,20 @@ fn links_of<'a>(links: &'a Links, name: &str) -> Vec<&'a str> {
     links.iter().filter(|(unit, _)| is_its(unit)).flat_map(|(_, paths)| paths).map(String::as_str).collect()
 }
 
+/// Where a link in `directory` leads, by its text alone: what is below a root directory is never followed out of it.
+fn lexical(directory: &str, target: &str) -> String {
+    let from = if target.starts_with('/') { "" } else { directory };
+    let mut path = Vec::new();
+    for part in from.split('/').chain(target.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => drop(path.pop()),
+            part => path.push(part),
+        }
+    }
+    format!("/{}", path.join("/"))
+}
+
 fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
@@ -120,7 +134,7 @@ fn at(host: &Reader, directory: &str, file: &str, name: &str) -> Result<Option<F
             if other != file && name::template(file).as_deref() != Some(other) && name::is_valid(other) {
                 return found(&path, Install::default(), FileState::Alias);
             }
-            let target = if target.starts_with('/') { target } else { format!("{directory}/{target}") };
+            let target = lexical(directory, &target);
             // A link that leads nowhere is no unit file.
             if host.read_link(&target)?.is_none() {
                 text = host.read(&target, LIMIT)?;
@@ -221,6 +235,12 @@ fn enable(host: &mut Writer, name: &str, seen: &mut BTreeSet<String>) -> Result<
     Ok(())
 }
 
+/// Removes every link that enabling `name` could have made, and leaves its unit file where it is.
+pub(super) fn unlink(host: &mut Writer, name: &str) -> Result<(), Error> {
+    let links = all_links(host)?;
+    disable(host, &links, name, &mut BTreeSet::new())
+}
+
 /// Removes every link to `name`, and to what its `[Install]` section names with it.
 fn disable(host: &mut Writer, links: &Links, name: &str, seen: &mut BTreeSet<String>) -> Result<(), Error> {
     if !name::is_valid(name) || !seen.insert(name.to_owned()) {
@@ -308,6 +328,20 @@ mod tests {
         assert_eq!(place.target("/etc/systemd/system/www.service"), None);
         assert_eq!(place.file("nginx.service"), FileState::Disabled);
         assert_eq!(place.file("nginx.socket"), FileState::Disabled);
+    }
+
+    #[test]
+    fn a_link_to_a_unit_file_may_be_relative() {
+        for target in
+            ["../../../usr/lib/systemd/system/ssh.service", "../../../../usr/./lib/systemd//system/ssh.service"]
+        {
+            let mut place = Place::new(&[
+                ("/usr/lib/systemd/system/ssh.service", "[Install]\nWantedBy=multi-user.target\n"),
+                ("/etc/systemd/system/ssh.service", &format!("-> {target}")),
+            ]);
+            assert_eq!(place.file("ssh.service"), FileState::Disabled, "{target}");
+            place.converge("ssh.service", &enabled(true)).expect("can be enabled");
+        }
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Units of a running machine, over D-Bus.
 
-use super::name;
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::rules::{self, Work};
 use super::{Active, FileState, Install, Load, Observed, Unit};
-use crate::host::{Attributes, Error, Over, Reader, UnitDetails, UnitFileResults, UnitStatus, Writer};
+use super::{directory, name};
+use crate::host::{Error, Reader, UnitDetails, UnitFileResults, UnitStatus, Writer};
 use crate::kinds::{Job, Refresh};
 
 /// How large a unit file may be that is looked into, in bytes.
 const UNIT_FILE: u64 = 1 << 20;
 
 /// Where the administrator's unit files are.
-const SYSTEM: &str = name::OWN_DIRECTORIES[0];
+const SYSTEM: &str = name::DIRECTORIES[0];
 
 /// Looks at `names`: one call for how they run, one for their files, then what only some have.
 pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Error>> {
@@ -24,20 +26,7 @@ pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Err
     };
     let valid: Vec<&str> = names.iter().copied().filter(|name| name::is_valid(name)).collect();
     let loadable: Vec<&str> = valid.iter().copied().filter(|name| !name::is_template(name)).collect();
-    let mut files = bus.file_states(&valid).into_iter();
-    let mut statuses = bus.statuses(&loadable).into_iter();
-    let mut found: Vec<Result<Observed, Error>> = names
-        .iter()
-        .map(|name| {
-            if !name::is_valid(name) {
-                return Err(rules::refused(name, "not-a-unit-name", "unit names end in their type, as nginx.service"));
-            }
-            let file = files.next().unwrap_or(Ok(None))?;
-            // A template has a unit file, and nothing that runs.
-            let status = if name::is_template(name) { None } else { statuses.next().transpose()? };
-            Ok(first_look(file.as_deref(), status.as_ref()))
-        })
-        .collect();
+    let mut found = first_looks(names, bus.file_states(&valid), bus.statuses(&loadable));
 
     let loaded: Vec<usize> = (0..names.len())
         .filter(|&i| !name::is_template(names[i]) && matches!(&found[i], Ok(seen) if seen.load == Load::Loaded))
@@ -59,6 +48,27 @@ pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Err
         }
     }
     found
+}
+
+/// What the two calls for many units tell of each: `files` of all that are valid names, `statuses` of those of them
+/// that are no template.
+fn first_looks(
+    names: &[&str],
+    files: Vec<Result<Option<String>, Error>>,
+    statuses: Vec<Result<UnitStatus, Error>>,
+) -> Vec<Result<Observed, Error>> {
+    let (mut files, mut statuses) = (files.into_iter(), statuses.into_iter());
+    let look = |name: &&str| {
+        if !name::is_valid(name) {
+            return Err(rules::refused(name, "not-a-unit-name", "unit names end in their type, as nginx.service"));
+        }
+        // Both are taken before either is judged: what is next belongs to the next name.
+        let file = files.next().unwrap_or(Ok(None));
+        // A template has a unit file, and nothing that runs.
+        let status = if name::is_template(name) { None } else { statuses.next() };
+        Ok(first_look(file?.as_deref(), status.transpose()?.as_ref()))
+    };
+    names.iter().map(look).collect()
 }
 
 /// What the two calls for many units tell of one.
@@ -132,21 +142,15 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(),
 
     let mut works: Vec<Result<Work, Error>> =
         now.into_iter().zip(jobs).map(|(seen, job)| rules::work(job.name, job.want, &seen?)).collect();
-    let links = kept_links(host, &names, &works);
     let mut changed = false;
     let mut keep = |(results, any): UnitFileResults| {
         changed |= any;
         results
     };
-    stage(&mut works, &names, |work| work.disable, |names| keep(host.disable_units(names, false)));
+    stage(&mut works, &names, |work| work.disable, |names| keep(disable(host, names)));
     stage(&mut works, &names, |work| work.disable_runtime, |names| keep(host.disable_units(names, true)));
     stage(&mut works, &names, |work| work.enable, |names| keep(host.enable_units(names)));
     stage(&mut works, &names, |work| work.mask, |names| keep(host.mask_units(names)));
-    for (i, path, target) in links {
-        if let Err(error) = keep_link(host, &path, &target) {
-            works[i] = Err(error);
-        }
-    }
     if changed && let Err(error) = host.daemon_reload() {
         return everybody(&names, &error);
     }
@@ -155,24 +159,28 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(),
     works.into_iter().map(|work| work.map(drop)).collect()
 }
 
-/// Unit files that are links of the administrator's: disabling would remove them, and the unit with them.
-fn kept_links(host: &Reader, names: &[&str], works: &[Result<Work, Error>]) -> Vec<(usize, String, String)> {
-    let disabled = (0..names.len()).filter(|&i| matches!(&works[i], Ok(work) if work.disable));
-    disabled
-        .filter_map(|i| {
-            let path = format!("{SYSTEM}/{}", names[i]);
-            let target = host.read_link(&path).ok()??;
-            // A link to another name is an alias, which goes with the links of its unit.
-            (target.rsplit('/').next() == Some(names[i])).then_some((i, path, target))
-        })
-        .collect()
+/// Those whose unit file is a link of the administrator's: systemd's own disabling would remove that too, and the unit
+/// with it.
+fn linked(host: &Reader, names: &[&str]) -> BTreeSet<String> {
+    let is_linked = |name: &&&str| {
+        // A link to another name is an alias, which goes with the links of its unit.
+        let target = host.read_link(&format!("{SYSTEM}/{name}")).ok().flatten();
+        target.is_some_and(|target| target.rsplit('/').next() == Some(name))
+    };
+    names.iter().filter(is_linked).map(|name| (*name).to_owned()).collect()
 }
 
-fn keep_link(host: &mut Writer, path: &str, target: &str) -> Result<(), Error> {
-    match host.read_link(path)? {
-        Some(_) => Ok(()),
-        None => host.make_symlink(path, target, Attributes::default(), Over::Nothing),
+/// Removes the links that enabling makes: by systemd, but for those whose unit file it would take away too.
+fn disable(host: &mut Writer, names: &[&str]) -> UnitFileResults {
+    let linked = linked(host, names);
+    let (ours, theirs): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|name| linked.contains(*name));
+    let (results, changed) = host.disable_units(&theirs, false);
+    let mut results: BTreeMap<&str, Result<(), Error>> = theirs.into_iter().zip(results).collect();
+    for name in &ours {
+        results.insert(*name, directory::unlink(host, name));
     }
+    let answers = names.iter().map(|name| results.remove(name).unwrap_or(Ok(()))).collect();
+    (answers, changed || !ours.is_empty())
 }
 
 /// Takes masks off where that is declared; what is below is only then to be seen.
@@ -276,6 +284,19 @@ mod tests {
         assert!(first_look(None, None).is_absent());
         let seen = first_look(Some("disabled"), None);
         assert_eq!((seen.load, seen.active), (Load::Loaded, Some(Active::Inactive)));
+    }
+
+    #[test]
+    fn each_unit_gets_its_own_state_though_another_could_not_be_told() {
+        let unknown = |thing: &str| Error::Unknown { thing: thing.to_owned(), why: "no answer".to_owned() };
+        let names = ["a.service", "not a name", "t@.service", "b.service", "c.service"];
+        let files = vec![Err(unknown("a")), Ok(Some("static".to_owned())), Ok(None), Ok(Some("enabled".to_owned()))];
+        let up = || status("loaded", "active");
+        let found = first_looks(&names, files, vec![Ok(up()), Err(unknown("b")), Ok(status("loaded", "failed"))]);
+        assert!(found[0].is_err() && found[1].is_err() && found[3].is_err(), "{found:?}");
+        assert_eq!(found[2].as_ref().map(|seen| seen.file).ok(), Some(FileState::Static));
+        let last = found[4].as_ref().expect("both are told");
+        assert_eq!((last.file, last.active), (FileState::Enabled, Some(Active::Failed)));
     }
 
     #[test]

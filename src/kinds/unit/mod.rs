@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::host::{self, Payloads, Reader, Writer};
-use crate::kinds::{Job, Kind, Need, Phase, Refresh};
+use crate::kinds::{Around, Job, Kind, Need, Phase, Refresh};
 use crate::model::{Change, Id};
 
 mod directory;
@@ -18,8 +18,8 @@ mod spec;
 mod state;
 
 use install::Install;
-pub use name::is_valid;
-pub use rules::{uses, watches};
+pub use name::{DIRECTORIES, is_valid};
+pub use rules::{is_its_file, uses, watches};
 pub use spec::{OnChange, Spec};
 pub use state::{Active, Before, FileState, Load, Observed};
 
@@ -101,12 +101,7 @@ impl Kind for Unit {
         if host.is_machine() { machine::observe(host, names) } else { directory::observe(host, names) }
     }
 
-    fn apply(
-        host: &mut Writer,
-        _: &Payloads,
-        jobs: &[Job<'_, Self>],
-        _resting: &BTreeSet<Id>,
-    ) -> Vec<Result<(), host::Error>> {
+    fn apply(host: &mut Writer, _: &Payloads, jobs: &[Job<'_, Self>], _: &Around<'_>) -> Vec<Result<(), host::Error>> {
         if host.is_machine() { machine::apply(host, jobs) } else { directory::apply(host, jobs) }
     }
 }

@@ -1,7 +1,8 @@
 //! What the name of a unit tells; see systemd.unit(5).
 
-/// Where unit files stand that are not a package's own.
-pub(super) const OWN_DIRECTORIES: [&str; 2] = ["/etc/systemd/system", "/usr/local/lib/systemd/system"];
+/// Where unit files and drop-ins may be declared: the administrator's, then those of packages. `/lib` is `/usr/lib` by
+/// the time that anything has an id.
+pub const DIRECTORIES: [&str; 3] = ["/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"];
 
 const SUFFIXES: [&str; 11] =
     ["service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope"];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use globset::GlobMatcher;
 
-use super::name::{self, OWN_DIRECTORIES};
+use super::name::{self, DIRECTORIES};
 use super::{Active, Before, FileState, Load, Observed, OnChange, Spec};
 use crate::host::Error;
 use crate::kinds::{Need, Phase, Refresh, pattern};
@@ -102,7 +102,7 @@ pub(super) fn needs(name: &str, want: &Spec) -> Vec<Need> {
         return Vec::new();
     }
     let mut needs = Vec::new();
-    for directory in OWN_DIRECTORIES {
+    for directory in DIRECTORIES {
         for file in name::files(name) {
             needs.push(Need::Resource(Id::new("file", &format!("{directory}/{file}"))));
         }
@@ -117,18 +117,18 @@ pub(super) fn needs(name: &str, want: &Spec) -> Vec<Need> {
 
 /// Where the unit file of `name` may be declared, its template's too.
 pub(super) fn unit_files(name: &str) -> Vec<String> {
-    let directories = OWN_DIRECTORIES.into_iter().chain(["/usr/lib/systemd/system"]);
-    directories
+    DIRECTORIES
+        .into_iter()
         .flat_map(|directory| name::files(name).into_iter().map(move |file| format!("{directory}/{file}")))
         .collect()
 }
 
 /// Whether `id` is a unit file or drop-in of the unit `name`.
-pub(super) fn is_its_file(name: &str, id: &Id) -> bool {
+pub fn is_its_file(name: &str, id: &Id) -> bool {
     if id.kind() != "file" {
         return false;
     }
-    OWN_DIRECTORIES.iter().any(|directory| {
+    DIRECTORIES.iter().any(|directory| {
         let Some(below) = id.name().strip_prefix(directory).and_then(|rest| rest.strip_prefix('/')) else {
             return false;
         };
@@ -405,6 +405,8 @@ mod tests {
             "/etc/systemd/system/app@.service.d/10-limits.conf",
             "/etc/systemd/system/service.d/all.conf",
             "/usr/local/lib/systemd/system/app@.service",
+            "/usr/lib/systemd/system/app@.service",
+            "/usr/lib/systemd/system/app@x.service.d/10-limits.conf",
             "/etc/app/a.conf",
         ] {
             assert_eq!(moved(path), Some(Refresh::Restart), "{path}");

@@ -37,7 +37,9 @@ pub fn policy(text: &str) -> HashMap<String, Policy> {
 /// What `apt-get -s` says that it would do.
 pub fn simulation(text: &str) -> Result<Transaction, String> {
     let mut transaction = Transaction::default();
+    let mut counted = None;
     for line in text.lines() {
+        counted = counted.or_else(|| summary(line));
         let doubt = || format!("a line of apt-get that is not understood: {}", one_line(line, 120));
         let mut words = line.split(' ');
         match (words.next(), words.next()) {
@@ -54,7 +56,31 @@ pub fn simulation(text: &str) -> Result<Transaction, String> {
             _ => {}
         }
     }
-    Ok(transaction)
+    // What was cut short would do less than apt does.
+    match counted {
+        Some((come, go)) if transaction.install.len() >= come && transaction.remove.len() >= go => Ok(transaction),
+        Some(_) => Err("apt-get did not say all that it would do".to_owned()),
+        None => Err("apt-get did not say what it would do".to_owned()),
+    }
+}
+
+/// How many packages come and how many go, by the line in which apt sums up: `1 upgraded, 2 newly installed, 3 to
+/// remove and 4 not upgraded.`
+fn summary(line: &str) -> Option<(usize, usize)> {
+    if !line.contains(" upgraded, ") || !line.contains(" newly installed, ") {
+        return None;
+    }
+    let (mut come, mut go) = (0, 0);
+    for part in line.split(", ").flat_map(|part| part.split(" and ")) {
+        let (count, what) = part.split_once(' ')?;
+        let count: usize = count.parse().ok()?;
+        match what {
+            "upgraded" | "newly installed" | "reinstalled" | "downgraded" => come += count,
+            "to remove" => go += count,
+            _ => {}
+        }
+    }
+    Some((come, go))
 }
 
 /// Who holds the lock that a program did not get, as far as it says: `unattended-upgr (pid 812)`.
@@ -115,9 +141,20 @@ pub fn refusal(stdout: &str, stderr: &str) -> Fault {
         let held = block(&both, "The following held packages will be changed:");
         return fault("package-held", format!("that would change what is held: {held}"));
     }
+    if both.contains("E: Packages need to be removed but remove is disabled") {
+        let gone = block(&both, "The following packages will be REMOVED:");
+        return fault("removes-undeclared", format!("that would also remove {gone}, which is not declared absent"));
+    }
     if both.contains("E: Packages were downgraded") {
         let older = block(&both, "The following packages will be DOWNGRADED:");
         return fault("downgrade-refused", format!("that would put an older version in place of {older}"));
+    }
+    if both.contains("E: There were unauthenticated packages") {
+        let unsigned = block(&both, "WARNING: The following packages cannot be authenticated!");
+        return fault(
+            "not-authenticated",
+            format!("their source is not signed by a key that is trusted here: {unsigned}"),
+        );
     }
     if OF_PACKAGES.iter().any(|words| both.contains(words)) {
         let unmet = block(&both, "The following packages have unmet dependencies:");
@@ -233,6 +270,16 @@ mod tests {
         assert!(simulation("Inst alpha\n").is_err());
         assert!(simulation("Inst alpha [1.0]\n").is_err());
         assert!(simulation("Inst alpha 1.0\n").is_err());
+        let whole = include_str!("../fixtures/simulate.txt");
+        assert!(simulation(&whole.replace("Inst forei", "Cut forei")).is_err());
+        assert!(simulation(&whole.replace("Remv beta", "Cut beta")).is_err());
+        assert_eq!(
+            summary("0 upgraded, 0 newly installed, 1 downgraded, 2 to remove and 3 not upgraded."),
+            Some((1, 2))
+        );
+        // One that was cut short says less than it would do.
+        assert!(simulation("").is_err());
+        assert!(simulation("Reading package lists...\nBuilding dependency tree...\n").is_err());
     }
 
     #[test]
@@ -268,12 +315,20 @@ mod tests {
             (include_str!("../fixtures/held.txt"), "package-held"),
             (include_str!("../fixtures/downgrade.txt"), "downgrade-refused"),
             (include_str!("../fixtures/not-fetched.txt"), "download-failed"),
+            (include_str!("../fixtures/no-remove.txt"), "removes-undeclared"),
             ("E: Malformed entry 1 in list file /etc/apt/sources.list (Suite)\n", "package-failed"),
             ("E: You don't have enough free space in /var/cache/apt/archives/.\n", "disk-full"),
         ] {
             assert_eq!(refusal(text, "").reason, reason, "{text}");
         }
         assert!(refusal(include_str!("../fixtures/held.txt"), "").why.ends_with("held: alpha"));
+        let fault = refusal(
+            include_str!("../fixtures/unauthenticated.txt"),
+            "E: There were unauthenticated packages and -y was used without --allow-unauthenticated\n",
+        );
+        // Of these packages: the others can be had.
+        assert_eq!((fault.reason, fault.remedy), ("not-authenticated", Remedy::None));
+        assert!(fault.why.ends_with(": unsigned") && fault.why.contains("signed"), "{}", fault.why);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::database::Database;
 use crate::host::{Output, Program, Reader, Writer};
 use crate::kinds::package::Transaction;
 use crate::kinds::package::fault::{Fault, Remedy};
+use crate::kinds::package::policy;
 use crate::kinds::package::solve::{Action, Task};
 use crate::kinds::package::tool::Mark;
 use crate::kinds::package::transient::{self, LOCK_WAIT, both, stderr};
@@ -129,7 +130,8 @@ pub fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault> 
 }
 
 /// Waits until nobody else is at work, and mends what an interrupted run left behind.
-pub fn ready(host: &mut Writer) -> Result<(), Fault> {
+pub fn ready(host: &mut Writer, withheld: &[&str]) -> Result<(), Fault> {
+    transient::after_ours(host)?;
     let mut configured = false;
     // Once for each thing that may have to be mended, and once to see that nothing has to.
     for _ in 0..3 {
@@ -141,9 +143,9 @@ pub fn ready(host: &mut Writer) -> Result<(), Fault> {
             host.say("finishing an interrupted dpkg");
             let arguments = ["--force-confdef", "--force-confold", "--configure", "-a"].map(str::to_owned);
             // What could not be configured shows in what is there afterwards.
-            transact(host, "dpkg", &arguments)?;
+            transact(host, "dpkg", &arguments, withheld)?;
         } else if answers::is_unmet(&said) {
-            mend(host)?;
+            mend(host, withheld)?;
         } else {
             return Ok(());
         }
@@ -152,7 +154,7 @@ pub fn ready(host: &mut Writer) -> Result<(), Fault> {
 }
 
 /// Installs what is missing of the dependencies of what is installed; removes nothing for that.
-fn mend(host: &mut Writer) -> Result<(), Fault> {
+fn mend(host: &mut Writer, withheld: &[&str]) -> Result<(), Fault> {
     let mut arguments: Vec<String> = OPTIONS.iter().map(|option| (*option).to_owned()).collect();
     arguments.extend(["--fix-broken", "install"].map(str::to_owned));
     let output = host.query(&program("apt-get").arg("-s").args(NO_TRACE).args(&arguments))?;
@@ -163,7 +165,7 @@ fn mend(host: &mut Writer) -> Result<(), Fault> {
     match transaction {
         Ok(transaction) if transaction.remove.is_empty() => {
             host.say("installing missing dependencies");
-            transact(host, "apt-get", &waiting(arguments)).map(drop)
+            transact(host, "apt-get", &waiting(arguments), withheld).map(drop)
         }
         Ok(transaction) => {
             let gone = crate::model::one_line(&transaction.remove.join(", "), 300);
@@ -175,8 +177,15 @@ fn mend(host: &mut Writer) -> Result<(), Fault> {
 }
 
 /// Does the transaction, and answers with all that it printed. How it ended shows in what is there.
-pub fn perform(host: &mut Writer, tasks: &[&Task]) -> Result<String, Fault> {
-    transact(host, "apt-get", &waiting(install(tasks)))
+pub fn perform(host: &mut Writer, tasks: &[&Task], withheld: &[&str]) -> Result<String, Fault> {
+    transact(host, "apt-get", &waiting(performing(tasks)), withheld)
+}
+
+/// What was simulated may come to something else by the time that the lock is had.
+fn performing(tasks: &[&Task]) -> Vec<String> {
+    let removes = tasks.iter().any(|task| task.takes_away());
+    let guard = (!removes).then(|| "--no-remove".to_owned());
+    guard.into_iter().chain(install(tasks)).collect()
 }
 
 /// The same arguments for a run that nobody tries again: it waits for the lock by itself.
@@ -190,9 +199,18 @@ fn patiently(host: &mut Writer, program: &Program) -> Result<Output, Fault> {
     transient::patiently(host, program, |output| answers::lock_holder(&stderr(output)).filter(|_| output.status != 0))
 }
 
-/// Runs a program that must not be killed half-way.
-fn transact(host: &mut Writer, program: &str, arguments: &[String]) -> Result<String, Fault> {
-    transient::Transaction { program, arguments, script: None, environment: ENVIRONMENT, telling }.run(host)
+/// Runs a program that must not be killed half-way. Meanwhile it starts none of the units that are `withheld`.
+fn transact(host: &mut Writer, program: &str, arguments: &[String], withheld: &[&str]) -> Result<String, Fault> {
+    // Where that cannot be done services start early and are restarted: no reason not to install.
+    let withholds = policy::withhold(host, withheld).unwrap_or(false);
+    let afterwards = withholds.then(policy::removal);
+    let transaction =
+        transient::Transaction { program, arguments, script: None, environment: ENVIRONMENT, telling, afterwards };
+    let said = transaction.run(host);
+    if withholds && let Err(error) = policy::release(host) {
+        host.say(&error.chain());
+    }
+    said
 }
 
 /// Whether a line tells what is being done.
@@ -219,5 +237,14 @@ mod tests {
         let end: Vec<&str> = more[OPTIONS.len()..].iter().map(String::as_str).collect();
         assert_eq!(end, ["--allow-downgrades", "--allow-change-held-packages", "install", "a", "b=1.0"]);
         assert!(!more.iter().any(|option| option.contains("essential")));
+    }
+
+    #[test]
+    fn apt_removes_nothing_where_nothing_is_to_go() {
+        let installed = task("a", None, false, false);
+        let gone = Task { index: 1, name: "b".to_owned(), action: Action::Remove, held: false };
+        assert!(performing(&[&installed]).contains(&"--no-remove".to_owned()));
+        assert!(!performing(&[&installed, &gone]).contains(&"--no-remove".to_owned()));
+        assert!(!install(&[&installed]).contains(&"--no-remove".to_owned()), "what it would remove is told");
     }
 }

@@ -12,13 +12,44 @@ pub use self::version::compare;
 use super::fault::Fault;
 use super::solve::{Policy, Rules, Task};
 use super::tool::{self, Mark, Tool};
-use super::{Observed, Order, Transaction};
+use super::{Observed, Order, Transaction, transient};
 use crate::host::{Error, Reader, Writer};
+use crate::model::one_line;
+
+/// Locked by whoever is at work with packages, dpkg-frontend(7) first.
+const LOCKS: &[&str] = &["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"];
 
 /// What is installed under `names`.
-pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Observed>, Error> {
+pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Error>>, Error> {
     let database = Database::read(host)?;
-    Ok(names.iter().map(|name| tool::Database::observed(&database, name)).collect())
+    let look = |name: &&str| settled(name, tool::Database::observed(&database, name), || at_work(host));
+    Ok(names.iter().map(look).collect())
+}
+
+/// What is half there while somebody is at work is on its way, and will be another by the next look.
+fn settled(name: &str, seen: Observed, at_work: impl Fn() -> Option<String>) -> Result<Observed, Error> {
+    let Observed::Broken { status, .. } = &seen else { return Ok(seen) };
+    match at_work() {
+        None => Ok(seen),
+        Some(holder) => Err(Error::Refused {
+            thing: format!("package:{name}"),
+            reason: "package-lock-held",
+            why: format!("it is {status} while {holder} is at work with packages; it is looked at again later"),
+        }),
+    }
+}
+
+/// Whoever holds dpkg's lock now, but for a transaction of ours: that is waited for, and goes on from there.
+fn at_work(host: &Reader) -> Option<String> {
+    if !transient::running(host).unwrap_or_default().is_empty() {
+        return None;
+    }
+    let pid = LOCKS.iter().find_map(|lock| host.locked_by(lock).ok().flatten())?;
+    let name = host.read(&format!("/proc/{pid}/comm"), 64).ok().flatten().unwrap_or_default();
+    Some(match String::from_utf8_lossy(&name).trim() {
+        "" => "another process".to_owned(),
+        name => format!("{} (pid {pid})", one_line(name, 40)),
+    })
 }
 
 /// apt-get(8) and its like.
@@ -40,8 +71,8 @@ impl Tool for Apt {
         command::simulate(host, tasks)
     }
 
-    fn ready(host: &mut Writer) -> Result<(), Fault> {
-        command::ready(host)
+    fn ready(host: &mut Writer, withheld: &[&str]) -> Result<(), Fault> {
+        command::ready(host, withheld)
     }
 
     fn update(host: &mut Writer) -> Result<(), Fault> {
@@ -52,8 +83,8 @@ impl Tool for Apt {
         command::download(host, tasks)
     }
 
-    fn perform(host: &mut Writer, tasks: &[&Task]) -> Result<String, Fault> {
-        command::perform(host, tasks)
+    fn perform(host: &mut Writer, tasks: &[&Task], withheld: &[&str]) -> Result<String, Fault> {
+        command::perform(host, tasks, withheld)
     }
 
     fn failure_of(name: &str, log: &str) -> Fault {
@@ -79,7 +110,17 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_name;
+    use super::*;
+
+    #[test]
+    fn what_is_half_there_is_drift_only_where_nobody_is_at_work() {
+        let half = || Observed::Broken { status: "half-configured".into(), version: "1.0".into(), essential: false };
+        assert_eq!(settled("a", half(), || None).ok(), Some(half()));
+        let error = settled("a", half(), || Some("apt-get (pid 812)".to_owned())).expect_err("looked at later");
+        assert_eq!(error.reason(), "package-lock-held");
+        let gone = || Observed::Absent { config_files: false };
+        assert_eq!(settled("a", gone(), || Some("apt-get (pid 812)".to_owned())).ok(), Some(gone()));
+    }
 
     #[test]
     fn what_apt_would_take_for_something_else_is_no_name() {

@@ -157,7 +157,7 @@ pub fn refusal(stdout: &str, stderr: &str) -> Fault {
         return Fault::new("protected-package", problem(stdout));
     }
     if let Some(why) = untrusted(&both) {
-        return Fault::new("package-failed", why);
+        return Fault::new("not-authenticated", why);
     }
     let said = last_errors(&both);
     if FULL.iter().any(|words| both.contains(words)) {
@@ -396,14 +396,14 @@ mod tests {
             (
                 "",
                 include_str!("../fixtures/dnf-not-signed-errors.txt"),
-                "package-failed",
+                "not-authenticated",
                 "its signature is not good: Package rival-1.0-1.noarch.rpm is not signed",
             ),
             (
                 "",
                 "\nYou have enabled checking of packages via GPG keys. This is a good thing.\n\nProblem repository: \
                  [lab]\nbandwidth: 0\nError: None\n",
-                "package-failed",
+                "not-authenticated",
                 "packages of [lab] have to be signed, and no key for them is known: it needs a gpgkey",
             ),
             ("", "Error: RPMDB already locked by 16201\n", "package-lock-held", ""),

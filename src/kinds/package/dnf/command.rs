@@ -18,6 +18,10 @@ const FETCH: Duration = Duration::from_secs(15 * 60);
 
 /// Where a dnf that changes packages leaves the number of its process.
 const LOCKS: &[&str] = &["/var/lib/dnf/rpmdb_lock.pid", "/var/cache/dnf/download_lock.pid"];
+/// Where one that only looks does; none of these is waited for by us, but by dnf.
+const LESSER_LOCKS: &[&str] = &["/var/cache/dnf/metadata_lock.pid", "/var/log/log_lock.pid"];
+/// What the programs are called that take these locks, and what their interpreter is.
+const KIN: &[&str] = &["dnf", "yum", "python", "packagekit"];
 
 /// What is printed is there at once, and in order.
 const ENVIRONMENT: &[(&str, &str)] = &[
@@ -48,13 +52,61 @@ fn looking(host: &Reader) -> Program {
 
 /// The dnf that is at work with packages now, if one is.
 pub fn at_work(host: &Reader) -> Option<String> {
-    LOCKS.iter().find_map(|lock| {
-        let content = host.read(lock, 64).ok().flatten()?;
-        let pid: u32 = String::from_utf8_lossy(&content).trim().parse().ok()?;
-        // One that was killed leaves its number behind.
-        let name = host.read(&format!("/proc/{pid}/comm"), 64).ok().flatten()?;
-        Some(format!("{} (pid {pid})", one_line(String::from_utf8_lossy(&name).trim(), 40)))
+    LOCKS.iter().find_map(|lock| match holder(host, lock)? {
+        Holder::AtWork(name) => Some(name),
+        Holder::Stranger => None,
     })
+}
+
+/// Whose number stands in a lock file.
+enum Holder {
+    /// A process that may well have written it, by name.
+    AtWork(String),
+    /// Of one that did not: whoever wrote it is gone, and its number is another's by now.
+    Stranger,
+}
+
+/// `None` where nobody holds it: one that was killed leaves its number behind, which dnf knows of by itself.
+fn holder(host: &Reader, lock: &str) -> Option<Holder> {
+    let content = host.read(lock, 64).ok().flatten()?;
+    let pid: u32 = String::from_utf8_lossy(&content).trim().parse().ok()?;
+    let name = host.read(&format!("/proc/{pid}/comm"), 64).ok().flatten()?;
+    let name = String::from_utf8_lossy(&name).trim().to_owned();
+    // A script bears its own name, and runs in its interpreter.
+    let program = host.read_link(&format!("/proc/{pid}/exe")).ok().flatten().unwrap_or_default();
+    let program = program.rsplit('/').next().unwrap_or_default();
+    let is_kin = KIN.iter().any(|kin| name.contains(kin) || program.contains(kin));
+    Some(match is_kin && !is_before_boot(host, lock) {
+        true => Holder::AtWork(format!("{} (pid {pid})", one_line(&name, 40))),
+        false => Holder::Stranger,
+    })
+}
+
+/// Whether what is at `path` was written before this machine was started; see `btime` in proc_stat(5).
+fn is_before_boot(host: &Reader, path: &str) -> bool {
+    let boot = || {
+        let text = host.read("/proc/stat", 1 << 20).ok().flatten()?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse::<i128>().ok()
+    };
+    match (host.look(path), boot()) {
+        (Ok(Some(lock)), Some(boot)) => lock.modified < boot * 1_000_000_000,
+        _ => false,
+    }
+}
+
+/// Removes lock files that a power cut left and whose number is another process's by now: dnf would wait for the end of
+/// that, which may never come.
+///
+/// # Errors
+/// Where one cannot be removed.
+pub fn forget_stale_locks(host: &mut Writer) -> Result<(), Fault> {
+    for lock in LOCKS.iter().chain(LESSER_LOCKS) {
+        if matches!(holder(host, lock), Some(Holder::Stranger)) {
+            host.remove(lock)?;
+        }
+    }
+    Ok(())
 }
 
 /// `glibc.i686` of `glibc:i686`.
@@ -166,6 +218,7 @@ pub fn perform(host: &mut Writer, tasks: &[&Task]) -> Result<String, Fault> {
         script: Some(&script),
         environment: ENVIRONMENT,
         telling,
+        afterwards: None,
     }
     .run(host)
 }
@@ -219,6 +272,7 @@ fn telling(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::{Attributes, Over};
 
     fn task(name: &str, action: Action) -> Task {
         Task { index: 0, name: name.to_owned(), action, held: false }
@@ -270,6 +324,37 @@ mod tests {
         assert_eq!(at_work(&host), None, "no such process");
         put("proc/812/comm", "dnf-automatic\n");
         assert_eq!(at_work(&host).as_deref(), Some("dnf-automatic (pid 812)"));
+    }
+
+    #[test]
+    fn a_number_that_is_another_process_by_now_is_nobodys_lock() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut host = Writer::take(Reader::directory(directory.path()).expect("a directory")).expect("alone");
+        let put = |path: &str, content: &str| {
+            let path = directory.path().join(path);
+            std::fs::DirBuilder::new().recursive(true).create(path.parent().expect("below")).expect("made");
+            crate::host::write_new(&path, content.as_bytes()).expect("written");
+        };
+        let is_there = |host: &Reader, path: &str| host.look(path).expect("can be looked at").is_some();
+        put("var/lib/dnf/rpmdb_lock.pid", "812");
+        put("proc/812/comm", "sshd\n");
+        assert_eq!(at_work(&host), None, "it is not of dnf's kin");
+        forget_stale_locks(&mut host).expect("removed");
+        assert!(!is_there(&host, LOCKS[0]), "dnf itself would wait for it");
+
+        put("var/cache/dnf/download_lock.pid", "813");
+        put("proc/813/comm", "subscription-ma\n");
+        host.make_symlink("/proc/813/exe", "/usr/bin/python3.9", Attributes::default(), Over::Nothing).expect("made");
+        assert_eq!(at_work(&host).as_deref(), Some("subscription-ma (pid 813)"));
+        put("proc/stat", "cpu 1 2 3\nbtime 1000000000\nprocesses 5\n");
+        forget_stale_locks(&mut host).expect("none");
+        assert!(at_work(&host).is_some() && is_there(&host, LOCKS[1]));
+        // The machine was started after that was written.
+        host.remove("/proc/stat").expect("removed");
+        put("proc/stat", "cpu 1 2 3\nbtime 40000000000\nprocesses 5\n");
+        assert_eq!(at_work(&host), None);
+        forget_stale_locks(&mut host).expect("removed");
+        assert!(!is_there(&host, LOCKS[1]));
     }
 
     #[test]

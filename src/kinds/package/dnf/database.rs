@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::{command, is_name};
-use crate::host::{Error, Program, Reader};
+use crate::host::{Error, Output, Program, Reader};
 use crate::kinds::package::{Observed, Order, glob, tool};
 use crate::model::one_line;
 
@@ -45,10 +45,10 @@ struct Entry {
 }
 
 /// What is installed under `names`.
-pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Observed>, Error> {
+pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Error>>, Error> {
     let known: Vec<&str> = names.iter().copied().filter(|name| is_name(name)).collect();
     let database = Database::of_names(host, &known)?;
-    Ok(names.iter().map(|name| tool::Database::observed(&database, name)).collect())
+    Ok(names.iter().map(|name| Ok(tool::Database::observed(&database, name))).collect())
 }
 
 impl Database {
@@ -56,7 +56,8 @@ impl Database {
     pub fn read(host: &Reader) -> Result<Self, Error> {
         is_there(host)?;
         let output = host.query(&Program::new("rpm").args(["-qa", "--qf", QUERY]))?;
-        Self::of(host, parse(&output.text()).map_err(|why| unknown("rpm", why))?, &[])
+        let packages = sound(&output).and_then(|()| parse(&output.text())).map_err(|why| unknown("rpm", why))?;
+        Self::of(host, packages, &[])
     }
 
     /// What is installed under `names`, which is many times faster than all where there are few.
@@ -67,13 +68,8 @@ impl Database {
         }
         let bare: Vec<&str> = names.iter().map(|name| bare(name)).collect();
         let output = host.query(&Program::new("rpm").args(["-q", "--qf", QUERY, "--"]).args(&bare).any_status())?;
-        let (text, missing) = without_missing(&output.text());
-        // It ends with the number of those that it did not find, 254 at most.
-        if usize::try_from(output.status).ok() != Some(missing.min(254)) {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(unknown("rpm", format!("it ended with status {}: {}", output.status, one_line(&said, 300))));
-        }
-        Self::of(host, parse(&text).map_err(|why| unknown("rpm", why))?, &bare)
+        let packages = answer(&output).map_err(|why| unknown("rpm", why))?;
+        Self::of(host, packages, &bare)
     }
 
     /// `asked` are the names that are of interest, or all where there is none.
@@ -215,6 +211,30 @@ fn is_there(host: &Reader) -> Result<(), Error> {
     }
 }
 
+/// Of a database that it cannot read rpm says that the packages are not installed, and what is wrong as an error
+/// beside that.
+fn sound(output: &Output) -> Result<(), String> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let errors: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
+    // The last says what came of it, those before why.
+    match errors[errors.len().saturating_sub(2)..].join("; ") {
+        none if none.is_empty() => Ok(()),
+        why => Err(one_line(&why, 300)),
+    }
+}
+
+/// What rpm said of the packages that it was asked for by their names.
+fn answer(output: &Output) -> Result<HashMap<String, Vec<Entry>>, String> {
+    sound(output)?;
+    let (text, missing) = without_missing(&output.text());
+    // It ends with the number of those that it did not find, 254 at most.
+    if usize::try_from(output.status).ok() != Some(missing.min(254)) {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(format!("it ended with status {}: {}", output.status, one_line(&said, 300)));
+    }
+    parse(&text)
+}
+
 /// The answer without the lines that say that a package is not installed, and how many these were.
 fn without_missing(text: &str) -> (String, usize) {
     let is_missing = |line: &&str| line.starts_with("package ") && line.ends_with(" is not installed");
@@ -317,6 +337,19 @@ fn keeps(lock: &str, bare: &str, entry: &Entry) -> bool {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_that_cannot_be_read_has_not_lost_its_packages() {
+        let said = |stderr: &str| Output {
+            status: 2,
+            stdout: b"package foo is not installed\npackage bar is not installed\n".to_vec(),
+            stderr: stderr.as_bytes().to_vec(),
+        };
+        assert!(answer(&said("")).expect("neither is there").is_empty());
+        assert!(answer(&said("warning: Found bdb database, using that\n")).is_ok());
+        let why = answer(&said(include_str!("../fixtures/rpm-damaged-errors.txt"))).expect_err("it cannot be told");
+        assert!(why.contains("cannot open Packages database in /usr/lib/sysimage/rpm"), "{why}");
+    }
     use crate::kinds::package::tool::Database as _;
 
     /// The packages of a real host, as its programs tell them.

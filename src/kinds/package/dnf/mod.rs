@@ -49,7 +49,9 @@ impl Tool for Dnf {
         Ok(transaction)
     }
 
-    fn ready(host: &mut Writer) -> Result<(), Fault> {
+    fn ready(host: &mut Writer, _withheld: &[&str]) -> Result<(), Fault> {
+        transient::after_ours(host)?;
+        command::forget_stale_locks(host)?;
         // A look takes no lock, and would see what somebody has done one half of.
         transient::alone(host, command::at_work)
     }
@@ -62,7 +64,7 @@ impl Tool for Dnf {
         command::download(host, tasks)
     }
 
-    fn perform(host: &mut Writer, tasks: &[&Task]) -> Result<String, Fault> {
+    fn perform(host: &mut Writer, tasks: &[&Task], _withheld: &[&str]) -> Result<String, Fault> {
         command::perform(host, tasks)
     }
 
