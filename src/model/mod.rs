@@ -3,6 +3,7 @@
 mod change;
 mod digest;
 mod facts;
+pub mod glob;
 mod id;
 mod outcome;
 mod policy;

@@ -42,6 +42,18 @@ impl Zone {
         at.to_zoned(self.0.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
 
+    /// The first and the last moment at which clocks in this zone show `at`, in seconds since 1970. They differ where
+    /// clocks are put back; a time that clocks leave out is what it would have been.
+    pub fn moments(&self, at: civil::DateTime) -> Option<(i64, i64)> {
+        let shown = self.0.to_ambiguous_zoned(at);
+        let second = |zoned: Result<jiff::Zoned, jiff::Error>| zoned.ok().map(|at| at.timestamp().as_second());
+        if let jiff::tz::AmbiguousOffset::Fold { .. } = shown.offset() {
+            return Some((second(shown.clone().earlier())?, second(shown.later())?));
+        }
+        let only = second(shown.compatible())?;
+        Some((only, only))
+    }
+
     /// The moment that `text` means at `now`, in seconds since 1970: a time of the day is the next one to come.
     ///
     /// # Errors
@@ -97,6 +109,15 @@ mod tests {
         for wrong in ["", "9", "25:00", "tomorrow", "2026-11-24", "09:00 "] {
             assert_eq!(zone.moment(wrong, NOW), Err(RULE), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_time_that_clocks_show_twice_has_two_moments() {
+        let moments = |text| paris().moments(civil::DateTime::strptime("%Y-%m-%d %H:%M", text).expect("a time"));
+        // In the night of 2026-10-25 clocks are put back from 3 to 2, in that of 2026-03-29 on from 2 to 3.
+        assert_eq!(moments("2026-10-25 02:30"), Some((1_792_888_200, 1_792_891_800)));
+        assert_eq!(moments("2026-10-25 04:30"), Some((1_792_899_000, 1_792_899_000)));
+        assert_eq!(moments("2026-03-29 02:30"), Some((1_774_747_800, 1_774_747_800)), "03:30 of the summer");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`Source`] speaks with the fetch worker, a process of its own, over a pipe, and believes nothing it
 //! says: every object is hashed, from the commit down. [`Record`] is our own synced memory of where each
 //! branch was, and only what contains that is accepted; an older commit only by root's word. [`Directory`] is a plain directory, for checking
-//! and trying out; [`Origin`] is either.
+//! and trying out; [`Origin`] is either. [`trust`] judges whose commits are believed.
 
 mod directory;
 mod error;
@@ -13,6 +13,7 @@ mod origin;
 mod pipe;
 mod record;
 mod snapshot;
+pub mod trust;
 
 pub use directory::Directory;
 pub use error::SourceError;

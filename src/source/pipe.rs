@@ -152,6 +152,17 @@ impl Pipe {
         }
     }
 
+    /// The commits in the history of `tip` that are not in that of `known`, as the worker says; not checked. None at all
+    /// where it does not have them.
+    pub fn since(&mut self, tip: ObjectName, known: ObjectName) -> Result<Vec<ObjectName>> {
+        match self.ask(&Request::Since { tip, known })? {
+            Answer::Path(names) if names.len() <= LONGEST_PATH => Ok(names),
+            Answer::Missing => Ok(Vec::new()),
+            Answer::Error { reason, message } => Err(SourceError::of_worker(&reason, &message)),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
     /// Whether the worker has a commit of this name; it may lie. That it has not is no reason to get anything anew.
     pub fn has(&mut self, name: ObjectName) -> Result<bool> {
         match self.ask(&Request::Objects(vec![name]))? {

@@ -93,6 +93,14 @@ pub enum Request {
         /// Where it is to end.
         to: ObjectName,
     },
+    /// The commits that one has in its history, itself included, and the other has not. Answered by
+    /// [`Answer::Path`], or, where one of the two is not at hand, [`Answer::Missing`].
+    Since {
+        /// Whose history.
+        tip: ObjectName,
+        /// What is known already, with all that is before it.
+        known: ObjectName,
+    },
 }
 
 /// What to open.
@@ -172,7 +180,7 @@ pub enum Answer {
     TooLarge(u64),
     /// There is no such object.
     Missing,
-    /// Commits, each but the first a parent of the one before it.
+    /// Commits: of a path each but the first is a parent of the one before it, of a difference in any order.
     Path(Vec<ObjectName>),
     /// There is no way down.
     NotADescendant,
@@ -213,6 +221,7 @@ impl Request {
             Self::Afresh => out.byte(b'a'),
             Self::Objects(names) => out.byte(b'n').names(names),
             Self::Path { from, to } => out.byte(b'p').names(&[*from, *to]),
+            Self::Since { tip, known } => out.byte(b's').names(&[*tip, *known]),
         };
         out.send(output, LARGEST_REQUEST)
     }
@@ -231,6 +240,10 @@ impl Request {
             b'p' => match fields.names(2)?[..] {
                 [from, to] => Self::Path { from, to },
                 _ => return Err(WireError::Malformed("a path has two ends")),
+            },
+            b's' => match fields.names(2)?[..] {
+                [tip, known] => Self::Since { tip, known },
+                _ => return Err(WireError::Malformed("a difference is one of two")),
             },
             _ => return Err(WireError::Malformed("no such request")),
         };
@@ -520,6 +533,7 @@ mod tests {
             Request::Objects(vec![name(1); MOST_OBJECTS]),
             Request::Objects(vec![ObjectName::from_bytes(&[9; 32]).expect("32")]),
             Request::Path { from: name(1), to: name(2) },
+            Request::Since { tip: name(1), known: name(2) },
         ];
         let mut wire = Vec::new();
         requests.iter().for_each(|request| request.send(&mut wire).expect("sends"));

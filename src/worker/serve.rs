@@ -39,6 +39,10 @@ pub fn serve(mut input: impl Read, mut output: impl Write) -> std::result::Resul
                 let path = |opened: &Opened| path(&opened.repository, id(from), id(to)).unwrap_or_else(Answer::from);
                 opened.as_ref().map_or_else(nothing_open, path).send(&mut output)?;
             }
+            Request::Since { tip, known } => {
+                let since = |opened: &Opened| since(&opened.repository, id(tip), id(known)).unwrap_or_else(Answer::from);
+                opened.as_ref().map_or_else(nothing_open, since).send(&mut output)?;
+            }
         }
         output.flush()?;
     }
@@ -170,6 +174,25 @@ fn way_down(above: &HashMap<ObjectId, ObjectId>, from: ObjectId, to: ObjectId) -
     }
     path.reverse();
     Ok(Answer::Path(path))
+}
+
+/// What `tip` has in its history and `known` has not, in no order.
+fn since(repository: &gix::Repository, tip: ObjectId, known: ObjectId) -> Result<Answer> {
+    if [tip, known].iter().any(|id| id.kind() != repository.object_hash() || !repository.has_object(id)) {
+        return Ok(Answer::Missing);
+    }
+    let damaged = |error: gix::Error| {
+        Trouble::damaged(format_args!("cannot follow the history of {tip}{}", shallow(repository)), &error)
+    };
+    let walk = repository.rev_walk([tip]).with_hidden([known]).all().map_err(|error| damaged(error.into()))?;
+    let mut found = Vec::new();
+    for commit in walk {
+        found.push(name(commit.map_err(|error| damaged(error.into()))?.id));
+        if found.len() > LONGEST_PATH {
+            return Err(Trouble::new("too-large", format!("more than {LONGEST_PATH} commits are new in {tip}")));
+        }
+    }
+    Ok(Answer::Path(found))
 }
 
 fn shallow(repository: &gix::Repository) -> &'static str {

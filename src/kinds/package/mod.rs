@@ -10,7 +10,6 @@ mod backend;
 mod converge;
 mod dnf;
 mod fault;
-mod glob;
 mod policy;
 mod solve;
 mod spec;
@@ -26,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use self::backend::Backend;
 use crate::host::{self, Payloads, Reader, Writer};
 use crate::kinds::{Around, Foreseen, Job, Kind, Need, Phase};
-use crate::model::{Cause, Change, Id, one_line};
+use crate::model::{Cause, Change, Id, glob, one_line};
 
 pub use solve::WOULD_CHANGE_RESTING;
 pub use spec::{Downgrade, Spec, Version};

@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::fault::{Fault, Remedy};
 use super::version::Order;
-use super::{Downgrade, Observed, Spec, Transaction, Version, glob, is_protected, satisfies};
-use crate::model::one_line;
+use super::{Downgrade, Observed, Spec, Transaction, Version, is_protected, satisfies};
+use crate::model::{glob, one_line};
 
 /// The versions of one package that could be installed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

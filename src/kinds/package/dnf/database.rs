@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{command, is_name};
 use crate::host::{Error, Output, Program, Reader};
-use crate::kinds::package::{Observed, Order, glob, tool};
-use crate::model::one_line;
+use crate::kinds::package::{Observed, Order, tool};
+use crate::model::{glob, one_line};
 
 /// One package a line.
 const QUERY: &str = "%{NAME}\\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\\t%{ARCH}\\n";

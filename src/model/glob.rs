@@ -1,3 +1,5 @@
+//! Patterns of names and versions, as people write them.
+
 /// Whether `text` as a whole matches `pattern`, in which `*` stands for anything and `?` for one character.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
