@@ -24,6 +24,7 @@ mod commits;
 mod fetch;
 mod forward;
 mod history;
+mod judged;
 mod names;
 mod newest;
 mod offline;
@@ -137,8 +138,12 @@ pub fn pass(host: &mut Writer, ask: &Ask, shown: impl FnOnce(&Report, &Writer)) 
         return report;
     }
     let looked = match looked {
-        Ok(looked) => looked,
+        Ok(mut looked) => {
+            judged::remember(&host.state(), &mut looked.report);
+            looked
+        }
         Err(stop) => {
+            judged::remember(&host.state(), &mut report);
             shown(&report, host);
             report.stopped(&stop);
             return report;
@@ -183,12 +188,17 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
     let newest = newest(host, ask, report, &mut ledger, &restraint.brakes, (facts, &own), reuse);
     let Newest { compiled, revision, forward, standing, below_floor } = match newest {
         Ok(newest) => newest,
-        Err(refused) => return offline::look(host, ask, report, (ledger, recovered, restraint), &own, refused),
+        Err(refused) => {
+            judged::refuse(report, ask, &restraint.brakes, facts, &refused.why, &host.state());
+            return offline::look(host, ask, report, (ledger, recovered, restraint), &own, refused);
+        }
     };
     names::follow(host, &compiled.desired, &mut ledger);
     let mut planned = report.clone();
     match weigh(host, ask, &mut planned, &ledger, restraint.clone(), compiled) {
         Ok(Weighed { plan, desired, payloads, whole, look_only, restraint, held }) => {
+            let why = standing.as_ref().map(|(state, stop)| (*state, stop));
+            judged::judge(&mut planned, ask, &restraint.brakes, facts, why);
             let standing = standing.map(|why| Standing::told(&mut planned, why));
             Ok(Looked {
                 report: planned,
@@ -212,6 +222,8 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
             Err(stop)
         }
         Err(why) => {
+            judged::refuse(report, ask, &restraint.brakes, facts, &why, &host.state());
+            planned.judged.clone_from(&report.judged);
             offline::look(host, ask, report, (ledger, recovered, restraint), &own, Refused { why, below_floor })
                 .inspect_err(|_| *report = planned)
         }
