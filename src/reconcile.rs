@@ -70,6 +70,8 @@ pub struct Ask {
     pub pass: String,
     /// The source is not asked in this pass, and this is why: how the last look at it failed.
     pub not_now: Option<Stop>,
+    /// The source was asked a moment ago: what is known of it is enough, where that is all that a pass needs.
+    pub unasked: bool,
     /// A source that cannot be reached is a note rather than a state: it is looked at again soon.
     pub patient: bool,
     /// This program, to be run as fetch worker.
@@ -88,6 +90,7 @@ impl Ask {
             retry: false,
             pass: host.new_pass(),
             not_now: None,
+            unasked: false,
             patient: false,
             executable,
         }
@@ -130,8 +133,8 @@ pub fn pass(host: &mut Writer, ask: &Ask, shown: impl FnOnce(&Report, &Writer)) 
     let looked = look(host, ask, &mut report);
     if host.interrupted() {
         // What was not looked at any more did not fail, nor is it a reason to refuse the rest.
-        let Report { pass, revision, source_error, .. } = report;
-        let mut report = Report { pass, revision, source_error, ..Report::new(ask.command) };
+        let Report { pass, revision, source_error, unasked, .. } = report;
+        let mut report = Report { pass, revision, source_error, unasked, ..Report::new(ask.command) };
         shown(&report, host);
         let message = "ended before anything was changed, as asked".to_owned();
         report.raise(State::Pending, "interrupted", Some(message));
@@ -185,6 +188,18 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
         .extend(later.iter().map(|key| format!("agent.toml: {key} is set, and this version does not act on it")));
 
     let facts = ask.facts.as_ref().unwrap_or(&own);
+    if reuse && ask.unasked && offline::suffices(host, ask, &restraint.brakes, facts) {
+        let mut known = Report { unasked: true, ..report.clone() };
+        let ground = (ledger.clone(), recovered, restraint.clone());
+        match offline::look(host, ask, &mut known, ground, &own, Refused::from(offline::not_asked())) {
+            // Our own copy is not to be had after all.
+            Err(stop) if offline::is_not_asked(&stop) => {}
+            looked => {
+                *report = known;
+                return looked;
+            }
+        }
+    }
     let newest = newest(host, ask, report, &mut ledger, &restraint.brakes, (facts, &own), reuse);
     let Newest { compiled, revision, forward, standing, below_floor } = match newest {
         Ok(newest) => newest,

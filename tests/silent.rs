@@ -94,6 +94,14 @@ impl Scene {
         reconcile::pass(&mut host, &ask, |_, _| ())
     }
 
+    /// As [`Scene::pass`], of an agent that asked the source a moment ago.
+    fn again(&self) -> Report {
+        let reader = Reader::directory(&self.at("root")).expect("the root is there");
+        let program = Path::new(env!("CARGO_BIN_EXE_trueup")).to_owned();
+        let ask = Ask { unasked: true, patient: true, ..Ask::new("agent", self.settings.clone(), &reader, program) };
+        reconcile::pass(&mut Writer::take(reader).expect("nobody else is here"), &ask, |_, _| ())
+    }
+
     /// With and without the source, and with it again, the same is said of `seen`; gives the pass without it.
     #[track_caller]
     fn stands(&self, state: State, reason: &str, seen: &str) -> Report {
@@ -171,4 +179,26 @@ fn what_was_refused_stays_refused() {
     scene.settings.trust.floor = Some(scene.says("newer\n").parse().expect("an id"));
     scene.git(&["checkout", "--quiet", "main"]);
     scene.stands(State::Stalled, "below-floor", &rewritten);
+}
+
+#[test]
+fn a_source_that_was_asked_a_moment_ago_is_asked_again_only_where_that_is_needed() {
+    let mut scene = Scene::converged();
+    let away = || fs::rename(scene.at("repo"), scene.at("away")).expect("renamed");
+    let back = || fs::rename(scene.at("away"), scene.at("repo")).expect("renamed");
+    away();
+    scene.put("root/etc/motd", "by hand\n");
+    let report = scene.again();
+    assert!(report.unasked && report.source_error.is_none() && report.notes.is_empty(), "{report:#?}");
+    assert_eq!((report.state, scene.motd().as_str()), (State::InSync, "one\n"));
+    back();
+    scene.put("repo/hosts/web-01/host.toml", "no = [such\n");
+    scene.commit();
+    assert_eq!(scene.pass(true).reason.as_deref(), Some("compile-error"));
+    away();
+    assert_eq!(scene.again().reason.as_deref(), Some("compile-error"));
+    // What was found depends on what is set.
+    scene.settings.policy.setid = true;
+    let report = scene.again();
+    assert!(!report.unasked && report.source_error.is_some(), "{report:#?}");
 }

@@ -26,6 +26,8 @@ use crate::report::{Last, Passed, Report, Status};
 
 mod asked;
 mod shown;
+#[cfg(test)]
+mod tests;
 
 pub(super) use shown::Held;
 
@@ -69,6 +71,12 @@ pub(super) struct Agent {
     /// When a pass is due that a local change led to.
     hinted: Option<Instant>,
     pace: Pace,
+    /// A hint may be what the pass that runs, or ended last, changed itself: that is looked at once more.
+    echoes: bool,
+    /// The pass that is hinted at is such a look.
+    afterwards: bool,
+    /// When the source was asked last and answered.
+    asked_at: Option<Instant>,
     /// What is to be watched.
     managed: watch::Sender<Vec<Id>>,
     /// What of it cannot be.
@@ -95,6 +103,7 @@ pub(super) struct Agent {
     ended: mpsc::UnboundedSender<Ended>,
     doing: watch::Sender<Doing>,
     glanced: mpsc::UnboundedSender<Option<String>>,
+    hands: Hands,
     started: i64,
     stopping: bool,
 }
@@ -117,6 +126,10 @@ struct Wanted {
     restore: VecDeque<String>,
     /// The source is asked even where it is left alone.
     source: bool,
+    /// Nothing but a change on this host led to it: what was found at the source is still fresh enough.
+    hinted: bool,
+    /// It only looks at what the last one changed itself.
+    afterwards: bool,
 }
 
 impl Wanted {
@@ -128,6 +141,8 @@ impl Wanted {
             self.retry |= later.retry;
             self.restore.extend(later.restore);
             self.source |= later.source;
+            self.hinted &= later.hinted;
+            self.afterwards &= later.afterwards;
         }
         self
     }
@@ -140,6 +155,21 @@ pub(super) struct Wires {
     pub(super) managed: watch::Sender<Vec<Id>>,
     pub(super) unwatched: watch::Receiver<Option<String>>,
     pub(super) glanced: mpsc::UnboundedSender<Option<String>>,
+    pub(super) hands: Hands,
+}
+
+/// What the agent does to the world by itself.
+pub(super) struct Hands {
+    /// Starts a pass; what comes of it arrives, whatever happens.
+    pub(super) start: Box<dyn Fn(Job, Link, mpsc::UnboundedSender<Ended>)>,
+    /// Tells the journal.
+    pub(super) log: Box<dyn Fn(&Reader, &[Entry])>,
+}
+
+impl Default for Hands {
+    fn default() -> Self {
+        Self { start: Box::new(pass::start), log: Box::new(|host, entries| _ = host.log(entries)) }
+    }
 }
 
 impl Agent {
@@ -154,7 +184,7 @@ impl Agent {
         // One that is damaged starts afresh with the next pass, which says so.
         let history: Arc<[Passed]> = reconcile::history(&state).unwrap_or_default().into();
         let started = host.now();
-        let Wires { ended, doing, managed, unwatched, glanced } = wires;
+        let Wires { ended, doing, managed, unwatched, glanced, hands } = wires;
         let status = Arc::new(status::make(&Parts::new(settings.as_ref().unwrap_or(&Settings::default()), started)));
         let (snapshots, _) = watch::channel(Snapshot { status, report: None, history: Arc::clone(&history) });
         let mut agent = Self {
@@ -173,6 +203,9 @@ impl Agent {
             due: Instant::now(),
             hinted: None,
             pace: Pace::default(),
+            echoes: false,
+            afterwards: false,
+            asked_at: None,
             managed,
             unwatched,
             attempts: 0,
@@ -191,6 +224,7 @@ impl Agent {
             ended,
             doing,
             glanced,
+            hands,
             started,
             stopping: false,
         };
@@ -239,7 +273,9 @@ impl Agent {
     fn clock(&mut self) {
         if self.hinted.is_some_and(|hinted| hinted <= Instant::now()) {
             self.hinted = None;
-            self.want(false);
+            let hint = Wanted { hinted: true, afterwards: std::mem::take(&mut self.afterwards), ..Wanted::default() };
+            self.wanted.get_or_insert(hint);
+            self.go_on();
         }
         if Instant::now() < self.due || !self.configured() {
             return;
@@ -261,9 +297,12 @@ impl Agent {
         }
         let now = Instant::now();
         let ours = self.running.is_some() || self.ended_at.is_some_and(|ended| now < ended + ECHO);
-        self.hinted = Some(if ours {
-            // Most likely what the pass itself did; looked at once more, and not held against anybody.
-            now + AFTERWARDS
+        self.afterwards = ours && std::mem::take(&mut self.echoes);
+        self.hinted = Some(if self.afterwards {
+            // Most likely what the pass itself did; what comes after that look is somebody else's.
+            let due = now + AFTERWARDS;
+            self.pace.pass(due - self.begun);
+            due
         } else {
             self.begun + self.pace.hint(now - self.begun, self.schedule.interval())
         });
@@ -308,13 +347,20 @@ impl Agent {
 
     /// One more pass, as soon as none runs; one that asks the `source` though it was left alone.
     fn want(&mut self, source: bool) {
+        let mut wanted = self.taken_up();
+        wanted.source |= source;
+        self.wanted = Some(wanted);
+        self.go_on();
+    }
+
+    /// What is wanted already, by more than a hint from now on, and the id that it will have.
+    fn taken_up(&mut self) -> Wanted {
         let mut wanted = self.wanted.take().unwrap_or_default();
         if wanted.pass.is_empty() {
             wanted.pass = self.host.new_pass();
         }
-        wanted.source |= source;
-        self.wanted = Some(wanted);
-        self.go_on();
+        (wanted.hinted, wanted.afterwards) = (false, false);
+        wanted
     }
 
     /// Begins what is wanted, where nothing runs.
@@ -334,6 +380,9 @@ impl Agent {
         let Ok(settings) = &self.settings else { return };
         let pass = if wanted.pass.is_empty() { self.host.new_pass() } else { wanted.pass.clone() };
         let left_alone = self.leave_alone.is_some_and(|until| Instant::now() < until) && !wanted.source;
+        let fresh = self.asked_at.is_some_and(|at| Instant::now() < at + self.schedule.interval());
+        // What it finds is found by this one.
+        (self.hinted, self.echoes) = (None, !wanted.afterwards);
         let link = Link {
             interrupt: Arc::new(AtomicBool::new(false)),
             looking: Arc::default(),
@@ -347,6 +396,7 @@ impl Agent {
             allow_removals: wanted.allow_removals,
             retry: wanted.retry,
             not_now: self.live.why.clone().filter(|_| left_alone),
+            unasked: wanted.hinted && fresh && self.live.failures == 0,
             restore: wanted.restore.iter().cloned().collect(),
             told: self.told.take().unwrap_or_default(),
             live: self.live.clone(),
@@ -356,13 +406,17 @@ impl Agent {
         self.running = Some(Current { pass, since: self.host.now(), link: link.clone(), wanted });
         self.doing.send_replace(Doing::default());
         self.due = self.next();
-        pass::start(job, link, self.ended.clone());
+        (self.hands.start)(job, link, self.ended.clone());
     }
 
     fn pass_ended(&mut self, ended: Ended) -> Flow {
         let Some(current) = self.running.take() else { return Flow::Go };
         self.ended_at = Some(Instant::now());
-        let Ended { mut report, told, live, history, held, managed, took, at, locked } = ended;
+        let Ended { mut report, told, live, history, held, managed, took, at, locked, asked } = ended;
+        self.echoes &= acted(&report);
+        if asked && report.source_error.is_none() {
+            self.asked_at = self.ended_at;
+        }
         if let Some(managed) = managed {
             self.managed.send_replace(managed);
         }
@@ -485,7 +539,7 @@ impl Agent {
     }
 
     fn log(&self, entries: &[Entry]) {
-        self.host.log(entries);
+        (self.hands.log)(&self.host, entries);
     }
 }
 
@@ -494,6 +548,14 @@ fn rhythm(settings: &Result<Settings, Stop>, facts: Option<&Facts>) -> Schedule 
     let interval = settings.as_ref().ok().and_then(|settings| settings.source.as_ref()).map(|source| source.interval);
     let own = facts.and_then(|facts| facts.machine_id.as_deref().or(facts.hostname.as_deref())).unwrap_or_default();
     Schedule::new(interval.unwrap_or(Duration::from_secs(60)), own)
+}
+
+/// Whether a pass changed anything, or may have.
+fn acted(report: &Report) -> bool {
+    let tried = |outcome: &str| matches!(outcome, "done" | "failed");
+    report.steps.iter().any(|line| tried(line.outcome))
+        || report.refreshes.iter().any(|line| tried(line.outcome))
+        || report.activations.iter().any(|line| tried(line.outcome))
 }
 
 /// Who this host is was not clear.

@@ -24,7 +24,7 @@ pub mod socket;
 mod systemd;
 mod watcher;
 
-use agent::{Agent, Flow, Wires};
+use agent::{Agent, Flow, Hands, Wires};
 use event::Event;
 use pass::Doing;
 
@@ -170,7 +170,8 @@ async fn work(host: Reader, executable: PathBuf) -> Result<(), Error> {
     let (hints, mut hinted) = mpsc::channel(1);
     let (glanced, mut glances) = mpsc::unbounded_channel();
 
-    let mut agent = Agent::new(host, executable, Wires { ended: ends, doing, managed, unwatched, glanced });
+    let hands = Hands::default();
+    let mut agent = Agent::new(host, executable, Wires { ended: ends, doing, managed, unwatched, glanced, hands });
     tokio::task::spawn_local(socket::serve(listener, agent.snapshots(), asks));
     tokio::task::spawn_local(watcher::run(to_watch, hints, missing));
     systemd::ready();

@@ -31,6 +31,8 @@ pub(super) struct Job {
     pub(super) retry: bool,
     /// The source is left alone, and why.
     pub(super) not_now: Option<Stop>,
+    /// The source was asked just now: what is known of it is enough.
+    pub(super) unasked: bool,
     /// Copies to give back first.
     pub(super) restore: Vec<String>,
     /// What was told already.
@@ -85,6 +87,8 @@ pub(super) struct Ended {
     pub(super) at: i64,
     /// Somebody else holds the exclusive lock: nothing was even looked at.
     pub(super) locked: bool,
+    /// The source was asked.
+    pub(super) asked: bool,
 }
 
 /// Starts a pass; what comes of it arrives at `ended`, whatever happens.
@@ -138,15 +142,16 @@ fn attempt(job: Job, link: &Link) -> Ended {
             return Ended { locked, told: Some(job.told), ..ended };
         }
     };
-    let Job { pass, settings, facts, allow_removals, retry, not_now, restore, mut told, mut live, started, executable } =
-        job;
-    let asked = not_now.is_none();
+    let Job { pass, settings, facts, allow_removals, retry, not_now, unasked, restore, .. } = job;
+    let Job { mut told, mut live, started, executable, .. } = job;
+    let left_alone = not_now.is_some();
     let ask = Ask {
         facts,
         allow_removals,
         retry,
         pass,
         not_now,
+        unasked,
         patient: true,
         ..Ask::new("agent", settings, &host, executable)
     };
@@ -161,6 +166,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
     });
     report.notes.extend(not_given);
     let now = host.now();
+    let asked = !left_alone && !report.unasked;
     if asked {
         live.after(&report, now);
     }
@@ -185,6 +191,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
         took: Duration::ZERO,
         at: now,
         locked: false,
+        asked,
     }
 }
 
@@ -249,6 +256,7 @@ impl Ended {
             took: Duration::ZERO,
             at,
             locked: false,
+            asked: false,
         }
     }
 }

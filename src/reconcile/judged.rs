@@ -68,9 +68,14 @@ pub(super) fn verdict(last: &Judged, ask: &Ask, brakes: &Brakes, facts: &Facts) 
     let holds = if WHO.contains(&stop.reason.as_str()) {
         names(ask, facts).iter().all(|name| last.names.contains(name))
     } else {
-        last.under == under(ask, brakes)
+        stands(last, ask, brakes)
     };
     holds.then(|| (*state, stop.clone()))
+}
+
+/// Whether nothing else was set or asked for since.
+pub(super) fn stands(last: &Judged, ask: &Ask, brakes: &Brakes) -> bool {
+    last.under == under(ask, brakes)
 }
 
 /// Remembers what was made of the tip that `report` has seen, where that is new; on disk when this returns. Where it

@@ -103,6 +103,31 @@ fn may_hold(commit: &CommitId, record: &Record, brakes: &Brakes, ledger: &Ledger
     }
 }
 
+/// The word for a source that was not asked, which nobody hears.
+const NOT_ASKED: &str = "unasked";
+
+/// Why there is no newest revision where the source was asked just before.
+pub(super) fn not_asked() -> Stop {
+    let (reason, message) = (NOT_ASKED.to_owned(), "the source was asked just before".to_owned());
+    Stop { stage: Stage::Fetch, class: Class::Transient, reason, message }
+}
+
+/// Whether that is why.
+pub(super) fn is_not_asked(why: &Stop) -> bool {
+    why.reason == NOT_ASKED
+}
+
+/// Whether what is known of the source, and our own copy, are all that a pass needs that does not ask it.
+pub(super) fn suffices(host: &Reader, ask: &Ask, brakes: &Brakes, facts: &Facts) -> bool {
+    let Some(last) = judged::last(&host.state(), ask) else { return false };
+    match judged::verdict(&last, ask, brakes, facts) {
+        Some(_) => true,
+        None if last.verdict.is_some() || !judged::stands(&last, ask, brakes) => false,
+        None => Stored::load(&host.state())
+            .is_ok_and(|stored| stored.is_some_and(|stored| commit_text(&stored.revision) == last.seen)),
+    }
+}
+
 /// What was made of the tip that was seen last, as that is what is known of it: said of the source that is silent now.
 fn before(host: &Reader, ask: &Ask, report: &mut Report, brakes: &Brakes, facts: &Facts) -> Option<(State, Stop)> {
     let last = judged::last(&host.state(), ask)?;
@@ -128,7 +153,8 @@ pub(super) fn look(
     if FINAL.contains(&why.reason.as_str()) {
         return Err(why);
     }
-    if why.stage == Stage::Fetch {
+    let asked = !is_not_asked(&why);
+    if why.stage == Stage::Fetch && asked {
         report.source_error = Some(why.clone());
     }
     let silent = why.stage == Stage::Fetch && why.class == Class::Transient;
@@ -182,7 +208,9 @@ pub(super) fn look(
         (None, _) if silent && ask.patient => (None, why),
         (None, _) => (Some(judged::state_of(&why)), why),
     };
-    report.notes.push(format!("keeping to {}", revision.short()));
+    if asked || state.is_some() {
+        report.notes.push(format!("keeping to {}", revision.short()));
+    }
     if let Some(choice) =
         restraint.brakes.rolled_back.as_ref().filter(|choice| revision.commit.as_ref() == Some(&choice.commit))
     {

@@ -49,6 +49,9 @@ pub struct Report {
     /// The source could not be looked at, or what is there cannot be had.
     #[serde(skip)]
     pub source_error: Option<Stop>,
+    /// The source was not asked, since it was just before; what is known of it is from then.
+    #[serde(skip)]
+    pub unasked: bool,
     /// What was made of the tip that was seen; none where it was not seen, or only as it was before.
     #[serde(skip)]
     pub judged: Option<Judged>,

@@ -19,6 +19,7 @@ impl Report {
             message: None,
             revision: Revisions::default(),
             source_error: None,
+            unasked: false,
             judged: None,
             update: None,
             authenticity: "transport-only",

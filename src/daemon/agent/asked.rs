@@ -69,10 +69,7 @@ impl Agent {
         if pass == Pass::No {
             return Answer { message, pass: None };
         }
-        let mut wanted = self.wanted.take().unwrap_or_default();
-        if wanted.pass.is_empty() {
-            wanted.pass = self.host.new_pass();
-        }
+        let mut wanted = self.taken_up();
         wanted.allow_removals = wanted.allow_removals.max(decision.allow_removals);
         wanted.retry |= decision.retry;
         wanted.restore.extend(decision.restore);

@@ -1,0 +1,147 @@
+//! The loop with a clock that the test holds, and passes that only say what came of them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tokio::time;
+
+use super::*;
+use crate::host::Clock;
+use crate::report::Line;
+
+const NOW: i64 = 1_800_000_000;
+
+/// An agent whose passes end as `ends` says.
+struct Scene {
+    agent: Agent,
+    passes: Rc<RefCell<Vec<Job>>>,
+    _scratch: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new(interval: &str) -> Self {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let etc = scratch.path().join("etc/trueup");
+        #[allow(clippy::disallowed_methods, reason = "the scene is set by hand")]
+        {
+            std::fs::create_dir_all(&etc).expect("made");
+            let settings = format!("[source]\nurl = \"/srv/fleet\"\ninterval = \"{interval}\"\n");
+            std::fs::write(etc.join("agent.toml"), settings).expect("written");
+        }
+        let host = Reader::directory(scratch.path()).expect("it is there").with_clock(Clock::Fixed(NOW));
+        let passes = Rc::<RefCell<Vec<Job>>>::default();
+        let begun = Rc::clone(&passes);
+        let start = Box::new(move |job, _, _| begun.borrow_mut().push(job));
+        let hands = Hands { start, log: Box::new(|_, _| ()) };
+        let wires = Wires {
+            ended: mpsc::unbounded_channel().0,
+            doing: watch::channel(Doing::default()).0,
+            managed: watch::channel(Vec::new()).0,
+            unwatched: watch::channel(None).1,
+            glanced: mpsc::unbounded_channel().0,
+            hands,
+        };
+        let agent = Agent::new(host, PathBuf::from("trueup"), wires);
+        Self { agent, passes, _scratch: scratch }
+    }
+
+    /// Lives on until `end`, with a change on this host at every `beat`; passes end as `each` says, at once.
+    async fn live(&mut self, end: Duration, beat: Option<Duration>, each: impl Fn(&Job) -> Report) {
+        let end = Instant::now() + end;
+        let mut next = beat.map(|beat| Instant::now() + beat);
+        let mut hint = false;
+        let mut seen = self.passes.borrow().len();
+        loop {
+            let due = self.agent.due().into_iter().chain(next).chain([end]).min().expect("the end");
+            time::sleep_until(due).await;
+            if self.agent.due().is_some_and(|due| due <= Instant::now()) {
+                self.agent.take(Event::Due);
+            }
+            if let (Some(at), Some(beat)) = (next, beat)
+                && at <= Instant::now()
+            {
+                (hint, next) = (true, Some(at + beat));
+            }
+            // As the loop: one hint waits at a time.
+            if hint && self.agent.takes_hints() {
+                hint = false;
+                self.agent.take(Event::Changed);
+            }
+            while self.passes.borrow().len() > seen {
+                let done = done(&self.passes.borrow()[seen], each(&self.passes.borrow()[seen]));
+                seen += 1;
+                self.agent.take(Event::Ended(Box::new(done)));
+            }
+            if Instant::now() >= end {
+                return;
+            }
+        }
+    }
+}
+
+/// A pass that ended with `report`.
+fn done(job: &Job, report: Report) -> Ended {
+    Ended {
+        report,
+        told: Some(job.told.clone()),
+        live: Some(job.live.clone()),
+        history: None,
+        held: None,
+        managed: None,
+        took: Duration::ZERO,
+        at: NOW,
+        locked: false,
+        asked: !job.unasked,
+    }
+}
+
+fn in_sync() -> Report {
+    let mut report = Report::new("agent");
+    report.revision.seen = Some("a".repeat(40));
+    report
+}
+
+/// A pass that changed something.
+fn changed() -> Report {
+    let mut report = in_sync();
+    report.steps.push(Line {
+        id: "file:/etc/fought".parse().expect("an id"),
+        action: "change",
+        cause: Some(crate::model::Cause::Corrective),
+        changes: Vec::new(),
+        diff: Vec::new(),
+        layer: String::new(),
+        outcome: "done",
+        reason: None,
+        message: None,
+        kept: None,
+        late: false,
+        attempts: 0,
+        next: None,
+    });
+    report
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_who_changes_things_all_the_time_is_looked_after_less_and_less_often() {
+    for each in [in_sync, changed] {
+        let mut scene = Scene::new("10m");
+        scene.live(Duration::from_secs(600), Some(Duration::from_secs(1)), |_| each()).await;
+        let passes = scene.passes.borrow();
+        // Two at each of 0, 2, 4, 8… seconds, and the one by the clock.
+        assert!(passes.len() <= 22, "{} passes", passes.len());
+        assert!(passes.len() >= 8, "{} passes", passes.len());
+        let asked = passes.iter().filter(|job| !job.unasked).count();
+        assert!(asked <= 2, "{asked} asked the source, beside the clock");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pass_changed_itself_is_looked_at_once_more_and_that_is_all() {
+    let mut scene = Scene::new("1h");
+    scene.live(Duration::from_secs(1), None, |_| changed()).await;
+    assert_eq!(scene.passes.borrow().len(), 1);
+    scene.agent.take(Event::Changed);
+    scene.live(Duration::from_secs(60), None, |_| in_sync()).await;
+    assert_eq!(scene.passes.borrow().len(), 2);
+}
