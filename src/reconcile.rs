@@ -42,7 +42,7 @@ use forward::{Forward, begin, remember};
 pub use history::{history, remember_pass};
 use newest::{Newest, Refused, newest};
 use restraint::Restraint;
-pub use restraint::brakes;
+pub use restraint::{brakes, brakes_in};
 pub use select::read_host;
 pub use settings::{SETTINGS, settings, settings_files, settings_with};
 use standing::Standing;

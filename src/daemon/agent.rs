@@ -25,10 +25,13 @@ use crate::report::status::{self, Parts};
 use crate::report::{Last, Passed, Report, Status};
 
 mod asked;
+mod desk;
 mod shown;
 #[cfg(test)]
 mod tests;
 
+pub(super) use desk::Written;
+use desk::{Desk, Task, Work};
 pub(super) use shown::Held;
 
 /// How long a pass that found the exclusive lock taken waits for the next attempt.
@@ -58,6 +61,7 @@ pub(super) struct Agent {
     facts: Option<Facts>,
     schedule: Schedule,
     brakes: Result<Brakes, Stop>,
+    desk: Desk,
     live: Live,
     stored: Live,
     /// The source is left alone until then.
@@ -106,6 +110,8 @@ pub(super) struct Agent {
     hands: Hands,
     started: i64,
     stopping: bool,
+    /// Nothing is waited for any more but the desk.
+    ending: bool,
 }
 
 /// The pass that runs.
@@ -155,6 +161,7 @@ pub(super) struct Wires {
     pub(super) managed: watch::Sender<Vec<Id>>,
     pub(super) unwatched: watch::Receiver<Option<String>>,
     pub(super) glanced: mpsc::UnboundedSender<Option<String>>,
+    pub(super) written: mpsc::UnboundedSender<Written>,
     pub(super) hands: Hands,
 }
 
@@ -162,13 +169,19 @@ pub(super) struct Wires {
 pub(super) struct Hands {
     /// Starts a pass; what comes of it arrives, whatever happens.
     pub(super) start: Box<dyn Fn(Job, Link, mpsc::UnboundedSender<Ended>)>,
+    /// Does something that may take its time.
+    pub(super) aside: Box<dyn Fn(Task)>,
     /// Tells the journal.
     pub(super) log: Box<dyn Fn(&Reader, &[Entry])>,
 }
 
 impl Default for Hands {
     fn default() -> Self {
-        Self { start: Box::new(pass::start), log: Box::new(|host, entries| _ = host.log(entries)) }
+        Self {
+            start: Box::new(pass::start),
+            aside: Box::new(desk::aside),
+            log: Box::new(|host, entries| _ = host.log(entries)),
+        }
     }
 }
 
@@ -184,12 +197,13 @@ impl Agent {
         // One that is damaged starts afresh with the next pass, which says so.
         let history: Arc<[Passed]> = reconcile::history(&state).unwrap_or_default().into();
         let started = host.now();
-        let Wires { ended, doing, managed, unwatched, glanced, hands } = wires;
+        let Wires { ended, doing, managed, unwatched, glanced, written, hands } = wires;
         let status = Arc::new(status::make(&Parts::new(settings.as_ref().unwrap_or(&Settings::default()), started)));
         let (snapshots, _) = watch::channel(Snapshot { status, report: None, history: Arc::clone(&history) });
         let mut agent = Self {
             schedule: rhythm(&settings, facts.as_ref()),
             brakes: reconcile::brakes(&host),
+            desk: Desk::new(written),
             stored: live.clone(),
             live,
             host,
@@ -227,6 +241,7 @@ impl Agent {
             hands,
             started,
             stopping: false,
+            ending: false,
         };
         agent.log(&[journal::started(env!("CARGO_PKG_VERSION"))]);
         if let Err(stop) = &agent.settings {
@@ -253,6 +268,11 @@ impl Agent {
         self.hinted.is_none()
     }
 
+    /// Whether requests are taken in: one at a time, in their order.
+    pub(super) fn takes_requests(&self) -> bool {
+        !self.desk.is_busy()
+    }
+
     /// What is done about `event`.
     pub(super) fn take(&mut self, event: Event) -> Flow {
         self.feed();
@@ -262,7 +282,13 @@ impl Agent {
             Event::Glanced(seen) => self.glanced(seen.as_deref()),
             Event::Ended(ended) => return self.pass_ended(*ended),
             Event::Doing => {}
-            Event::Asked(asked) => self.answer(asked),
+            Event::Asked(asked) => self.put_down(Work::Asked(asked)),
+            Event::Written(written) => {
+                self.written(*written);
+                if self.ending && !self.desk.is_busy() {
+                    return self.end();
+                }
+            }
             Event::Reload => self.reload(),
             Event::Stop => return self.stop(),
         }
@@ -400,6 +426,7 @@ impl Agent {
             restore: wanted.restore.iter().cloned().collect(),
             told: self.told.take().unwrap_or_default(),
             live: self.live.clone(),
+            stored: self.stored.clone(),
             started: self.started,
             executable: self.executable.clone(),
         };
@@ -412,7 +439,7 @@ impl Agent {
     fn pass_ended(&mut self, ended: Ended) -> Flow {
         let Some(current) = self.running.take() else { return Flow::Go };
         self.ended_at = Some(Instant::now());
-        let Ended { mut report, told, live, history, held, managed, took, at, locked, asked } = ended;
+        let Ended { mut report, told, live, stored, history, held, managed, took, at, locked, asked } = ended;
         self.echoes &= acted(&report);
         if asked && report.source_error.is_none() {
             self.asked_at = self.ended_at;
@@ -442,6 +469,7 @@ impl Agent {
             self.log(&entries);
         }
         self.found_source(live, &report);
+        self.stored = stored.unwrap_or_else(|| self.stored.clone());
         if let Some(history) = history {
             self.history = history.into();
         }
@@ -475,8 +503,6 @@ impl Agent {
             self.leave_alone = None;
         }
         self.live = live;
-        // It is about ages after a restart; where it cannot be stored they begin anew.
-        let _ = self.live.save(&mut self.stored, &self.host.agent_state());
     }
 
     fn reload(&mut self) {
@@ -526,6 +552,11 @@ impl Agent {
     }
 
     fn end(&mut self) -> Flow {
+        if self.desk.is_busy() {
+            // Whoever asked has an answer, and the journal knows of it.
+            self.ending = true;
+            return Flow::Go;
+        }
         self.log(&[journal::stopping()]);
         Flow::End
     }

@@ -39,6 +39,8 @@ pub(super) struct Job {
     pub(super) told: Told,
     /// How the source was found so far.
     pub(super) live: Live,
+    /// What of that stands on disk.
+    pub(super) stored: Live,
     /// When the agent started, seconds since 1970.
     pub(super) started: i64,
     /// This program.
@@ -75,6 +77,8 @@ pub(super) struct Ended {
     pub(super) told: Option<Told>,
     /// How the source was found; none where the pass did not come to it.
     pub(super) live: Option<Live>,
+    /// What of that stands on disk.
+    pub(super) stored: Option<Live>,
     /// Passes in which something happened, the newest first.
     pub(super) history: Option<Vec<Passed>>,
     /// What of the ledger the status shows.
@@ -143,7 +147,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
         }
     };
     let Job { pass, settings, facts, allow_removals, retry, not_now, unasked, restore, .. } = job;
-    let Job { mut told, mut live, started, executable, .. } = job;
+    let Job { mut told, mut live, mut stored, started, executable, .. } = job;
     let left_alone = not_now.is_some();
     let ask = Ask {
         facts,
@@ -170,6 +174,8 @@ fn attempt(job: Job, link: &Link) -> Ended {
     if asked {
         live.after(&report, now);
     }
+    // It is about ages after a restart; where it cannot be stored they begin anew.
+    let _ = live.save(&mut stored, &host.agent_state());
     judge_age(&mut report, &live, Some(&ask.settings), started, now);
     // One that was asked to end before it knew anything has nothing to tell: the next one has.
     if report.reason.as_deref() != Some("interrupted") || !report.steps.is_empty() {
@@ -185,6 +191,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
         report,
         told: Some(told),
         live: Some(live),
+        stored: Some(stored),
         history,
         held,
         managed,
@@ -250,6 +257,7 @@ impl Ended {
             report,
             told: None,
             live: None,
+            stored: None,
             history: None,
             held: None,
             managed: None,

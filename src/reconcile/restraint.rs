@@ -21,8 +21,16 @@ const NO_WAIT: &[&str] = &["did-not-hold", "stale", "deferred", "interrupted"];
 /// # Errors
 /// Where that cannot be read or believed: anything may be suspended then.
 pub fn brakes(host: &Reader) -> Result<Brakes, Stop> {
+    brakes_in(&host.agent_state())
+}
+
+/// As [`brakes`], of what stands in the agent's own corner, `own`.
+///
+/// # Errors
+/// As [`brakes`].
+pub fn brakes_in(own: &StateDir) -> Result<Brakes, Stop> {
     const MEND: &str = "nothing is changed before root says `trueup resume`, which forgets what was suspended";
-    match brakes::load(&host.agent_state()) {
+    match brakes::load(own) {
         Ok(document) if !document.recovered => Ok(document.value),
         // The copy from before knows nothing of what was asked for last.
         Ok(_) => {

@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use tokio::sync::oneshot;
 use tokio::time;
 
+use super::super::{Answer, Asked, Caller, Refusal, Request};
 use super::*;
 use crate::host::Clock;
 use crate::report::Line;
@@ -15,6 +17,9 @@ const NOW: i64 = 1_800_000_000;
 struct Scene {
     agent: Agent,
     passes: Rc<RefCell<Vec<Job>>>,
+    /// What is to be done away from the loop.
+    tasks: Rc<RefCell<Vec<Task>>>,
+    written: mpsc::UnboundedReceiver<Written>,
     _scratch: tempfile::TempDir,
 }
 
@@ -32,17 +37,39 @@ impl Scene {
         let passes = Rc::<RefCell<Vec<Job>>>::default();
         let begun = Rc::clone(&passes);
         let start = Box::new(move |job, _, _| begun.borrow_mut().push(job));
-        let hands = Hands { start, log: Box::new(|_, _| ()) };
+        let tasks = Rc::<RefCell<Vec<Task>>>::default();
+        let aside = Rc::clone(&tasks);
+        let aside = Box::new(move |task| aside.borrow_mut().push(task));
+        let hands = Hands { start, aside, log: Box::new(|_, _| ()) };
+        let (writes, written) = mpsc::unbounded_channel();
         let wires = Wires {
             ended: mpsc::unbounded_channel().0,
             doing: watch::channel(Doing::default()).0,
             managed: watch::channel(Vec::new()).0,
             unwatched: watch::channel(None).1,
             glanced: mpsc::unbounded_channel().0,
+            written: writes,
             hands,
         };
         let agent = Agent::new(host, PathBuf::from("trueup"), wires);
-        Self { agent, passes, _scratch: scratch }
+        Self { agent, passes, tasks, written, _scratch: scratch }
+    }
+
+    /// Does what is to be done away from the loop.
+    fn write(&mut self) {
+        while let Some(task) = { self.tasks.borrow_mut().pop() } {
+            task();
+            let written = self.written.try_recv().expect("something was written");
+            self.agent.take(Event::Written(Box::new(written)));
+        }
+    }
+
+    /// Asks, as root; the answer comes once it is written down.
+    fn ask(&mut self, request: Request) -> oneshot::Receiver<Result<Answer, Refusal>> {
+        let (reply, answer) = oneshot::channel();
+        let caller = Caller { uid: 0, name: "alice".to_owned() };
+        self.agent.take(Event::Asked(Asked { request, caller, reply }));
+        answer
     }
 
     /// Lives on until `end`, with a change on this host at every `beat`; passes end as `each` says, at once.
@@ -85,6 +112,7 @@ fn done(job: &Job, report: Report) -> Ended {
         report,
         told: Some(job.told.clone()),
         live: Some(job.live.clone()),
+        stored: Some(job.stored.clone()),
         history: None,
         held: None,
         managed: None,
@@ -144,4 +172,20 @@ async fn what_a_pass_changed_itself_is_looked_at_once_more_and_that_is_all() {
     scene.agent.take(Event::Changed);
     scene.live(Duration::from_secs(60), None, |_| in_sync()).await;
     assert_eq!(scene.passes.borrow().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_takes_its_time_holds_nobody_but_whoever_asked() {
+    let mut scene = Scene::new("1h");
+    let until = NOW + 3600;
+    let suspend = Request::Suspend { resources: Vec::new(), until, reason: String::new() };
+    let mut answer = scene.ask(suspend);
+    assert!(answer.try_recv().is_err(), "it is not on disk yet");
+    assert!(!scene.agent.takes_requests(), "the next has its turn later");
+    scene.agent.take(Event::Doing);
+    assert!(scene.agent.snapshots().borrow().status.suspended.is_empty(), "nor does it hold");
+    assert!(matches!(scene.agent.take(Event::Stop), Flow::Go), "it is waited for at the end");
+    scene.write();
+    assert!(answer.try_recv().is_ok_and(|answered| answered.is_ok()));
+    assert_eq!(reconcile::brakes(&scene.agent.host).expect("whole").suspensions.len(), 1);
 }

@@ -1,0 +1,168 @@
+//! Where what people asked for is judged and written down: on a thread of its own, one piece after the other, since
+//! a disk may take its time and the loop, with the socket, may not.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use tokio::sync::mpsc;
+
+use super::super::requests::{self, Decision, Known};
+use super::super::{Asked, Refusal};
+use super::Agent;
+use crate::brakes::{self, Brakes};
+use crate::host::{DocumentError, Entry, StateDir};
+use crate::ledger::{self, Ledger};
+use crate::model::{Class, CommitId, Stop, one_line};
+use crate::reconcile;
+
+/// Something to be done away from the loop.
+pub(in super::super) type Task = Box<dyn FnOnce() + Send>;
+
+/// What is to be written down.
+pub(super) enum Work {
+    /// Somebody asks for something.
+    Asked(Asked),
+}
+
+/// What was written down.
+pub(in super::super) struct Written {
+    /// What people asked for, as it holds from now on; none where nothing changed.
+    pub(super) brakes: Option<Brakes>,
+    /// For the journal.
+    pub(super) entries: Vec<Entry>,
+    /// Who waits for an answer, and which.
+    pub(super) answer: Option<(Asked, Result<Decision, Refusal>)>,
+}
+
+/// One piece of work at a time.
+pub(super) struct Desk {
+    busy: bool,
+    waiting: VecDeque<Work>,
+    written: mpsc::UnboundedSender<Written>,
+}
+
+impl Desk {
+    pub(super) fn new(written: mpsc::UnboundedSender<Written>) -> Self {
+        Self { busy: false, waiting: VecDeque::new(), written }
+    }
+
+    /// Whether something is being written, or waits for it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy
+    }
+}
+
+/// Runs `task` on a thread; where there is none to be had, here.
+pub(super) fn aside(task: Task) {
+    let task = Arc::new(Mutex::new(Some(task)));
+    let take = |task: &Mutex<Option<Task>>| task.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let there = Arc::clone(&task);
+    let started =
+        thread::Builder::new().name("desk".to_owned()).spawn(move || take(&there).into_iter().for_each(|task| task()));
+    if started.is_err() {
+        take(&task).into_iter().for_each(|task| task());
+    }
+}
+
+impl Agent {
+    /// Has `work` done as soon as nothing else is.
+    pub(super) fn put_down(&mut self, work: Work) {
+        self.desk.waiting.push_back(work);
+        self.next_work();
+    }
+
+    fn next_work(&mut self) {
+        if self.desk.busy {
+            return;
+        }
+        let Some(work) = self.desk.waiting.pop_front() else { return };
+        self.desk.busy = true;
+        let ground = Ground {
+            brakes: self.brakes.clone(),
+            state: self.host.state(),
+            own: self.host.agent_state(),
+            configured: self.configured(),
+            seen: self.live.seen.as_deref().and_then(|seen| seen.parse().ok()),
+            now: self.host.now(),
+        };
+        let written = self.desk.written.clone();
+        (self.hands.aside)(Box::new(move || {
+            // The loop is gone only where the agent ends.
+            let _ = written.send(ground.work(work));
+        }));
+    }
+
+    /// Takes in what was written down: it holds, is told, and is answered.
+    pub(super) fn written(&mut self, written: Written) {
+        self.desk.busy = false;
+        let Written { brakes, entries, answer } = written;
+        if let Some(brakes) = brakes {
+            self.brakes = Ok(brakes);
+        }
+        self.log(&entries);
+        if let Some((asked, decided)) = answer {
+            let answered = decided.map(|decision| self.carry_out(decision));
+            // Whoever asked may be gone.
+            let _ = asked.reply.send(answered);
+        }
+        self.next_work();
+    }
+}
+
+/// What work starts from.
+struct Ground {
+    brakes: Result<Brakes, Stop>,
+    state: StateDir,
+    /// The agent's own corner of it.
+    own: StateDir,
+    configured: bool,
+    seen: Option<CommitId>,
+    now: i64,
+}
+
+impl Ground {
+    fn work(mut self, work: Work) -> Written {
+        match work {
+            Work::Asked(asked) => {
+                let mut written = Written { brakes: None, entries: Vec::new(), answer: None };
+                let decided = self.decide(&asked, &mut written);
+                Written { answer: Some((asked, decided)), ..written }
+            }
+        }
+    }
+
+    /// Takes a request in: what holds from now on is on disk when this returns.
+    fn decide(&mut self, asked: &Asked, written: &mut Written) -> Result<Decision, Refusal> {
+        let Asked { request, caller, .. } = asked;
+        let damaged = |error: &DocumentError| requests::refusal("state-damaged", &one_line(&error.to_string(), 400));
+        let ledger = match ledger::load(&self.state) {
+            Ok((ledger, _)) => ledger,
+            Err(error) if requests::names_resources(request) => return Err(damaged(&error)),
+            Err(_) => Ledger::default(),
+        };
+        // It may not have been readable when it was read last.
+        if self.brakes.is_err() {
+            self.brakes = reconcile::brakes_in(&self.own);
+        }
+        let mut brakes = match &self.brakes {
+            Ok(brakes) => brakes.clone(),
+            // Root says that it is all over, where that can never be known again.
+            Err(stop) if stop.class == Class::Stalled && requests::forgets_all(request) => Brakes::default(),
+            Err(stop) => return Err(requests::refusal(&stop.reason, &stop.message)),
+        };
+        let known = Known { configured: self.configured, seen: self.seen.clone(), ledger: &ledger, now: self.now };
+        let before = brakes.clone();
+        let decision = requests::decide(request, caller, &mut brakes, &known)?;
+        let entries = requests::told(request, caller, (&before, &brakes), &known);
+        self.keep(&brakes)?;
+        (written.brakes, written.entries) = (Some(brakes), entries);
+        Ok(decision)
+    }
+
+    /// On disk before anybody hears that it holds.
+    fn keep(&self, brakes: &Brakes) -> Result<(), Refusal> {
+        brakes::save(&self.own, brakes)
+            .map_err(|error| requests::refusal(error.word().0, &one_line(&error.to_string(), 400)))
+    }
+}
