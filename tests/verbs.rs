@@ -41,9 +41,15 @@ impl Agent {
                 let answers = async {
                     while let Some(Asked { request, reply, .. }) = incoming.recv().await {
                         notes.lock().expect("whole").push(request.clone());
+                        if let Request::Restore { copy } = &request {
+                            changes
+                                .send_modify(|snapshot| snapshot.status = restoring(copy, "pending", "it goes back"));
+                        }
                         let _ = reply.send(answer(&request));
-                        if matches!(request, Request::Sync { .. }) {
-                            pass(&changes).await;
+                        match &request {
+                            Request::Sync { .. } => pass(&changes).await,
+                            Request::Restore { copy } => restore(&changes, copy).await,
+                            _ => {}
                         }
                     }
                 };
@@ -99,6 +105,20 @@ async fn pass(snapshots: &watch::Sender<Snapshot>) {
         snapshot.status = status(None, PASS);
         snapshot.history = vec![passed()].into();
     });
+}
+
+/// A copy is given back, or is no longer kept, a while after it was asked for.
+async fn restore(snapshots: &watch::Sender<Snapshot>, copy: &str) {
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let (outcome, message) = if copy == "k-7f31" { ("done", "noted") } else { ("failed", "it is no longer kept") };
+    snapshots.send_modify(|snapshot| snapshot.status = restoring(copy, outcome, message));
+}
+
+fn restoring(copy: &str, outcome: &str, message: &str) -> Arc<Status> {
+    let restores = json!([{ "copy": copy, "resource": "file:/etc/motd", "by": "alice", "at": 1,
+        "outcome": outcome, "message": message }]);
+    let restores = serde_json::from_value(restores).expect("copies");
+    Arc::new(Status { restores, ..status(State::InSync, None) })
 }
 
 fn passed() -> Passed {
@@ -225,6 +245,21 @@ fn what_is_typed_is_what_the_agent_is_asked_for() {
     let [Request::Suspend { resources, until, reason }] = &agent.asked()[..] else { panic!("one request") };
     assert_eq!((resources, reason.as_str()), (&ids(&["file:/etc/motd"]), "INC-4711"));
     assert!((before + 8 * 3600..=after + 8 * 3600).contains(until), "{until}");
+}
+
+#[test]
+fn a_restore_waits_for_its_pass_and_fails_where_that_did() {
+    if !root() {
+        return;
+    }
+    let agent = Agent::start();
+    let done = agent.run(&["restore", "k-0bad"]);
+    assert_eq!((done.status.code(), said(&done).as_str()), (Some(1), ""), "{done:?}");
+    assert!(String::from_utf8_lossy(&done.stderr).contains("it is no longer kept"), "{done:?}");
+    let done = agent.run(&["restore", "k-0bad", "--json"]);
+    assert_eq!((done.status.code(), &document(&done)["done"]), (Some(1), &false.into()), "{done:?}");
+    let done = agent.run(&["restore", "k-7f31", "--json"]);
+    assert_eq!((done.status.code(), &document(&done)["done"]), (Some(0), &true.into()), "{done:?}");
 }
 
 #[test]

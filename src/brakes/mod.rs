@@ -36,6 +36,9 @@ pub struct Brakes {
     pub approved: Option<Choice>,
     /// The revision that `trueup rollback` went to; holds until `trueup resume`.
     pub rolled_back: Option<Choice>,
+    /// Copies that the next pass gives back to where they came from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restoring: Vec<Restoring>,
 }
 
 /// Something is not changed for a while; it is looked at all the same. It always expires.
@@ -51,6 +54,25 @@ pub struct Suspension {
     pub by: String,
     /// Why, in their words; may be empty.
     pub reason: String,
+}
+
+/// Somebody asked for a copy, and no pass has come to it yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoring {
+    /// `k-7f31`.
+    pub copy: String,
+    /// Where it goes.
+    pub resource: Id,
+    /// Who asked: a login name.
+    pub by: String,
+    /// When, seconds since 1970.
+    pub at: i64,
+    /// The suspension that keeps it there; none where the resource is not managed.
+    #[serde(default)]
+    pub held: Option<Suspension>,
+    /// The one that this took the place of.
+    #[serde(default)]
+    pub before: Option<Suspension>,
 }
 
 /// Somebody chose a revision.
@@ -87,6 +109,17 @@ impl Brakes {
         self.suspensions.retain(|known| known.resource != suspension.resource);
         self.suspensions.push(suspension);
         self.suspensions.sort_by(|a, b| a.resource.cmp(&b.resource));
+    }
+
+    /// A pass has given `copy` back, or could not: then what was suspended for it is as it was before.
+    pub fn restored(&mut self, copy: &str, given: bool) -> Option<Restoring> {
+        let at = self.restoring.iter().position(|one| one.copy == copy)?;
+        let one = self.restoring.remove(at);
+        if let Some(held) = one.held.as_ref().filter(|held| !given && self.suspensions.contains(held)) {
+            self.suspensions.retain(|other| other != held);
+            one.before.iter().for_each(|before| self.suspend(before.clone()));
+        }
+        Some(one)
     }
 
     /// What is over at `now`.

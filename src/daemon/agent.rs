@@ -1,6 +1,5 @@
 //! All that the agent knows, and what it does about each event.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +21,7 @@ use crate::model::{Facts, Id, Stop};
 use crate::reconcile;
 use crate::report::journal::{self, Told};
 use crate::report::status::{self, Parts};
-use crate::report::{Last, Passed, Report, Status};
+use crate::report::{Last, Passed, Report, RestoreStatus, Status};
 
 mod asked;
 mod desk;
@@ -103,6 +102,8 @@ pub(super) struct Agent {
     last: Option<Last>,
     history: Arc<[Passed]>,
     status: Option<Arc<Status>>,
+    /// What came of copies that were asked for, the newest last.
+    restored: Vec<RestoreStatus>,
     snapshots: watch::Sender<Snapshot>,
     ended: mpsc::UnboundedSender<Ended>,
     doing: watch::Sender<Doing>,
@@ -129,7 +130,6 @@ struct Wanted {
     pass: String,
     allow_removals: Option<u64>,
     retry: bool,
-    restore: VecDeque<String>,
     /// The source is asked even where it is left alone.
     source: bool,
     /// Nothing but a change on this host led to it: what was found at the source is still fresh enough.
@@ -145,7 +145,6 @@ impl Wanted {
             self.pass = later.pass;
             self.allow_removals = self.allow_removals.max(later.allow_removals);
             self.retry |= later.retry;
-            self.restore.extend(later.restore);
             self.source |= later.source;
             self.hinted &= later.hinted;
             self.afterwards &= later.afterwards;
@@ -234,6 +233,7 @@ impl Agent {
             last: None,
             history,
             status: None,
+            restored: Vec::new(),
             snapshots,
             ended,
             doing,
@@ -312,8 +312,9 @@ impl Agent {
             self.glance();
             return;
         }
-        let wanted = self.wanted.take().unwrap_or_default();
-        self.begin(wanted);
+        self.wanted.get_or_insert_default();
+        self.due = self.next();
+        self.go_on();
     }
 
     /// Something changed here, perhaps by a pass of ours: one that finds nothing changes nothing.
@@ -389,9 +390,10 @@ impl Agent {
         wanted
     }
 
-    /// Begins what is wanted, where nothing runs.
+    /// Begins what is wanted, where nothing runs, and what people asked for is on disk.
     fn go_on(&mut self) {
         if self.running.is_none()
+            && !self.desk.is_busy()
             && !self.stopping
             && self.configured()
             && let Some(wanted) = self.wanted.take()
@@ -423,7 +425,7 @@ impl Agent {
             retry: wanted.retry,
             not_now: self.live.why.clone().filter(|_| left_alone),
             unasked: wanted.hinted && fresh && self.live.failures == 0,
-            restore: wanted.restore.iter().cloned().collect(),
+            restore: self.brakes.iter().flat_map(|brakes| &brakes.restoring).map(|one| one.copy.clone()).collect(),
             told: self.told.take().unwrap_or_default(),
             live: self.live.clone(),
             stored: self.stored.clone(),
@@ -439,7 +441,7 @@ impl Agent {
     fn pass_ended(&mut self, ended: Ended) -> Flow {
         let Some(current) = self.running.take() else { return Flow::Go };
         self.ended_at = Some(Instant::now());
-        let Ended { mut report, told, live, stored, history, held, managed, took, at, locked, asked } = ended;
+        let Ended { mut report, told, given, live, stored, history, held, managed, took, at, locked, asked } = ended;
         self.echoes &= acted(&report);
         if asked && report.source_error.is_none() {
             self.asked_at = self.ended_at;
@@ -467,6 +469,9 @@ impl Agent {
             pass::judge_age(&mut report, &self.live, self.settings.as_ref().ok(), started, self.host.now());
             let entries = journal::entries(&mut self.early, &report, self.host.now());
             self.log(&entries);
+        }
+        if !given.is_empty() {
+            self.put_down(Work::Given(given));
         }
         self.found_source(live, &report);
         self.stored = stored.unwrap_or_else(|| self.stored.clone());

@@ -69,12 +69,23 @@ pub(super) struct Doing {
     pub(super) planned: Option<Arc<Report>>,
 }
 
+/// What came of a copy that was to be given back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Given {
+    /// `k-7f31`.
+    pub(super) copy: String,
+    /// Why it could not be; none where it was.
+    pub(super) failed: Option<String>,
+}
+
 /// What came of a pass.
 pub(super) struct Ended {
     /// What it found and did.
     pub(super) report: Report,
     /// What was told, this included; none where that was lost with the pass.
     pub(super) told: Option<Told>,
+    /// The copies that it was to give back.
+    pub(super) given: Vec<Given>,
     /// How the source was found; none where the pass did not come to it.
     pub(super) live: Option<Live>,
     /// What of that stands on disk.
@@ -159,7 +170,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
         patient: true,
         ..Ask::new("agent", settings, &host, executable)
     };
-    let not_given = give_back(&mut host, &restore);
+    let given = give_back(&mut host, &restore);
     link.looking.store(true, Ordering::SeqCst);
     let mut report = reconcile::pass(&mut host, &ask, |report, _| {
         link.looking.store(false, Ordering::SeqCst);
@@ -168,7 +179,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
             link.doing.send_modify(|doing| doing.planned = Some(Arc::new(report.clone())));
         }
     });
-    report.notes.extend(not_given);
+    report.notes.extend(given.iter().filter_map(Given::note));
     let now = host.now();
     let asked = !left_alone && !report.unasked;
     if asked {
@@ -190,6 +201,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
     Ended {
         report,
         told: Some(told),
+        given,
         live: Some(live),
         stored: Some(stored),
         history,
@@ -232,20 +244,28 @@ pub(super) fn glance(
     }
 }
 
-/// Puts copies back to where they came from; what could not be is a note.
-fn give_back(host: &mut Writer, copies: &[String]) -> Vec<String> {
-    let mut notes = Vec::new();
-    for copy in copies {
-        let given = ledger::load(&host.state()).map_err(|error| error.to_string()).and_then(|(mut ledger, _)| {
-            let kept = ledger.kept.iter().find(|kept| kept.id == *copy).cloned();
-            let kept = kept.ok_or_else(|| "it is no longer kept".to_owned())?;
-            reconcile::give_back(host, &mut ledger, &kept).map_err(|stop| stop.message)
-        });
-        if let Err(why) = given {
-            notes.push(format!("{copy} could not be given back: {}", one_line(&why, 400)));
-        }
+/// Puts copies back to where they came from.
+fn give_back(host: &mut Writer, copies: &[String]) -> Vec<Given> {
+    let give = |host: &mut Writer, copy: &str| -> Result<(), String> {
+        let (mut ledger, _) = ledger::load(&host.state()).map_err(|error| error.to_string())?;
+        let kept = ledger.kept.iter().find(|kept| kept.id == copy).cloned();
+        let kept = kept.ok_or_else(|| "it is no longer kept".to_owned())?;
+        reconcile::give_back(host, &mut ledger, &kept).map(drop).map_err(|stop| stop.message)
+    };
+    let one = |copy: &String| {
+        // A copy that cannot even be tried without a mistake of ours is not tried for ever.
+        let given = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| give(host, copy)));
+        let given = given.unwrap_or_else(|_| Err("a mistake in trueup, please report it".to_owned()));
+        Given { copy: copy.clone(), failed: given.err().map(|why| one_line(&why, 400)) }
+    };
+    copies.iter().map(one).collect()
+}
+
+impl Given {
+    /// What there is to say of it beside the rest.
+    fn note(&self) -> Option<String> {
+        self.failed.as_ref().map(|why| format!("{} could not be given back: {why}", self.copy))
     }
-    notes
 }
 
 impl Ended {
@@ -256,6 +276,7 @@ impl Ended {
         Self {
             report,
             told: None,
+            given: Vec::new(),
             live: None,
             stored: None,
             history: None,

@@ -1,11 +1,12 @@
 //! What comes of a request. Pure: the answer, and what has to be done for it.
 
+use super::pass::Given;
 use super::{Caller, Refusal, Request};
-use crate::brakes::{Brakes, Choice, Suspension};
+use crate::brakes::{Brakes, Choice, Restoring, Suspension};
 use crate::host::Entry;
 use crate::ledger::Ledger;
 use crate::model::{CommitId, Id, one_line};
-use crate::report::{age, journal};
+use crate::report::{RestoreStatus, age, journal};
 
 /// How long a resource that was given back is left alone, in seconds.
 const GIVEN_BACK: i64 = 4 * 60 * 60;
@@ -35,8 +36,6 @@ pub(super) struct Decision {
     pub(super) retry: bool,
     /// It asks the source, even where that is left alone for a while.
     pub(super) source: bool,
-    /// It gives this copy back first.
-    pub(super) restore: Option<String>,
 }
 
 /// Whether a pass has to run.
@@ -78,7 +77,6 @@ pub(super) fn decide(
         retry: false,
         // Whoever only wants something left alone does not wait for a source that does not answer.
         source: !matches!(request, Request::Suspend { .. } | Request::Restore { .. }),
-        restore: None,
     };
     let needs_pass =
         matches!(request, Request::Sync { .. } | Request::Retry | Request::Rollback { .. } | Request::Restore { .. });
@@ -118,14 +116,24 @@ pub(super) fn decide(
                 let message = format!("no copy is called {}; `trueup restore` lists them", one_line(copy, 40));
                 return Err(refusal("no-such-copy", &message));
             };
-            let mut message = format!("{} goes back to what it was in {copy}", kept.resource);
-            if known.ledger.entries.contains_key(&kept.resource) {
-                let resources = std::slice::from_ref(&kept.resource);
-                let until = known.now.saturating_add(GIVEN_BACK);
-                suspend(brakes, known, caller, (resources, until, &format!("restored {copy}")))?;
-                message.push_str(", and is suspended for 4 h so that it stays; commit it to keep it");
+            let resource = kept.resource.clone();
+            let message = format!("{resource} goes back to what it was in {copy}");
+            if brakes.restoring.iter().all(|one| one.copy != *copy) {
+                let suspension = |brakes: &Brakes| {
+                    brakes.suspensions.iter().find(|one| one.resource.as_ref() == Some(&resource)).cloned()
+                };
+                let (mut held, mut before) = (None, None);
+                if known.ledger.entries.contains_key(&resource) {
+                    before = suspension(brakes);
+                    let until = known.now.saturating_add(GIVEN_BACK);
+                    let resources = std::slice::from_ref(&resource);
+                    suspend(brakes, known, caller, (resources, until, &format!("restored {copy}")))?;
+                    held = suspension(brakes);
+                }
+                let (copy, by) = (copy.clone(), caller.name.clone());
+                brakes.restoring.push(Restoring { copy, resource, by, at: known.now, held, before });
             }
-            Ok(Decision { restore: Some(copy.clone()), ..done(message, Pass::Instead) })
+            Ok(done(message, Pass::Instead))
         }
     }
 }
@@ -145,20 +153,53 @@ pub(super) fn told(
         Request::Suspend { resources, until, reason } => {
             vec![journal::suspended(resources, *until, who, &one_line(reason, 500))]
         }
-        Request::Resume { .. } => ended(before, brakes, who),
+        Request::Resume { .. } => ended(before, brakes, known.now, who),
         Request::Approve { .. } => brakes.approved.iter().map(journal::approved).collect(),
         Request::Retry => vec![journal::retried(who)],
         Request::Rollback { .. } => brakes.rolled_back.iter().map(journal::rollback).collect(),
-        Request::Restore { copy } => {
-            let kept = known.ledger.kept.iter().find(|kept| kept.id == *copy);
-            kept.map(|kept| journal::restored(copy, &kept.resource, who)).into_iter().collect()
-        }
+        // Told once a pass has done it.
+        Request::Restore { .. } => Vec::new(),
     }
 }
 
+/// What came of the copies that a pass was to give back: `brakes` know of them no longer; who asked and whoever
+/// looks are told.
+pub(super) fn given(given: &[Given], brakes: &mut Brakes) -> (Vec<RestoreStatus>, Vec<Entry>) {
+    let came_of = |Given { copy, failed }: &Given| {
+        let one = brakes.restored(copy, failed.is_none())?;
+        let (resource, by) = (&one.resource, one.by.as_str());
+        let (outcome, message, entry) = match failed {
+            None => {
+                let stays = match one.held {
+                    Some(_) => ", and suspended for 4 h so that it stays; commit it to keep it",
+                    None => "",
+                };
+                let message = format!("{resource} is as it was in {copy} again{stays}");
+                ("done", message, journal::restored(copy, resource, by))
+            }
+            Some(why) => {
+                let stays = if one.held.is_some() { "; it is not suspended for that" } else { "" };
+                let message = format!("{resource} is not as it was in {copy} again: {why}{stays}");
+                ("failed", message, journal::not_restored(copy, resource, by, why))
+            }
+        };
+        let (copy, resource, by) = (copy.clone(), resource.to_string(), one_line(by, 80));
+        let status = RestoreStatus {
+            copy,
+            resource,
+            by,
+            at: one.at,
+            outcome: outcome.to_owned(),
+            message: one_line(&message, 600),
+        };
+        Some((status, entry))
+    };
+    given.iter().filter_map(came_of).unzip()
+}
+
 /// What held `before` and holds no more.
-fn ended(before: &Brakes, brakes: &Brakes, who: &str) -> Vec<Entry> {
-    let over: Vec<&Suspension> = before.suspensions.iter().filter(|one| !brakes.suspensions.contains(one)).collect();
+fn ended(before: &Brakes, brakes: &Brakes, now: i64, who: &str) -> Vec<Entry> {
+    let over: Vec<&Suspension> = before.in_force(now).filter(|one| !brakes.suspensions.contains(one)).collect();
     let ids: Vec<Id> = over.iter().filter_map(|one| one.resource.clone()).collect();
     let gone_back = before.rolled_back.as_ref().filter(|_| brakes.rolled_back.is_none());
     let mut entries: Vec<Entry> = gone_back.map(|choice| journal::forward(choice, who)).into_iter().collect();

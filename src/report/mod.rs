@@ -17,8 +17,8 @@ mod text;
 pub use history::{Passed, REMEMBERED, history_text, lines_text, matching, passed, passed_text, remember};
 pub use judged::Judged;
 pub use status::{
-    AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, Running, SourceStatus, Status, SuspendedStatus,
-    change_line, status_text,
+    AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, RestoreStatus, Running, SourceStatus, Status,
+    SuspendedStatus, change_line, status_text,
 };
 pub use tell::commit_text;
 pub use text::{Palette, age, plan_text, result_text, span};

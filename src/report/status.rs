@@ -47,6 +47,9 @@ pub struct Status {
     pub approved: Option<ChoiceStatus>,
     /// The revision that root went back to.
     pub rolled_back: Option<ChoiceStatus>,
+    /// Copies that are to be given back, or were since the agent started, the newest last; bounded.
+    #[serde(default)]
+    pub restores: Vec<RestoreStatus>,
     /// The pass that runs right now.
     pub running: Option<Running>,
     /// The last pass that ended.
@@ -138,6 +141,23 @@ pub struct ChoiceStatus {
     pub by: String,
     /// When.
     pub at: i64,
+}
+
+/// A copy that somebody asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RestoreStatus {
+    /// `k-7f31`.
+    pub copy: String,
+    /// Where it goes.
+    pub resource: String,
+    /// Who asked.
+    pub by: String,
+    /// When.
+    pub at: i64,
+    /// `pending`, `done`, `failed`.
+    pub outcome: String,
+    /// One line for people.
+    pub message: String,
 }
 
 /// The pass that runs.

@@ -25,7 +25,6 @@ impl Agent {
         let mut wanted = self.taken_up();
         wanted.allow_removals = wanted.allow_removals.max(decision.allow_removals);
         wanted.retry |= decision.retry;
-        wanted.restore.extend(decision.restore);
         wanted.source |= decision.source;
         let id = wanted.pass.clone();
         self.wanted = Some(wanted);

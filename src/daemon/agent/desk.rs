@@ -7,6 +7,7 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
+use super::super::pass::Given;
 use super::super::requests::{self, Decision, Known};
 use super::super::{Asked, Refusal};
 use super::Agent;
@@ -15,6 +16,10 @@ use crate::host::{DocumentError, Entry, StateDir};
 use crate::ledger::{self, Ledger};
 use crate::model::{Class, CommitId, Stop, one_line};
 use crate::reconcile;
+use crate::report::RestoreStatus;
+
+/// How many copies are told of that were given back, or could not be.
+const RESTORED: usize = 20;
 
 /// Something to be done away from the loop.
 pub(in super::super) type Task = Box<dyn FnOnce() + Send>;
@@ -23,12 +28,17 @@ pub(in super::super) type Task = Box<dyn FnOnce() + Send>;
 pub(super) enum Work {
     /// Somebody asks for something.
     Asked(Asked),
+    /// A pass has come to copies that it was to give back.
+    Given(Vec<Given>),
 }
 
 /// What was written down.
+#[derive(Default)]
 pub(in super::super) struct Written {
     /// What people asked for, as it holds from now on; none where nothing changed.
     pub(super) brakes: Option<Brakes>,
+    /// What came of copies that were asked for.
+    pub(super) restored: Vec<RestoreStatus>,
     /// For the journal.
     pub(super) entries: Vec<Entry>,
     /// Who waits for an answer, and which.
@@ -49,7 +59,7 @@ impl Desk {
 
     /// Whether something is being written, or waits for it.
     pub(super) fn is_busy(&self) -> bool {
-        self.busy
+        self.busy || !self.waiting.is_empty()
     }
 }
 
@@ -96,10 +106,12 @@ impl Agent {
     /// Takes in what was written down: it holds, is told, and is answered.
     pub(super) fn written(&mut self, written: Written) {
         self.desk.busy = false;
-        let Written { brakes, entries, answer } = written;
+        let Written { brakes, restored, entries, answer } = written;
         if let Some(brakes) = brakes {
             self.brakes = Ok(brakes);
         }
+        self.restored.extend(restored);
+        self.restored.drain(..self.restored.len().saturating_sub(RESTORED));
         self.log(&entries);
         if let Some((asked, decided)) = answer {
             let answered = decided.map(|decision| self.carry_out(decision));
@@ -107,6 +119,7 @@ impl Agent {
             let _ = asked.reply.send(answered);
         }
         self.next_work();
+        self.go_on();
     }
 }
 
@@ -125,9 +138,17 @@ impl Ground {
     fn work(mut self, work: Work) -> Written {
         match work {
             Work::Asked(asked) => {
-                let mut written = Written { brakes: None, entries: Vec::new(), answer: None };
+                let mut written = Written::default();
                 let decided = self.decide(&asked, &mut written);
                 Written { answer: Some((asked, decided)), ..written }
+            }
+            Work::Given(given) => {
+                // Passes give back only what these know of.
+                let Ok(mut brakes) = self.brakes.clone() else { return Written::default() };
+                let (restored, entries) = requests::given(&given, &mut brakes);
+                // Where it cannot be written it is given back once more after a restart: what stands there is kept.
+                let _ = self.keep(&brakes);
+                Written { brakes: Some(brakes), restored, entries, answer: None }
             }
         }
     }

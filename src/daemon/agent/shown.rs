@@ -59,6 +59,7 @@ impl Agent {
             applied: self.held.applied.as_ref(),
             attempted: self.held.attempted.as_ref(),
             brakes: self.brakes.as_ref().unwrap_or(&nothing),
+            restored: &self.restored,
             looks: &self.live.looks,
             running,
             last: self.last.clone(),

@@ -20,12 +20,21 @@ struct Scene {
     /// What is to be done away from the loop.
     tasks: Rc<RefCell<Vec<Task>>>,
     written: mpsc::UnboundedReceiver<Written>,
-    _scratch: tempfile::TempDir,
+    told: Rc<RefCell<Vec<String>>>,
+    scratch: tempfile::TempDir,
 }
 
 impl Scene {
     fn new(interval: &str) -> Self {
-        let scratch = tempfile::tempdir().expect("a scratch directory");
+        Self::on(tempfile::tempdir().expect("a scratch directory"), interval)
+    }
+
+    /// Another agent on the same host.
+    fn restarted(self) -> Self {
+        Self::on(self.scratch, "1h")
+    }
+
+    fn on(scratch: tempfile::TempDir, interval: &str) -> Self {
         let etc = scratch.path().join("etc/trueup");
         #[allow(clippy::disallowed_methods, reason = "the scene is set by hand")]
         {
@@ -40,7 +49,12 @@ impl Scene {
         let tasks = Rc::<RefCell<Vec<Task>>>::default();
         let aside = Rc::clone(&tasks);
         let aside = Box::new(move |task| aside.borrow_mut().push(task));
-        let hands = Hands { start, aside, log: Box::new(|_, _| ()) };
+        let told = Rc::<RefCell<Vec<String>>>::default();
+        let heard = Rc::clone(&told);
+        let log = Box::new(move |_: &Reader, entries: &[Entry]| {
+            heard.borrow_mut().extend(entries.iter().map(|entry| entry.message.clone()));
+        });
+        let hands = Hands { start, aside, log };
         let (writes, written) = mpsc::unbounded_channel();
         let wires = Wires {
             ended: mpsc::unbounded_channel().0,
@@ -52,7 +66,7 @@ impl Scene {
             hands,
         };
         let agent = Agent::new(host, PathBuf::from("trueup"), wires);
-        Self { agent, passes, tasks, written, _scratch: scratch }
+        Self { agent, passes, tasks, written, told, scratch }
     }
 
     /// Does what is to be done away from the loop.
@@ -62,6 +76,26 @@ impl Scene {
             let written = self.written.try_recv().expect("something was written");
             self.agent.take(Event::Written(Box::new(written)));
         }
+    }
+
+    /// The pass that was begun last, in its turn, ends so.
+    fn end(&mut self, change: impl FnOnce(&mut Ended)) {
+        let mut ended = done(self.passes.borrow().last().expect("one runs"), in_sync());
+        change(&mut ended);
+        self.agent.take(Event::Ended(Box::new(ended)));
+    }
+
+    /// What the journal was told since this was called last.
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut *self.told.borrow_mut())
+    }
+
+    /// What the pass was asked for that was begun last, as the `n`th.
+    fn begun(&self, n: usize) -> (Vec<String>, bool, Option<u64>) {
+        let passes = self.passes.borrow();
+        assert_eq!(passes.len(), n);
+        let job = passes.last().expect("one");
+        (job.restore.clone(), job.retry, job.allow_removals)
     }
 
     /// Asks, as root; the answer comes once it is written down.
@@ -111,6 +145,7 @@ fn done(job: &Job, report: Report) -> Ended {
     Ended {
         report,
         told: Some(job.told.clone()),
+        given: Vec::new(),
         live: Some(job.live.clone()),
         stored: Some(job.stored.clone()),
         history: None,
@@ -188,4 +223,75 @@ async fn a_disk_that_takes_its_time_holds_nobody_but_whoever_asked() {
     scene.write();
     assert!(answer.try_recv().is_ok_and(|answered| answered.is_ok()));
     assert_eq!(reconcile::brakes(&scene.agent.host).expect("whole").suspensions.len(), 1);
+}
+
+/// A host with one managed file, of which a copy is kept; gives the id of that.
+fn with_copy(scene: &Scene) -> String {
+    let id: Id = "file:/etc/motd".parse().expect("an id");
+    let mut ledger = ledger::Ledger::default();
+    let entry = ledger::Entry {
+        origin: ledger::Origin::Adopted,
+        applied: None::<crate::kinds::Spec>,
+        intended: None,
+        drift: crate::model::Drift::Correct,
+        release: crate::model::Release::Restore,
+        layer: "roles/base".to_owned(),
+    };
+    ledger.entries.insert(id.clone(), entry);
+    let before = crate::kinds::Before::File(crate::kinds::file::Before::Absent);
+    let copy = ledger.keep(&id, ledger::Why::Edit, NOW, before, 0);
+    ledger::save(&scene.agent.host.state(), &ledger).expect("saved");
+    copy
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_is_given_back_by_a_pass_which_says_what_came_of_it() {
+    for failed in [None, Some("no space left".to_owned())] {
+        let mut scene = Scene::new("1h");
+        let copy = with_copy(&scene);
+        let resource: Id = "file:/etc/motd".parse().expect("an id");
+        let before = Request::Suspend { resources: vec![resource], until: NOW + 60, reason: "before".to_owned() };
+        drop(scene.ask(before));
+        scene.write();
+        scene.end(|_| ());
+        let mut answer = scene.ask(Request::Restore { copy: copy.clone() });
+        scene.write();
+        assert!(answer.try_recv().is_ok_and(|answered| answered.is_ok()));
+        assert!(!scene.told().iter().any(|line| line.contains(&copy)), "nothing is done yet");
+        let shown = |scene: &Scene| {
+            let status = Arc::clone(&scene.agent.snapshots().borrow().status);
+            let outcome = status.restores.last().map(|one| one.outcome.clone()).unwrap_or_default();
+            (outcome, status.suspended.iter().map(|one| one.reason.clone()).collect::<Vec<_>>())
+        };
+        let reason = format!("restored {copy}");
+        assert_eq!(shown(&scene), ("pending".to_owned(), vec![reason.clone()]));
+
+        // It is not forgotten over a restart.
+        drop(scene.ask(Request::Sync { allow_removals: None }));
+        let mut scene = scene.restarted();
+        drop(scene.ask(Request::Sync { allow_removals: None }));
+        scene.write();
+        assert_eq!(scene.begun(1).0, [copy.clone()]);
+        // The next pass does not do it again.
+        drop(scene.ask(Request::Retry));
+        scene.write();
+        let given = pass::Given { copy: copy.clone(), failed: failed.clone() };
+        scene.end(|ended| ended.given = vec![given]);
+        assert_eq!(scene.passes.borrow().len(), 1, "first it is written down");
+        scene.write();
+        assert_eq!(scene.begun(2).0, [""; 0]);
+        let told = scene.told();
+        let told = told.iter().find(|line| line.contains(&copy)).expect("told");
+        match failed {
+            None => {
+                assert_eq!(*told, format!("restored: /etc/motd is as in {copy} again, as asked by alice"));
+                assert_eq!(shown(&scene), ("done".to_owned(), vec![reason]));
+            }
+            Some(_) => {
+                assert!(told.starts_with("failed: /etc/motd is not as in"), "{told}");
+                assert!(told.ends_with("as asked by alice: no space left"), "{told}");
+                assert_eq!(shown(&scene), ("failed".to_owned(), vec!["before".to_owned()]));
+            }
+        }
+    }
 }

@@ -89,6 +89,13 @@ pub fn restored(kept: &str, resource: &Id, who: &str) -> Entry {
     by(Draft::new(Event::Restored, &sentence).with("TRUEUP_KEPT", kept), who, std::slice::from_ref(resource))
 }
 
+/// The copy `kept`, which somebody asked for, could not be given back to `resource`, as `why` says.
+pub fn not_restored(kept: &str, resource: &Id, who: &str, why: &str) -> Entry {
+    let name = sentence::name(resource);
+    let sentence = format!("{name} is not as in {kept} again, as asked by {}: {}", named(who), one_line(why, 400));
+    by(Draft::new(Event::Failed, &sentence).with("TRUEUP_KEPT", kept), who, std::slice::from_ref(resource))
+}
+
 /// Somebody allowed the guard to let `removals` pass, once.
 pub fn allowed(removals: u64, who: &str) -> Entry {
     let sentence = format!("{removals} removals are allowed, once, as asked by {}", named(who));

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, Running, SourceStatus, Status, SuspendedStatus,
+    AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, RestoreStatus, Running, SourceStatus, Status,
+    SuspendedStatus,
 };
-use crate::brakes::{Brakes, Choice, Suspension};
+use crate::brakes::{Brakes, Choice, Restoring, Suspension};
 use crate::config::Settings;
 use crate::model::{Revision, Stop, Update, Word, one_line};
 use crate::report::{CommitWords, Line, Report, Revisions, State, commit_text, text};
@@ -38,6 +39,8 @@ pub struct Parts<'a> {
     pub attempted: Option<&'a Revision>,
     /// What people asked for.
     pub brakes: &'a Brakes,
+    /// What came of copies that were asked for.
+    pub restored: &'a [RestoreStatus],
     /// How looking at the source goes.
     pub looks: &'a Looks,
     /// The pass that runs.
@@ -59,7 +62,8 @@ pub struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// Nothing known yet but the settings.
     pub fn new(settings: &'a Settings, now: i64) -> Self {
-        const NOBODY: &Brakes = &Brakes { suspensions: Vec::new(), approved: None, rolled_back: None };
+        const NOBODY: &Brakes =
+            &Brakes { suspensions: Vec::new(), approved: None, rolled_back: None, restoring: Vec::new() };
         const NEVER: &Looks = &Looks { looked: None, fetched: None, failing_since: None, error: None };
         Self {
             settings,
@@ -70,6 +74,7 @@ impl<'a> Parts<'a> {
             applied: None,
             attempted: None,
             brakes: NOBODY,
+            restored: &[],
             looks: NEVER,
             running: None,
             last: None,
@@ -171,6 +176,7 @@ pub fn make(parts: &Parts<'_>) -> Status {
         suspended: suspensions(brakes, now).map(suspended).collect(),
         approved: brakes.approved.as_ref().map(choice),
         rolled_back: brakes.rolled_back.as_ref().map(choice),
+        restores: parts.restored.iter().cloned().chain(brakes.restoring.iter().map(pending)).collect(),
         running: parts.running.clone().map(|one| Running { doing: one_line(&one.doing, 200), ..one }),
         last: parts.last.clone(),
         next: parts.next,
@@ -319,6 +325,18 @@ fn suspended(one: &Suspension) -> SuspendedStatus {
     }
 }
 
+/// A copy that no pass has come to yet.
+fn pending(one: &Restoring) -> RestoreStatus {
+    RestoreStatus {
+        copy: one.copy.clone(),
+        resource: one.resource.to_string(),
+        by: one_line(&one.by, 80),
+        at: one.at,
+        outcome: "pending".to_owned(),
+        message: format!("{} goes back to what it was in {}", one.resource, one.copy),
+    }
+}
+
 fn choice(choice: &Choice) -> ChoiceStatus {
     ChoiceStatus { commit: choice.commit.to_string(), by: one_line(&choice.by, 80), at: choice.at }
 }
@@ -456,6 +474,7 @@ mod tests {
                 applied: None,
                 attempted: None,
                 brakes: &self.brakes,
+                restored: &[],
                 looks: &self.looks,
                 running: self.running.then(|| Running { pass: "P".to_owned(), since: NOW, doing: String::new() }),
                 last: None,

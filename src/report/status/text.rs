@@ -372,6 +372,7 @@ mod tests {
             suspended: Vec::new(),
             approved: None,
             rolled_back: None,
+            restores: Vec::new(),
             running: None,
             last: Some(Last { pass: "01JD".to_owned(), at: NOW - 12, took_ms: 80, state: State::InSync }),
             next: Some(NOW + 48),
