@@ -451,10 +451,13 @@ impl Agent {
         }
         let untold = told.is_none() || live.is_none();
         self.told = told;
-        if locked {
-            // Somebody runs a pass by hand; what was wanted is not forgotten over that.
-            self.attempts += 1;
+        // What was wanted of it is not forgotten over an end before its first step, nor over a pass by hand.
+        let unmoved = report.reason.as_deref() == Some("interrupted") && !acted(&report);
+        if locked || unmoved {
             self.wanted = Some(current.wanted.and(self.wanted.take()));
+        }
+        if locked {
+            self.attempts += 1;
             self.due = Instant::now() + LOCKED;
             if self.attempts < ATTEMPTS {
                 self.publish();
@@ -486,7 +489,10 @@ impl Agent {
             self.facts = self.host.facts().ok();
         }
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.last = Some(Last { pass: current.pass, at, took_ms, state: report.state });
+        if !unmoved {
+            // Whoever waits for one that did not move waits for the next.
+            self.last = Some(Last { pass: current.pass, at, took_ms, state: report.state });
+        }
         self.report = Some(Arc::new(report));
         if self.stopping {
             return self.end();

@@ -9,7 +9,7 @@ use tokio::time;
 use super::super::{Answer, Asked, Caller, Refusal, Request};
 use super::*;
 use crate::host::Clock;
-use crate::report::Line;
+use crate::report::{Line, State};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -294,4 +294,24 @@ async fn a_copy_is_given_back_by_a_pass_which_says_what_came_of_it() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_of_a_pass_that_ended_before_it_acted_is_asked_of_the_next() {
+    let mut scene = Scene::new("1h");
+    drop(scene.ask(Request::Retry));
+    scene.write();
+    drop(scene.ask(Request::Sync { allow_removals: Some(20) }));
+    scene.write();
+    assert_eq!(scene.begun(1), (vec![], true, None));
+    let first = scene.passes.borrow()[0].pass.clone();
+    let interrupted = |ended: &mut Ended| ended.report.raise(State::Pending, "interrupted", None);
+    scene.end(interrupted);
+    assert_eq!(scene.begun(2), (vec![], true, Some(20)));
+    let shown = |scene: &Scene| scene.agent.snapshots().borrow().status.last.as_ref().map(|last| last.pass.clone());
+    assert_eq!(shown(&scene), None, "whoever waits for {first} waits for the next");
+    scene.end(|_| ());
+    assert_eq!(shown(&scene), Some(scene.passes.borrow()[1].pass.clone()));
+    scene.live(Duration::from_secs(1), None, |_| in_sync()).await;
+    assert_eq!(scene.passes.borrow().len(), 2, "once it is done");
 }
