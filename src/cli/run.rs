@@ -47,7 +47,7 @@ impl Run {
         });
         host.say("");
         // The agent, where it runs, has to know what was said already.
-        reconcile::tell(&host, &mut Told::default(), &report);
+        reconcile::tell(&host, &mut Told::default(), &Told::default(), &report);
         reconcile::remember_pass(&host, &mut report);
         Ok(report)
     }

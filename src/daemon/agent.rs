@@ -85,6 +85,8 @@ pub(super) struct Agent {
     /// What of it cannot be.
     unwatched: watch::Receiver<Option<String>>,
     attempts: u32,
+    /// Which other trueup was at work when a pass was to begin.
+    at_work: Option<String>,
     /// Until when what people asked for was looked at by the clock, seconds since 1970.
     kept_time: i64,
     /// When the watchdog is to hear of us again.
@@ -222,6 +224,7 @@ impl Agent {
             managed,
             unwatched,
             attempts: 0,
+            at_work: None,
             kept_time: started,
             feed_at: systemd::watchdog().map(|patience| Instant::now() + patience / 2),
             glancing: false,
@@ -427,6 +430,8 @@ impl Agent {
             unasked: wanted.hinted && fresh && self.live.failures == 0,
             restore: self.brakes.iter().flat_map(|brakes| &brakes.restoring).map(|one| one.copy.clone()).collect(),
             told: self.told.take().unwrap_or_default(),
+            early: self.early.clone(),
+            observed: self.report.as_ref().is_some_and(|report| report.observed),
             live: self.live.clone(),
             stored: self.stored.clone(),
             started: self.started,
@@ -441,7 +446,8 @@ impl Agent {
     fn pass_ended(&mut self, ended: Ended) -> Flow {
         let Some(current) = self.running.take() else { return Flow::Go };
         self.ended_at = Some(Instant::now());
-        let Ended { mut report, told, given, live, stored, history, held, managed, took, at, locked, asked } = ended;
+        let Ended { mut report, told, given, live, stored, history, held, managed, took, at, locked, asked, said } =
+            ended;
         self.echoes &= acted(&report);
         if asked && report.source_error.is_none() {
             self.asked_at = self.ended_at;
@@ -453,10 +459,11 @@ impl Agent {
         self.told = told;
         // What was wanted of it is not forgotten over an end before its first step, nor over a pass by hand.
         let unmoved = report.reason.as_deref() == Some("interrupted") && !acted(&report);
-        if locked || unmoved {
+        if locked.is_some() || unmoved {
             self.wanted = Some(current.wanted.and(self.wanted.take()));
         }
-        if locked {
+        let waits = locked.is_some();
+        if let Some(other) = locked {
             self.attempts += 1;
             self.due = Instant::now() + LOCKED;
             if self.attempts < ATTEMPTS {
@@ -464,14 +471,24 @@ impl Agent {
                 return if self.stopping { self.end() } else { Flow::Go };
             }
             self.due = self.next();
+            if other.is_some() {
+                // One that was started by hand is no trouble of this host.
+                self.at_work = other;
+                self.publish();
+                return if self.stopping { self.end() } else { Flow::Go };
+            }
+        } else {
+            (self.attempts, self.at_work) = (0, None);
         }
-        self.attempts = 0;
         report.pass.clone_from(&current.pass);
         if untold {
             let started = self.started;
             pass::judge_age(&mut report, &self.live, self.settings.as_ref().ok(), started, self.host.now());
             let entries = journal::entries(&mut self.early, &report, self.host.now());
             self.log(&entries);
+        } else if said {
+            // It took in what was said here.
+            self.early.settle();
         }
         if !given.is_empty() {
             self.put_down(Work::Given(given));
@@ -489,6 +506,13 @@ impl Agent {
             self.facts = self.host.facts().ok();
         }
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let blink = !said && !untold && !unmoved;
+        let report = match self.report.as_deref().filter(|before| before.observed && !report.observed) {
+            // A source that is silent for a moment makes nothing of what is known.
+            Some(before) if blink => before.clone(),
+            Some(before) => report.over(before),
+            None => report,
+        };
         if !unmoved {
             // Whoever waits for one that did not move waits for the next.
             self.last = Some(Last { pass: current.pass, at, took_ms, state: report.state });
@@ -497,7 +521,7 @@ impl Agent {
         if self.stopping {
             return self.end();
         }
-        if !locked {
+        if !waits {
             self.go_on();
         }
         self.publish();

@@ -13,7 +13,7 @@ use crate::host::{LockError, Progress, Pulse, Reader, StateDir, Writer};
 use crate::ledger;
 use crate::model::{Class, Facts, Id, Stage, Stop, one_line};
 use crate::reconcile::{self, Ask};
-use crate::report::journal::Told;
+use crate::report::journal::{self, Told};
 use crate::report::{Passed, Report, State, age};
 use crate::source::Source;
 
@@ -37,6 +37,10 @@ pub(super) struct Job {
     pub(super) restore: Vec<String>,
     /// What was told already.
     pub(super) told: Told,
+    /// What the loop itself told, of passes that could not.
+    pub(super) early: Told,
+    /// It is known from a pass before how the resources are.
+    pub(super) observed: bool,
     /// How the source was found so far.
     pub(super) live: Live,
     /// What of that stands on disk.
@@ -100,8 +104,10 @@ pub(super) struct Ended {
     pub(super) took: Duration,
     /// When it ended, seconds since 1970.
     pub(super) at: i64,
-    /// Somebody else holds the exclusive lock: nothing was even looked at.
-    pub(super) locked: bool,
+    /// Somebody else holds the exclusive lock: nothing was even looked at; and who, where that is another trueup.
+    pub(super) locked: Option<Option<String>>,
+    /// The journal was told of it, where there was something to tell.
+    pub(super) said: bool,
     /// The source was asked.
     pub(super) asked: bool,
 }
@@ -153,12 +159,12 @@ fn attempt(job: Job, link: &Link) -> Ended {
                 LockError::State(error) => error.word(),
             };
             let ended = Ended::stopped(stop(class, reason, &error.to_string()), now);
-            let locked = matches!(error, LockError::Held { .. });
+            let locked = matches!(error, LockError::Held { .. }).then(|| another(&error));
             return Ended { locked, told: Some(job.told), ..ended };
         }
     };
     let Job { pass, settings, facts, allow_removals, retry, not_now, unasked, restore, .. } = job;
-    let Job { mut told, mut live, mut stored, started, executable, .. } = job;
+    let Job { mut told, early, observed, mut live, mut stored, started, executable, .. } = job;
     let left_alone = not_now.is_some();
     let ask = Ask {
         facts,
@@ -188,9 +194,12 @@ fn attempt(job: Job, link: &Link) -> Ended {
     // It is about ages after a restart; where it cannot be stored they begin anew.
     let _ = live.save(&mut stored, &host.agent_state());
     judge_age(&mut report, &live, Some(&ask.settings), started, now);
-    // One that was asked to end before it knew anything has nothing to tell: the next one has.
-    if report.reason.as_deref() != Some("interrupted") || !report.steps.is_empty() {
-        reconcile::tell(&host, &mut told, &report);
+    // One that was asked to end before it knew anything has nothing to tell: the next one has. Nor has one that only
+    // found the source silent for a moment, and had nothing to go on with.
+    let early_end = report.reason.as_deref() == Some("interrupted") && report.steps.is_empty();
+    let said = !early_end && !(observed && only_silent(&report, &live, now));
+    if said {
+        reconcile::tell(&host, &mut told, &early, &report);
         reconcile::remember_pass(&host, &mut report);
     }
     let state = host.state();
@@ -209,9 +218,23 @@ fn attempt(job: Job, link: &Link) -> Ended {
         managed,
         took: Duration::ZERO,
         at: now,
-        locked: false,
+        locked: None,
+        said,
         asked,
     }
+}
+
+/// Whether all that there is to say is that the source has been silent for less than is worth an entry.
+fn only_silent(report: &Report, live: &Live, now: i64) -> bool {
+    let silent = report.source_error.as_ref().filter(|why| why.class == Class::Transient);
+    let lasts = live.looks.failing_since.is_some_and(|since| now.saturating_sub(since) >= journal::BLINK);
+    !report.observed && !lasts && silent.is_some_and(|why| report.reason.as_ref() == Some(&why.reason))
+}
+
+/// Who holds the lock, where that is another trueup: a pass that somebody runs by hand.
+fn another(error: &LockError) -> Option<String> {
+    let holder = Reader::machine().ok()?.lock_holder("/var/lib/trueup/lock").ok()??;
+    (holder.name == env!("CARGO_PKG_NAME")).then(|| error.to_string())
 }
 
 /// Says in `report` that no look at the source went well for too long, where that is so.
@@ -284,7 +307,8 @@ impl Ended {
             managed: None,
             took: Duration::ZERO,
             at,
-            locked: false,
+            locked: None,
+            said: false,
             asked: false,
         }
     }

@@ -17,7 +17,7 @@ pub use asked::{
     allowed, approved, bad_settings, expired, forward, not_restored, reloaded, restored, resumed, retried, rollback,
     started, stopping, suspended,
 };
-pub use entries::entries;
+pub use entries::{BLINK, entries};
 pub use event::Event;
 pub use told::Told;
 

@@ -49,6 +49,9 @@ pub struct Report {
     /// The source could not be looked at, or what is there cannot be had.
     #[serde(skip)]
     pub source_error: Option<Stop>,
+    /// The resources of this host were looked at.
+    #[serde(skip)]
+    pub observed: bool,
     /// The source was not asked, since it was just before; what is known of it is from then.
     #[serde(skip)]
     pub unasked: bool,

@@ -47,6 +47,7 @@ impl Agent {
         let next = self.configured().then(|| now.saturating_add(i64::try_from(wait.as_secs()).unwrap_or(0)));
         let planned = self.doing.borrow().planned.clone();
         let unwatched = self.unwatched.borrow().clone();
+        let notes: Vec<String> = [self.at_work.clone(), unwatched].into_iter().flatten().collect();
         let nobody = Settings::default();
         let nothing = Brakes::default();
         let settings = self.settings.as_ref().unwrap_or(&nobody);
@@ -69,7 +70,7 @@ impl Agent {
                 pid: std::process::id(),
                 started: self.started,
             }),
-            unwatched: unwatched.as_deref(),
+            notes: &notes,
             now,
             previous: self.status.as_deref(),
         });

@@ -153,7 +153,8 @@ fn done(job: &Job, report: Report) -> Ended {
         managed: None,
         took: Duration::ZERO,
         at: NOW,
-        locked: false,
+        locked: None,
+        said: true,
         asked: !job.unasked,
     }
 }
@@ -314,4 +315,84 @@ async fn what_was_asked_of_a_pass_that_ended_before_it_acted_is_asked_of_the_nex
     assert_eq!(shown(&scene), Some(scene.passes.borrow()[1].pass.clone()));
     scene.live(Duration::from_secs(1), None, |_| in_sync()).await;
     assert_eq!(scene.passes.borrow().len(), 2, "once it is done");
+}
+
+/// A pass that found so many resources as declared.
+fn managing(managed: usize) -> Report {
+    let mut report = in_sync();
+    (report.observed, report.counts.managed, report.host) = (true, managed, Some("web-01".to_owned()));
+    report
+}
+
+fn stop(reason: &str) -> Stop {
+    let (stage, class) = (crate::model::Stage::Fetch, crate::model::Class::Transient);
+    Stop { stage, class, reason: reason.to_owned(), message: "for now".to_owned() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_looked_at_nothing_says_nothing_of_resources() {
+    let mut scene = Scene::new("1h");
+    let shown = |scene: &Scene| {
+        let status = Arc::clone(&scene.agent.snapshots().borrow().status);
+        (status.resources.managed, status.reason.clone(), status.host.clone(), status.notes.clone())
+    };
+    let web = Some("web-01".to_owned());
+    scene.live(Duration::from_secs(1), None, |_| managing(10)).await;
+    assert_eq!(shown(&scene), (10, None, web.clone(), vec![]));
+
+    // Somebody runs a pass by hand, for as long as it takes.
+    drop(scene.ask(Request::Retry));
+    scene.write();
+    let other = "another trueup is at work here (pid 42)".to_owned();
+    for _ in 0..=ATTEMPTS {
+        scene.end(|ended| (ended.told, ended.live, ended.locked) = (None, None, Some(Some(other.clone()))));
+        time::sleep_until(scene.agent.due().expect("again")).await;
+        scene.agent.take(Event::Due);
+    }
+    assert_eq!(shown(&scene), (10, None, web.clone(), vec![other]));
+    assert!(scene.passes.borrow().last().is_some_and(|job| job.retry), "it is not forgotten");
+
+    // A mistake of ours, and a source that is silent.
+    scene.end(|ended| {
+        (ended.told, ended.live) = (None, None);
+        ended.report.stopped(&stop("internal-error"));
+    });
+    assert_eq!(shown(&scene), (10, Some("internal-error".to_owned()), web.clone(), vec![]));
+    drop(scene.ask(Request::Retry));
+    scene.write();
+    scene.end(|ended| ended.report = managing(11));
+    drop(scene.ask(Request::Retry));
+    scene.write();
+    scene.end(|ended| {
+        ended.said = false;
+        ended.report.stopped(&stop("unreachable"));
+    });
+    assert_eq!(shown(&scene), (11, None, web, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_loop_told_is_closed_by_a_pass_and_told_again_when_it_comes_again() {
+    let mut scene = Scene::new("1h");
+    let fails = |scene: &mut Scene| {
+        drop(scene.ask(Request::Retry));
+        scene.write();
+        scene.told();
+        scene.end(|ended| {
+            (ended.told, ended.live, ended.said) = (None, None, false);
+            ended.report.stopped(&stop("internal-error"));
+        });
+        scene.told()
+    };
+    assert_eq!(fails(&mut scene), ["degraded: internal-error: for now"]);
+    assert_eq!(fails(&mut scene), [""; 0], "that is known");
+    drop(scene.ask(Request::Retry));
+    scene.write();
+    let mut told = scene.passes.borrow().last().map(|job| job.told.clone()).expect("one");
+    let mut well = managing(10);
+    well.revision.applied = Some("a".repeat(40));
+    told.take_in(&scene.passes.borrow().last().expect("one").early);
+    let entries: Vec<String> = journal::entries(&mut told, &well, NOW).into_iter().map(|entry| entry.message).collect();
+    assert_eq!(entries, ["converged: in sync with aaaaaaa: 10 resources"]);
+    scene.end(|ended| ended.report = well);
+    assert_eq!(fails(&mut scene), ["degraded: internal-error: for now"]);
 }

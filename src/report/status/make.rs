@@ -53,8 +53,8 @@ pub struct Parts<'a> {
     pub agent: Option<AgentStatus>,
     /// Seconds since 1970.
     pub now: i64,
-    /// What of the managed directories is not watched.
-    pub unwatched: Option<&'a str>,
+    /// What the agent has to say of itself.
+    pub notes: &'a [String],
     /// The status before: `since` goes on where nothing changed.
     pub previous: Option<&'a Status>,
 }
@@ -80,7 +80,7 @@ impl<'a> Parts<'a> {
             last: None,
             next: None,
             agent: None,
-            unwatched: None,
+            notes: &[],
             now,
             previous: None,
         }
@@ -188,7 +188,7 @@ pub fn make(parts: &Parts<'_>) -> Status {
 /// What else there is to say, bounded.
 fn notes(parts: &Parts<'_>) -> Vec<String> {
     let of_pass = parts.report.into_iter().flat_map(|report| report.notes.iter().map(String::as_str));
-    of_pass.chain(parts.unwatched).take(NOTES).map(|note| one_line(note, 400)).collect()
+    parts.notes.iter().map(String::as_str).chain(of_pass).take(NOTES).map(|note| one_line(note, 400)).collect()
 }
 
 /// The highest state that holds. Where several hold that are equally bad, what the agent itself lacks is said first,
@@ -481,7 +481,7 @@ mod tests {
                 next: None,
                 agent: self.agent.then(|| AgentStatus { version: "0".to_owned(), pid: 1, started }),
                 now: NOW,
-                unwatched: None,
+                notes: &[],
                 previous: self.previous.as_ref(),
             })
         }
