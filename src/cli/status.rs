@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Ground, ask};
-use crate::brakes::{self, Brakes};
+use crate::brakes::Brakes;
 use crate::daemon::client::ClientError;
 use crate::host::Reader;
 use crate::ledger::{self, Ledger};
@@ -137,9 +137,9 @@ fn without_agent(host: &Reader) -> Document {
     let ledger: Ledger = ledger.inspect_err(|error| note(error)).unwrap_or_default();
     let (mut brakes, mut last) = (Brakes::default(), None);
     if readable {
-        match brakes::load(&host.agent_state()) {
-            Ok(document) => brakes = document.value,
-            Err(error) => note(&error),
+        match reconcile::brakes(host) {
+            Ok(read) => brakes = read,
+            Err(stop) => note(&stop.message),
         }
         match reconcile::history(&host.state()) {
             Ok(history) => last = history.into_iter().next(),

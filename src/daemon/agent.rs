@@ -13,7 +13,7 @@ use super::live::Live;
 use super::pass::{self, Doing, Ended, Job, Link};
 use super::schedule::{Pace, Schedule};
 use super::{Snapshot, systemd};
-use crate::brakes::Brakes;
+use crate::brakes::{Brakes, Suspension};
 use crate::config::Settings;
 use crate::host::{Entry, Reader};
 use crate::ledger;
@@ -89,6 +89,10 @@ pub(super) struct Agent {
     at_work: Option<String>,
     /// Until when what people asked for was looked at by the clock, seconds since 1970.
     kept_time: i64,
+    /// Suspensions of which the clock says that they begin later, and when they were found.
+    ahead: Vec<(Suspension, Instant)>,
+    /// When what failed or is contested may be tried again, seconds since 1970.
+    nexts: Vec<i64>,
     /// When the watchdog is to hear of us again.
     feed_at: Option<Instant>,
     /// A look at the source while a pass runs.
@@ -226,6 +230,8 @@ impl Agent {
             attempts: 0,
             at_work: None,
             kept_time: started,
+            ahead: Vec::new(),
+            nexts: Vec::new(),
             feed_at: systemd::watchdog().map(|patience| Instant::now() + patience / 2),
             glancing: false,
             early: Told::default(),
@@ -263,7 +269,8 @@ impl Agent {
     /// one, so that no stream of events puts it off.
     pub(super) fn due(&self) -> Option<Instant> {
         let pass = self.configured().then_some(self.due);
-        [pass, self.hinted, self.feed_at].into_iter().flatten().min()
+        let wakes = self.wakes().filter(|_| self.configured());
+        [pass, self.hinted, self.feed_at, wakes].into_iter().flatten().min()
     }
 
     /// Whether it is of interest that something changed; where that is known already it only takes time.
@@ -300,6 +307,12 @@ impl Agent {
     }
 
     fn clock(&mut self) {
+        if self.configured() && self.is_over() {
+            self.keep_time();
+            let hint = Wanted { hinted: true, ..Wanted::default() };
+            self.wanted.get_or_insert(hint);
+            self.go_on();
+        }
         if self.hinted.is_some_and(|hinted| hinted <= Instant::now()) {
             self.hinted = None;
             let hint = Wanted { hinted: true, afterwards: std::mem::take(&mut self.afterwards), ..Wanted::default() };
@@ -517,6 +530,7 @@ impl Agent {
             // Whoever waits for one that did not move waits for the next.
             self.last = Some(Last { pass: current.pass, at, took_ms, state: report.state });
         }
+        self.nexts = nexts(&report);
         self.report = Some(Arc::new(report));
         if self.stopping {
             return self.end();
@@ -614,6 +628,13 @@ fn rhythm(settings: &Result<Settings, Stop>, facts: Option<&Facts>) -> Schedule 
     let interval = settings.as_ref().ok().and_then(|settings| settings.source.as_ref()).map(|source| source.interval);
     let own = facts.and_then(|facts| facts.machine_id.as_deref().or(facts.hostname.as_deref())).unwrap_or_default();
     Schedule::new(interval.unwrap_or(Duration::from_secs(60)), own)
+}
+
+/// When what `report` tells of may be tried again.
+fn nexts(report: &Report) -> Vec<i64> {
+    let steps = report.steps.iter().filter_map(|line| line.next);
+    let refreshes = report.refreshes.iter().filter_map(|line| line.next);
+    steps.chain(refreshes).chain(report.activations.iter().filter_map(|line| line.next)).collect()
 }
 
 /// Whether a pass changed anything, or may have.

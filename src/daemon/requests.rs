@@ -15,6 +15,8 @@ const GIVEN_BACK: i64 = 4 * 60 * 60;
 pub(super) struct Known<'a> {
     /// A source is configured.
     pub(super) configured: bool,
+    /// What people asked for before cannot be read, and never will be.
+    pub(super) damaged: bool,
     /// The commit that was seen last.
     pub(super) seen: Option<CommitId>,
     /// What is ours.
@@ -92,7 +94,7 @@ pub(super) fn decide(
             let message = suspend(brakes, known, caller, (resources, *until, reason))?;
             Ok(done(message, Pass::Instead))
         }
-        Request::Resume { resources } => Ok(done(resume(brakes, resources)?, Pass::After)),
+        Request::Resume { resources } => Ok(done(resume(brakes, known, resources)?, Pass::After)),
         Request::Approve { commit } => {
             let Some(commit) = commit.as_ref().or(known.seen.as_ref()) else {
                 return Err(refusal("no-such-commit", "nothing was seen yet that could be approved: trueup sync"));
@@ -153,6 +155,7 @@ pub(super) fn told(
         Request::Suspend { resources, until, reason } => {
             vec![journal::suspended(resources, *until, who, &one_line(reason, 500))]
         }
+        Request::Resume { .. } if known.damaged => vec![journal::forgotten(who)],
         Request::Resume { .. } => ended(before, brakes, known.now, who),
         Request::Approve { .. } => brakes.approved.iter().map(journal::approved).collect(),
         Request::Retry => vec![journal::retried(who)],
@@ -243,7 +246,14 @@ fn suspend(
     Ok(format!("{names} {are} not changed for {long}; {they} looked at all the same"))
 }
 
-fn resume(brakes: &mut Brakes, resources: &[Id]) -> Result<String, Refusal> {
+fn resume(brakes: &mut Brakes, known: &Known<'_>, resources: &[Id]) -> Result<String, Refusal> {
+    if resources.is_empty() && known.damaged {
+        return Ok(
+            "what was suspended could not be read, and is forgotten; so are an approval and a rollback".to_owned()
+        );
+    }
+    // What is over already is nobody's to end.
+    brakes.suspensions.retain(|one| known.now < one.until);
     if resources.is_empty() {
         let mut ended = Vec::new();
         if let Some(gone_back) = brakes.rolled_back.take() {
@@ -301,7 +311,7 @@ mod tests {
         let caller = Caller { uid: 0, name: "alice".to_owned() };
         let ledger = ledger();
         let seen = Some(COMMIT.parse().expect("a commit"));
-        decide(request, &caller, brakes, &Known { configured: true, seen, ledger: &ledger, now: NOW })
+        decide(request, &caller, brakes, &Known { configured: true, damaged: false, seen, ledger: &ledger, now: NOW })
     }
 
     fn suspend_of(ids: &[&str]) -> Request {
@@ -350,7 +360,7 @@ mod tests {
         ask(&suspend_of(&[]), &mut before).expect("the host");
         ask(&Request::Rollback { commit: COMMIT.parse().expect("a commit") }, &mut before).expect("taken");
         let (ledger, caller) = (ledger(), Caller { uid: 0, name: "alice".to_owned() });
-        let known = Known { configured: true, seen: None, ledger: &ledger, now: NOW };
+        let known = Known { configured: true, damaged: false, seen: None, ledger: &ledger, now: NOW };
         let resume = Request::Resume { resources: Vec::new() };
         let told = |before: &Brakes| -> Vec<String> {
             let entries = told(&resume, &caller, (before, &Brakes::default()), &known);
@@ -363,6 +373,31 @@ mod tests {
         ];
         assert_eq!(told(&before), said);
         assert_eq!(told(&Brakes::default()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn resume_ends_what_is_still_in_force_and_says_so_where_that_cannot_be_read() {
+        let mut brakes = Brakes::default();
+        ask(&suspend_of(&["file:/etc/motd"]), &mut brakes).expect("it is managed");
+        let (ledger, caller) = (ledger(), Caller { uid: 0, name: "alice".to_owned() });
+        let later = Known { configured: true, damaged: false, seen: None, ledger: &ledger, now: NOW + 3600 };
+        let all = Request::Resume { resources: Vec::new() };
+        let mut after = brakes.clone();
+        let decided = decide(&all, &caller, &mut after, &later).expect("always");
+        assert_eq!(decided.message, "nothing was suspended");
+        assert!(told(&all, &caller, (&brakes, &after), &later).is_empty());
+        let one = Request::Resume { resources: vec!["file:/etc/motd".parse().expect("an id")] };
+        assert_eq!(decide(&one, &caller, &mut brakes, &later).expect_err("over").reason, "not-suspended");
+
+        let damaged = Known { damaged: true, ..later };
+        let mut none = Brakes::default();
+        let decided = decide(&all, &caller, &mut none, &damaged).expect("always");
+        assert!(decided.message.starts_with("what was suspended could not be read, and is forgotten"));
+        let entries = told(&all, &caller, (&none, &none), &damaged);
+        let said: Vec<&str> = entries.iter().map(|entry| entry.message.as_str()).collect();
+        let words = "resumed: what was suspended could not be read, and is forgotten, as asked by alice";
+        assert_eq!(said, [words]);
+        assert!(entries[0].fields.contains(&("TRUEUP_ACTOR", "alice".to_owned())));
     }
 
     #[test]
@@ -382,7 +417,7 @@ mod tests {
     fn without_a_source_nothing_is_looked_at() {
         let caller = Caller { uid: 0, name: "alice".to_owned() };
         let ledger = ledger();
-        let known = Known { configured: false, seen: None, ledger: &ledger, now: NOW };
+        let known = Known { configured: false, damaged: false, seen: None, ledger: &ledger, now: NOW };
         let sync = Request::Sync { allow_removals: None };
         let refused = decide(&sync, &caller, &mut Brakes::default(), &known).expect_err("nothing to look at");
         assert_eq!(refused.reason, "unconfigured");

@@ -38,6 +38,15 @@ pub fn brakes_in(own: &StateDir) -> Result<Brakes, Stop> {
             let (stage, class, reason) = (Stage::Verify, Class::Stalled, "state-damaged".to_owned());
             Err(Stop { stage, class, reason, message: format!("{why}; {MEND}") })
         }
+        // What is damaged here is not the ledger: nothing would be adopted anew.
+        Err(DocumentError::Damaged { path, why }) => {
+            let path = path.display();
+            let message = format!(
+                "the record of what is suspended, {path}, is damaged ({why}), and so is its previous copy; {MEND}"
+            );
+            let (stage, class, reason) = (Stage::Verify, Class::Stalled, "state-damaged".to_owned());
+            Err(Stop { stage, class, reason, message })
+        }
         Err(error) => Err(error).at(Stage::Verify).map_err(|stop| match stop.class {
             Class::Stalled => Stop { message: format!("{}; {MEND}", stop.message), ..stop },
             Class::Transient => stop,

@@ -30,6 +30,8 @@ pub(super) enum Work {
     Asked(Asked),
     /// A pass has come to copies that it was to give back.
     Given(Vec<Given>),
+    /// Suspensions are over, though the clock does not say so.
+    Over,
 }
 
 /// What was written down.
@@ -150,6 +152,11 @@ impl Ground {
                 let _ = self.keep(&brakes);
                 Written { brakes: Some(brakes), restored, entries, answer: None }
             }
+            Work::Over => {
+                // Where it cannot be written they begin anew with the agent.
+                let _ = self.brakes.as_ref().map(|brakes| self.keep(brakes));
+                Written::default()
+            }
         }
     }
 
@@ -166,13 +173,15 @@ impl Ground {
         if self.brakes.is_err() {
             self.brakes = reconcile::brakes_in(&self.own);
         }
+        let damaged = self.brakes.is_err();
         let mut brakes = match &self.brakes {
             Ok(brakes) => brakes.clone(),
             // Root says that it is all over, where that can never be known again.
             Err(stop) if stop.class == Class::Stalled && requests::forgets_all(request) => Brakes::default(),
             Err(stop) => return Err(requests::refusal(&stop.reason, &stop.message)),
         };
-        let known = Known { configured: self.configured, seen: self.seen.clone(), ledger: &ledger, now: self.now };
+        let (configured, seen, now) = (self.configured, self.seen.clone(), self.now);
+        let known = Known { configured, damaged, seen, ledger: &ledger, now };
         let before = brakes.clone();
         let decision = requests::decide(request, caller, &mut brakes, &known)?;
         let entries = requests::told(request, caller, (&before, &brakes), &known);

@@ -396,3 +396,74 @@ async fn what_the_loop_told_is_closed_by_a_pass_and_told_again_when_it_comes_aga
     scene.end(|ended| ended.report = well);
     assert_eq!(fails(&mut scene), ["degraded: internal-error: for now"]);
 }
+
+impl Scene {
+    /// The clock of the machine says something else.
+    fn clock(&mut self, now: i64) {
+        let host = Reader::directory(self.scratch.path()).expect("it is there").with_clock(Clock::Fixed(now));
+        self.agent.host = host;
+    }
+
+    fn suspend(&mut self, length: i64) {
+        let now = self.agent.host.now();
+        drop(self.ask(Request::Suspend { resources: vec![], until: now + length, reason: String::new() }));
+        self.write();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_by_itself_is_taken_up_at_once() {
+    let mut scene = Scene::new("1h");
+    scene.live(Duration::from_secs(1), None, |_| in_sync()).await;
+    scene.suspend(90);
+    scene.end(|ended| {
+        // What is contested is tried again then.
+        let mut report = changed();
+        (report.steps[0].outcome, report.steps[0].next) = ("reported", Some(NOW + 30));
+        ended.report = report;
+    });
+    let passes = scene.passes.borrow().len();
+    for (at, over) in [(NOW + 30, false), (NOW + 90, true)] {
+        let due = scene.agent.due().expect("something ends") - Instant::now();
+        let wait = u64::try_from(at - scene.agent.host.now()).expect("later");
+        assert!(due <= Duration::from_secs(wait + 1), "{due:?}");
+        time::sleep(due).await;
+        scene.clock(at);
+        scene.told();
+        scene.agent.take(Event::Due);
+        let ended = "resumed: this host may be changed again: the suspension by alice is over";
+        assert_eq!(scene.told(), if over { vec![ended] } else { vec![] });
+        scene.end(|_| ());
+        assert_eq!(scene.agent.snapshots().borrow().status.suspended.is_empty(), over);
+    }
+    assert_eq!(scene.passes.borrow().len(), passes + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_behind_at_boot_changes_nothing_of_what_root_asked_for() {
+    let mut scene = Scene::new("1d");
+    scene.suspend(3600);
+    scene.end(|_| ());
+    let stored = |scene: &Scene| reconcile::brakes(&scene.agent.host).expect("whole").suspensions;
+    let asked = stored(&scene);
+    let mut scene = scene.restarted();
+    let behind = NOW - 1_000_000;
+    scene.clock(behind);
+    drop(scene.ask(Request::Sync { allow_removals: None }));
+    scene.write();
+    scene.end(|_| ());
+    drop(scene.ask(Request::Approve { commit: Some("a".repeat(40).parse().expect("an id")) }));
+    scene.write();
+    scene.end(|_| ());
+    assert_eq!(stored(&scene), asked);
+    // Put right it holds as long as it was to.
+    scene.clock(NOW + 3599);
+    assert_eq!(scene.agent.brakes.as_ref().expect("whole").in_force(NOW + 3599).count(), 1);
+    // One that was right all along: it was asked for by a clock that was ahead, and lasts no longer than asked for.
+    scene.clock(behind);
+    time::sleep(Duration::from_secs(3600)).await;
+    assert!(scene.agent.due().is_some_and(|due| due <= Instant::now()));
+    scene.agent.take(Event::Due);
+    scene.write();
+    assert!(stored(&scene).is_empty());
+}

@@ -49,6 +49,12 @@ pub fn resumed(resources: &[Id], who: &str) -> Entry {
     by(Draft::new(Event::Resumed, &sentence), who, resources)
 }
 
+/// Somebody ended everything, and what that was could not be read.
+pub fn forgotten(who: &str) -> Entry {
+    let sentence = format!("what was suspended could not be read, and is forgotten, as asked by {}", named(who));
+    by(Draft::new(Event::Resumed, &sentence).with("TRUEUP_REASON", "state-damaged"), who, &[])
+}
+
 /// Somebody ended the rollback to `choice`.
 pub fn forward(choice: &Choice, who: &str) -> Entry {
     let sentence = format!("this host goes forward again from {}, as asked by {}", choice.commit.short(), named(who));
