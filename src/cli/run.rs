@@ -40,7 +40,8 @@ impl Run {
         let mut host = super::take(reader)?;
         let now = host.now();
         let mut report = reconcile::pass(&mut host, &ask, |report, host| {
-            if !self.fleet.ground.json {
+            // Where it stalled before there was one there is none to show.
+            if !self.fleet.ground.json && report.observed {
                 host.say("");
                 super::print(&plan_text(report, now, Palette::new(true)));
             }
