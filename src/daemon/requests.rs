@@ -186,7 +186,7 @@ pub(super) fn given(given: &[Given], brakes: &mut Brakes) -> (Vec<RestoreStatus>
                 ("failed", message, journal::not_restored(copy, resource, by, why))
             }
         };
-        let (copy, resource, by) = (copy.clone(), resource.to_string(), one_line(by, 80));
+        let (copy, resource, by) = (copy.clone(), resource.as_str().to_owned(), one_line(by, 80));
         let status = RestoreStatus {
             copy,
             resource,
