@@ -44,7 +44,7 @@ use newest::{Newest, Refused, newest};
 use restraint::Restraint;
 pub use restraint::{brakes, brakes_in};
 pub use select::read_host;
-pub use settings::{SETTINGS, settings, settings_files, settings_with};
+pub use settings::{SETTINGS, settings, settings_and_digest, settings_digest, settings_files, settings_with};
 use standing::Standing;
 use stop::At;
 
@@ -318,6 +318,7 @@ fn weigh(
     let suspended = restraint.brakes.host_suspended(now).is_some();
     report.suspended(restraint.brakes.in_force(now));
     let look_only = suspended || update == Update::Observe;
+    report.look_only = look_only;
     Ok(Weighed { plan, desired, payloads, whole, look_only, restraint, held })
 }
 

@@ -17,7 +17,7 @@ use crate::brakes::{Brakes, Suspension};
 use crate::config::Settings;
 use crate::host::{Entry, Reader};
 use crate::ledger;
-use crate::model::{Facts, Id, Stop};
+use crate::model::{Class, Facts, Id, Stop};
 use crate::reconcile;
 use crate::report::journal::{self, Told};
 use crate::report::status::{self, Parts};
@@ -38,6 +38,11 @@ const LOCKED: Duration = Duration::from_secs(2);
 /// How many attempts at the lock are no event.
 const ATTEMPTS: u32 = 15;
 
+/// How long after settings could not be looked at they are read again.
+const REREAD: Duration = Duration::from_secs(60);
+/// How soon a pass that shows no life is looked after again.
+const LATE: Duration = Duration::from_secs(2);
+
 /// How long after a pass its own changes may still be told by the watches.
 const ECHO: Duration = Duration::from_millis(200);
 /// How long after changes that a pass made itself the host is looked at once more.
@@ -56,6 +61,12 @@ pub(super) struct Agent {
     host: Reader,
     executable: PathBuf,
     settings: Result<Settings, Stop>,
+    /// The beginning of a digest of the files that they are from.
+    digest: Option<String>,
+    /// Why settings were not taken that were to be read anew.
+    refused: Option<String>,
+    /// When they are read again that could not be looked at.
+    reread: Option<Instant>,
     /// As read at the start: what the repository is compiled with does not move while the agent runs.
     facts: Option<Facts>,
     schedule: Schedule,
@@ -194,7 +205,7 @@ impl Agent {
     /// An agent that has read its settings, its brakes and its history, and not looked at anything yet.
     pub(super) fn new(host: Reader, executable: PathBuf, wires: Wires) -> Self {
         let own = host.agent_state();
-        let settings = reconcile::settings(&host);
+        let (settings, digest) = reconcile::settings_and_digest(&host);
         let facts = host.facts().ok();
         let live = Live::load(&own).unwrap_or_default();
         let state = host.state();
@@ -213,6 +224,9 @@ impl Agent {
             live,
             host,
             executable,
+            digest: digest.filter(|_| settings.is_ok()),
+            reread: again(settings.as_ref().err()),
+            refused: None,
             settings,
             facts,
             leave_alone: None,
@@ -254,7 +268,7 @@ impl Agent {
         };
         agent.log(&[journal::started(env!("CARGO_PKG_VERSION"))]);
         if let Err(stop) = &agent.settings {
-            agent.log(&[journal::bad_settings(&stop.message)]);
+            agent.log(&[journal::no_settings(&stop.message)]);
         }
         agent.publish();
         agent
@@ -270,7 +284,7 @@ impl Agent {
     pub(super) fn due(&self) -> Option<Instant> {
         let pass = self.configured().then_some(self.due);
         let wakes = self.wakes().filter(|_| self.configured());
-        [pass, self.hinted, self.feed_at, wakes].into_iter().flatten().min()
+        [pass, self.hinted, self.feed_at, wakes, self.reread].into_iter().flatten().min()
     }
 
     /// Whether it is of interest that something changed; where that is known already it only takes time.
@@ -307,6 +321,9 @@ impl Agent {
     }
 
     fn clock(&mut self) {
+        if self.reread.is_some_and(|at| at <= Instant::now()) {
+            self.read_settings();
+        }
         if self.configured() && self.is_over() {
             self.keep_time();
             let hint = Wanted { hinted: true, ..Wanted::default() };
@@ -357,10 +374,11 @@ impl Agent {
         if self.feed_at.is_some_and(|at| now < at) {
             return;
         }
-        if self.running.as_ref().is_none_or(|current| current.link.pulse.is_alive(patience)) {
+        let alive = self.running.as_ref().is_none_or(|current| current.link.pulse.is_alive(patience));
+        if alive {
             systemd::feed_watchdog();
         }
-        self.feed_at = Some(now + patience);
+        self.feed_at = Some(now + feed_after(alive, patience));
     }
 
     /// Looks at the source while a pass is at work, or waits: a new revision ends that between two steps.
@@ -556,10 +574,18 @@ impl Agent {
 
     fn reload(&mut self) {
         systemd::reloading();
+        self.read_settings();
+        systemd::ready();
+    }
+
+    fn read_settings(&mut self) {
         let facts = self.host.facts().ok();
-        match reconcile::settings(&self.host) {
+        self.reread = None;
+        let (settings, digest) = reconcile::settings_and_digest(&self.host);
+        match settings {
             Ok(settings) => {
                 self.settings = Ok(settings);
+                (self.digest, self.refused) = (digest, None);
                 self.facts = facts;
                 self.schedule = rhythm(&self.settings, self.facts.as_ref());
                 self.leave_alone = None;
@@ -571,15 +597,20 @@ impl Agent {
                 }
                 self.want(true);
             }
+            // There were none before, and nothing new to say of those that still cannot be looked at.
+            Err(stop) if self.settings.is_err() => {
+                self.reread = again(Some(&stop));
+                if self.settings.as_ref().err() != Some(&stop) {
+                    self.log(&[journal::no_settings(&stop.message)]);
+                }
+                self.settings = Err(stop);
+            }
             // What was in force goes on.
             Err(stop) => {
                 self.log(&[journal::bad_settings(&stop.message)]);
-                if self.settings.is_err() {
-                    self.settings = Err(stop);
-                }
+                self.refused = Some(format!("settings were not taken, and those from before stay: {}", stop.message));
             }
         }
-        systemd::ready();
     }
 
     fn stop(&mut self) -> Flow {
@@ -630,11 +661,22 @@ fn rhythm(settings: &Result<Settings, Stop>, facts: Option<&Facts>) -> Schedule 
     Schedule::new(interval.unwrap_or(Duration::from_secs(60)), own)
 }
 
+/// When settings are read again that could not be looked at; those that are wrong stay so until somebody reloads.
+fn again(stop: Option<&Stop>) -> Option<Instant> {
+    stop.filter(|stop| stop.class == Class::Transient).map(|_| Instant::now() + REREAD)
+}
+
 /// When what `report` tells of may be tried again.
 fn nexts(report: &Report) -> Vec<i64> {
     let steps = report.steps.iter().filter_map(|line| line.next);
     let refreshes = report.refreshes.iter().filter_map(|line| line.next);
     steps.chain(refreshes).chain(report.activations.iter().filter_map(|line| line.next)).collect()
+}
+
+/// When the watchdog is to hear of us next. A pass that is late may just be slow: it is looked after soon, since the
+/// next word in its turn would come after the watchdog's end.
+fn feed_after(alive: bool, patience: Duration) -> Duration {
+    if alive { patience } else { patience.min(LATE) }
 }
 
 /// Whether a pass changed anything, or may have.

@@ -181,7 +181,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
     let mut report = reconcile::pass(&mut host, &ask, |report, _| {
         link.looking.store(false, Ordering::SeqCst);
         // What is only told, or not done here, is no work under way.
-        if report.state == State::Pending && report.reason.as_deref() == Some("changes") {
+        if has_work(report) {
             link.doing.send_modify(|doing| doing.planned = Some(Arc::new(report.clone())));
         }
     });
@@ -222,6 +222,15 @@ fn attempt(job: Job, link: &Link) -> Ended {
         said,
         asked,
     }
+}
+
+/// Whether something is about to be done, whatever else is amiss.
+fn has_work(report: &Report) -> bool {
+    let planned = |outcome: &str| outcome == "planned";
+    !report.look_only
+        && (report.steps.iter().any(|line| planned(line.outcome))
+            || report.refreshes.iter().any(|line| planned(line.outcome))
+            || report.activations.iter().any(|line| planned(line.outcome)))
 }
 
 /// Whether all that there is to say is that the source has been silent for less than is worth an entry.
@@ -320,4 +329,25 @@ fn stop(class: Class, reason: &str, message: &str) -> Stop {
 
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::Activation;
+    use crate::report::{ActivationLine, State};
+
+    #[test]
+    fn what_is_about_to_be_done_is_known_whatever_else_is_amiss() {
+        let what = Activation::Sysctl;
+        let line = |outcome| ActivationLine { what, outcome, message: None, attempts: 0, next: None };
+        let mut report = Report::new("agent");
+        report.raise(State::Degraded, "package-failed", None);
+        report.activations = vec![line("failed")];
+        assert!(!has_work(&report), "it waits to be tried again");
+        report.activations.push(line("planned"));
+        assert!(has_work(&report));
+        report.look_only = true;
+        assert!(!has_work(&report), "nothing of this host is changed");
+    }
 }

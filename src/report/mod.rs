@@ -49,6 +49,9 @@ pub struct Report {
     /// The source could not be looked at, or what is there cannot be had.
     #[serde(skip)]
     pub source_error: Option<Stop>,
+    /// Nothing of this host is to be changed, whatever is planned.
+    #[serde(skip)]
+    pub look_only: bool,
     /// The resources of this host were looked at.
     #[serde(skip)]
     pub observed: bool,

@@ -193,4 +193,7 @@ pub struct AgentStatus {
     pub pid: u32,
     /// Since when it runs.
     pub started: i64,
+    /// The beginning of a digest of the settings files that are in force; none where none are.
+    #[serde(default)]
+    pub settings: Option<String>,
 }

@@ -19,6 +19,7 @@ impl Report {
             message: None,
             revision: Revisions::default(),
             source_error: None,
+            look_only: false,
             observed: false,
             unasked: false,
             judged: None,

@@ -42,6 +42,11 @@ impl Scene {
             let settings = format!("[source]\nurl = \"/srv/fleet\"\ninterval = \"{interval}\"\n");
             std::fs::write(etc.join("agent.toml"), settings).expect("written");
         }
+        Self::started(scratch)
+    }
+
+    /// An agent with the settings that stand there.
+    fn started(scratch: tempfile::TempDir) -> Self {
         let host = Reader::directory(scratch.path()).expect("it is there").with_clock(Clock::Fixed(NOW));
         let passes = Rc::<RefCell<Vec<Job>>>::default();
         let begun = Rc::clone(&passes);
@@ -466,4 +471,47 @@ async fn a_clock_that_is_behind_at_boot_changes_nothing_of_what_root_asked_for()
     scene.agent.take(Event::Due);
     scene.write();
     assert!(stored(&scene).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_are_not_taken_stay_said_and_those_that_cannot_be_read_are_read_again() {
+    let mut scene = Scene::new("1h");
+    let file = scene.scratch.path().join("etc/trueup/agent.toml");
+    #[allow(clippy::disallowed_methods, reason = "the scene is set by hand")]
+    let write = |text: &str| std::fs::write(&file, text).expect("written");
+    let shown = |scene: &Scene| {
+        let status = Arc::clone(&scene.agent.snapshots().borrow().status);
+        (status.notes.concat(), status.agent.as_ref().and_then(|agent| agent.settings.clone()))
+    };
+    let before = shown(&scene);
+    write("[source]\nurl = 1\n");
+    scene.agent.take(Event::Reload);
+    let (notes, digest) = shown(&scene);
+    assert!(notes.starts_with("settings were not taken, and those from before stay: "), "{notes}");
+    assert_eq!(digest, before.1, "those are in force");
+    write("[source]\nurl = \"/srv/fleet\"\n");
+    scene.agent.take(Event::Reload);
+    let after = shown(&scene);
+    assert!(after.0.is_empty() && after.1.is_some() && after.1 != before.1);
+
+    // At the start there are none from before.
+    write("[source]\nurl = 1\n");
+    let mut scene = Scene::started(scene.scratch);
+    let told = scene.told();
+    assert!(told.iter().any(|line| line.ends_with("; nothing is done before they can be used")), "{told:?}");
+    assert_eq!((scene.agent.due(), shown(&scene).1), (None, None), "somebody has to mend them");
+    // As where a disk could not be read for a moment.
+    scene.agent.settings = Err(stop("cannot-tell"));
+    scene.agent.reread = again(scene.agent.settings.as_ref().err());
+    write("[source]\nurl = \"/srv/fleet\"\n");
+    time::sleep_until(scene.agent.due().expect("they are read again")).await;
+    scene.agent.take(Event::Due);
+    assert_eq!(scene.passes.borrow().len(), 1);
+}
+
+#[test]
+fn a_pass_that_shows_no_life_is_looked_after_again_before_the_watchdog_strikes() {
+    let patience = Duration::from_secs(60);
+    assert_eq!(feed_after(true, patience), patience);
+    assert!(feed_after(false, patience) <= Duration::from_secs(5));
 }

@@ -129,6 +129,12 @@ pub fn bad_settings(message: &str) -> Entry {
     Draft::new(Event::BadSettings, &sentence).with("TRUEUP_REASON", "bad-settings").done()
 }
 
+/// The agent's settings cannot be used, as `message` says, and there are none from before.
+pub fn no_settings(message: &str) -> Entry {
+    let sentence = format!("{}; nothing is done before they can be used", one_line(message, 800));
+    Draft::new(Event::BadSettings, &sentence).with("TRUEUP_REASON", "bad-settings").done()
+}
+
 fn revision(event: Event, sentence: &str, commit: &CommitId) -> Draft {
     Draft::new(event, sentence).with("TRUEUP_REVISION", commit.as_str())
 }

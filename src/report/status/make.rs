@@ -240,7 +240,9 @@ fn under_way(parts: &Parts<'_>) -> Option<Verdict> {
 
 fn gone_back(parts: &Parts<'_>) -> Option<Verdict> {
     let choice = parts.brakes.rolled_back.as_ref()?;
-    let message = format!("{} went back to {}; it holds until: trueup resume", choice.by, choice.commit.short());
+    let there = parts.attempted.is_some_and(|attempted| attempted.commit.as_ref() == Some(&choice.commit));
+    let went = if there { "went back" } else { "asked to go" };
+    let message = format!("{} {went} to {}; it holds until: trueup resume", choice.by, choice.commit.short());
     Some(Verdict::new(State::Pending, "rolled-back-by-root", message))
 }
 
@@ -317,7 +319,7 @@ fn suspensions(brakes: &Brakes, now: i64) -> impl Iterator<Item = &Suspension> {
 
 fn suspended(one: &Suspension) -> SuspendedStatus {
     SuspendedStatus {
-        resource: one.resource.as_ref().map(ToString::to_string),
+        resource: one.resource.as_ref().map(|id| id.as_str().to_owned()),
         since: one.since,
         until: one.until,
         by: one_line(&one.by, 80),
@@ -329,7 +331,7 @@ fn suspended(one: &Suspension) -> SuspendedStatus {
 fn pending(one: &Restoring) -> RestoreStatus {
     RestoreStatus {
         copy: one.copy.clone(),
-        resource: one.resource.to_string(),
+        resource: one.resource.as_str().to_owned(),
         by: one_line(&one.by, 80),
         at: one.at,
         outcome: "pending".to_owned(),
@@ -356,7 +358,7 @@ fn attention(report: &Report) -> Vec<Attention> {
     all.extend(report.refreshes.iter().filter(|line| line.outcome == "failed").map(|line| Attention {
         attempts: line.attempts.max(1),
         next: line.next,
-        ..failed(line.id.to_string(), line.how.as_str(), line.message.as_ref())
+        ..failed(line.id.as_str().to_owned(), line.how.as_str(), line.message.as_ref())
     }));
     all.extend(report.activations.iter().filter(|line| line.outcome == "failed").map(|line| Attention {
         attempts: line.attempts.max(1),
@@ -386,7 +388,7 @@ fn of_line(line: &Line) -> Option<Attention> {
         (None, _) => changes,
     };
     Some(Attention {
-        id: line.id.to_string(),
+        id: line.id.as_str().to_owned(),
         what: what.to_owned(),
         reason: line.reason.clone(),
         message: one_line(&message, 300),
@@ -479,7 +481,7 @@ mod tests {
                 running: self.running.then(|| Running { pass: "P".to_owned(), since: NOW, doing: String::new() }),
                 last: None,
                 next: None,
-                agent: self.agent.then(|| AgentStatus { version: "0".to_owned(), pid: 1, started }),
+                agent: self.agent.then(|| AgentStatus { version: "0".to_owned(), pid: 1, started, settings: None }),
                 now: NOW,
                 notes: &[],
                 previous: self.previous.as_ref(),

@@ -377,7 +377,7 @@ mod tests {
             last: Some(Last { pass: "01JD".to_owned(), at: NOW - 12, took_ms: 80, state: State::InSync }),
             next: Some(NOW + 48),
             notes: Vec::new(),
-            agent: Some(AgentStatus { version: "0.1.0".to_owned(), pid: 1, started: NOW - 4 * 86_400 }),
+            agent: Some(AgentStatus { version: "0.1.0".to_owned(), pid: 1, started: NOW - 4 * 86_400, settings: None }),
         }
     }
 
