@@ -279,6 +279,19 @@ fn a_refusal_is_told_in_a_line_and_as_json() {
 }
 
 #[test]
+fn without_an_agent_nothing_changes_and_is_told_once() {
+    let root = tempfile::tempdir().expect("a scratch directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
+    command.args(["status", "--watch", "--json", "--root"]).arg(root.path());
+    let watching = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("started");
+    thread::sleep(std::time::Duration::from_millis(3500));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(watching.id().cast_signed()), nix::sys::signal::Signal::SIGINT)
+        .expect("it is ours");
+    let shown = watching.wait_with_output().expect("it ends");
+    assert_eq!(said(&shown).lines().count(), 1, "{}", said(&shown));
+}
+
+#[test]
 fn each_change_of_the_status_is_a_line() {
     let agent = Agent::start();
     let mut watching = agent.command(&["status", "--watch"]).stdout(Stdio::piped()).spawn().expect("started");

@@ -8,7 +8,7 @@ mod make;
 mod text;
 
 pub use make::{Looks, Parts, make};
-pub use text::{change_line, status_text};
+pub use text::{change_line, status_text, status_text_for};
 
 /// How a host is. All times are seconds since 1970. Holds no content of any file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
