@@ -17,7 +17,7 @@ use crate::brakes::{Brakes, Suspension};
 use crate::config::Settings;
 use crate::host::{Entry, Reader};
 use crate::ledger;
-use crate::model::{Class, Facts, Id, Stop};
+use crate::model::{Facts, Id, Stop};
 use crate::reconcile;
 use crate::report::journal::{self, Told};
 use crate::report::status::{self, Parts};
@@ -25,12 +25,15 @@ use crate::report::{Last, Passed, Report, RestoreStatus, Status};
 
 mod asked;
 mod desk;
+mod ended;
+mod reload;
 mod shown;
 #[cfg(test)]
 mod tests;
 
 pub(super) use desk::Written;
 use desk::{Desk, Task, Work};
+use reload::{again, rhythm};
 pub(super) use shown::Held;
 
 /// How long a pass that found the exclusive lock taken waits for the next attempt.
@@ -38,8 +41,6 @@ const LOCKED: Duration = Duration::from_secs(2);
 /// How many attempts at the lock are no event.
 const ATTEMPTS: u32 = 15;
 
-/// How long after settings could not be looked at they are read again.
-const REREAD: Duration = Duration::from_secs(60);
 /// How soon a pass that shows no life is looked after again.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -181,6 +182,9 @@ pub(super) struct Wires {
     pub(super) hands: Hands,
 }
 
+/// What tells the journal of a host.
+type Log = Box<dyn Fn(&Reader, &[Entry])>;
+
 /// What the agent does to the world by itself.
 pub(super) struct Hands {
     /// Starts a pass; what comes of it arrives, whatever happens.
@@ -188,7 +192,7 @@ pub(super) struct Hands {
     /// Does something that may take its time.
     pub(super) aside: Box<dyn Fn(Task)>,
     /// Tells the journal.
-    pub(super) log: Box<dyn Fn(&Reader, &[Entry])>,
+    pub(super) log: Log,
 }
 
 impl Default for Hands {
@@ -474,145 +478,6 @@ impl Agent {
         (self.hands.start)(job, link, self.ended.clone());
     }
 
-    fn pass_ended(&mut self, ended: Ended) -> Flow {
-        let Some(current) = self.running.take() else { return Flow::Go };
-        self.ended_at = Some(Instant::now());
-        let Ended { mut report, told, given, live, stored, history, held, managed, took, at, locked, asked, said } =
-            ended;
-        self.echoes &= acted(&report);
-        if asked && report.source_error.is_none() {
-            self.asked_at = self.ended_at;
-        }
-        if let Some(managed) = managed {
-            self.managed.send_replace(managed);
-        }
-        let untold = told.is_none() || live.is_none();
-        self.told = told;
-        // What was wanted of it is not forgotten over an end before its first step, nor over a pass by hand.
-        let unmoved = report.reason.as_deref() == Some("interrupted") && !acted(&report);
-        if locked.is_some() || unmoved {
-            self.wanted = Some(current.wanted.and(self.wanted.take()));
-        }
-        let waits = locked.is_some();
-        if let Some(other) = locked {
-            self.attempts += 1;
-            self.due = Instant::now() + LOCKED;
-            if self.attempts < ATTEMPTS {
-                self.publish();
-                return if self.stopping { self.end() } else { Flow::Go };
-            }
-            self.due = self.next();
-            if other.is_some() {
-                // One that was started by hand is no trouble of this host.
-                self.at_work = other;
-                self.publish();
-                return if self.stopping { self.end() } else { Flow::Go };
-            }
-        } else {
-            (self.attempts, self.at_work) = (0, None);
-        }
-        report.pass.clone_from(&current.pass);
-        if untold {
-            let started = self.started;
-            pass::judge_age(&mut report, &self.live, self.settings.as_ref().ok(), started, self.host.now());
-            let entries = journal::entries(&mut self.early, &report, self.host.now());
-            self.log(&entries);
-        } else if said {
-            // It took in what was said here.
-            self.early.settle();
-        }
-        if !given.is_empty() {
-            self.put_down(Work::Given(given));
-        }
-        self.found_source(live, &report);
-        self.stored = stored.unwrap_or_else(|| self.stored.clone());
-        if let Some(history) = history {
-            self.history = history.into();
-        }
-        if let Some(held) = held {
-            self.held = held;
-        }
-        if selects_anew(&report) {
-            // A name that comes late (DHCP) is found by the next pass.
-            self.facts = self.host.facts().ok();
-        }
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let blink = !said && !untold && !unmoved;
-        let report = match self.report.as_deref().filter(|before| before.observed && !report.observed) {
-            // A source that is silent for a moment makes nothing of what is known.
-            Some(before) if blink => before.clone(),
-            Some(before) => report.over(before),
-            None => report,
-        };
-        if !unmoved {
-            // Whoever waits for one that did not move waits for the next.
-            self.last = Some(Last { pass: current.pass, at, took_ms, state: report.state });
-        }
-        self.nexts = nexts(&report);
-        self.report = Some(Arc::new(report));
-        if self.stopping {
-            return self.end();
-        }
-        if !waits {
-            self.go_on();
-        }
-        self.publish();
-        Flow::Go
-    }
-
-    /// Takes in how the source was found, and leaves it alone for a while where it did not answer.
-    fn found_source(&mut self, live: Option<Live>, report: &Report) {
-        let Some(live) = live else { return };
-        if live.failures > self.live.failures {
-            let wait = self.schedule.leave_alone(live.failures - 1, chance());
-            self.leave_alone = Some(Instant::now() + wait);
-        } else if report.source_error.is_none() {
-            self.leave_alone = None;
-        }
-        self.live = live;
-    }
-
-    fn reload(&mut self) {
-        systemd::reloading();
-        self.read_settings();
-        systemd::ready();
-    }
-
-    fn read_settings(&mut self) {
-        let facts = self.host.facts().ok();
-        self.reread = None;
-        let (settings, digest) = reconcile::settings_and_digest(&self.host);
-        match settings {
-            Ok(settings) => {
-                self.settings = Ok(settings);
-                (self.digest, self.refused) = (digest, None);
-                self.facts = facts;
-                self.schedule = rhythm(&self.settings, self.facts.as_ref());
-                self.leave_alone = None;
-                self.log(&[journal::reloaded()]);
-                self.brakes = reconcile::brakes(&self.host);
-                // It may be what they were changed for.
-                if let Some(current) = &self.running {
-                    current.link.interrupt.store(true, Ordering::Relaxed);
-                }
-                self.want(true);
-            }
-            // There were none before, and nothing new to say of those that still cannot be looked at.
-            Err(stop) if self.settings.is_err() => {
-                self.reread = again(Some(&stop));
-                if self.settings.as_ref().err() != Some(&stop) {
-                    self.log(&[journal::no_settings(&stop.message)]);
-                }
-                self.settings = Err(stop);
-            }
-            // What was in force goes on.
-            Err(stop) => {
-                self.log(&[journal::bad_settings(&stop.message)]);
-                self.refused = Some(format!("settings were not taken, and those from before stay: {}", stop.message));
-            }
-        }
-    }
-
     fn stop(&mut self) -> Flow {
         systemd::stopping();
         self.stopping = true;
@@ -654,42 +519,10 @@ impl Agent {
     }
 }
 
-/// The rhythm of this host: by what no other host has.
-fn rhythm(settings: &Result<Settings, Stop>, facts: Option<&Facts>) -> Schedule {
-    let interval = settings.as_ref().ok().and_then(|settings| settings.source.as_ref()).map(|source| source.interval);
-    let own = facts.and_then(|facts| facts.machine_id.as_deref().or(facts.hostname.as_deref())).unwrap_or_default();
-    Schedule::new(interval.unwrap_or(Duration::from_secs(60)), own)
-}
-
-/// When settings are read again that could not be looked at; those that are wrong stay so until somebody reloads.
-fn again(stop: Option<&Stop>) -> Option<Instant> {
-    stop.filter(|stop| stop.class == Class::Transient).map(|_| Instant::now() + REREAD)
-}
-
-/// When what `report` tells of may be tried again.
-fn nexts(report: &Report) -> Vec<i64> {
-    let steps = report.steps.iter().filter_map(|line| line.next);
-    let refreshes = report.refreshes.iter().filter_map(|line| line.next);
-    steps.chain(refreshes).chain(report.activations.iter().filter_map(|line| line.next)).collect()
-}
-
 /// When the watchdog is to hear of us next. A pass that is late may just be slow: it is looked after soon, since the
 /// next word in its turn would come after the watchdog's end.
 fn feed_after(alive: bool, patience: Duration) -> Duration {
     if alive { patience } else { patience.min(LATE) }
-}
-
-/// Whether a pass changed anything, or may have.
-fn acted(report: &Report) -> bool {
-    let tried = |outcome: &str| matches!(outcome, "done" | "failed");
-    report.steps.iter().any(|line| tried(line.outcome))
-        || report.refreshes.iter().any(|line| tried(line.outcome))
-        || report.activations.iter().any(|line| tried(line.outcome))
-}
-
-/// Who this host is was not clear.
-fn selects_anew(report: &Report) -> bool {
-    matches!(report.reason.as_deref(), Some("no-such-host" | "host-changed" | "cannot-tell"))
 }
 
 /// Even between 0 and 1.

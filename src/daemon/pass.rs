@@ -197,7 +197,8 @@ fn attempt(job: Job, link: &Link) -> Ended {
     // One that was asked to end before it knew anything has nothing to tell: the next one has. Nor has one that only
     // found the source silent for a moment, and had nothing to go on with.
     let early_end = report.reason.as_deref() == Some("interrupted") && report.steps.is_empty();
-    let said = !early_end && !(observed && only_silent(&report, &live, now));
+    let blink = observed && only_silent(&report, &live, now);
+    let said = !early_end && !blink;
     if said {
         reconcile::tell(&host, &mut told, &early, &report);
         reconcile::remember_pass(&host, &mut report);

@@ -277,7 +277,7 @@ async fn a_copy_is_given_back_by_a_pass_which_says_what_came_of_it() {
         let mut scene = scene.restarted();
         drop(scene.ask(Request::Sync { allow_removals: None }));
         scene.write();
-        assert_eq!(scene.begun(1).0, [copy.clone()]);
+        assert_eq!(scene.begun(1).0, std::slice::from_ref(&copy));
         // The next pass does not do it again.
         drop(scene.ask(Request::Retry));
         scene.write();
