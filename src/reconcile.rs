@@ -24,6 +24,7 @@ mod commits;
 mod fetch;
 mod forward;
 mod history;
+mod judged;
 mod names;
 mod newest;
 mod offline;
@@ -41,9 +42,9 @@ use forward::{Forward, begin, remember};
 pub use history::{history, remember_pass};
 use newest::{Newest, Refused, newest};
 use restraint::Restraint;
-pub use restraint::brakes;
+pub use restraint::{brakes, brakes_in};
 pub use select::read_host;
-pub use settings::{SETTINGS, settings, settings_files, settings_with};
+pub use settings::{SETTINGS, settings, settings_and_digest, settings_digest, settings_files, settings_with};
 use standing::Standing;
 use stop::At;
 
@@ -69,6 +70,8 @@ pub struct Ask {
     pub pass: String,
     /// The source is not asked in this pass, and this is why: how the last look at it failed.
     pub not_now: Option<Stop>,
+    /// The source was asked a moment ago: what is known of it is enough, where that is all that a pass needs.
+    pub unasked: bool,
     /// A source that cannot be reached is a note rather than a state: it is looked at again soon.
     pub patient: bool,
     /// How fetch workers are started here.
@@ -87,6 +90,7 @@ impl Ask {
             retry: false,
             pass: host.new_pass(),
             not_now: None,
+            unasked: false,
             patient: false,
             worker: host.worker(executable),
         }
@@ -129,16 +133,20 @@ pub fn pass(host: &mut Writer, ask: &Ask, shown: impl FnOnce(&Report, &Writer)) 
     let looked = look(host, ask, &mut report);
     if host.interrupted() {
         // What was not looked at any more did not fail, nor is it a reason to refuse the rest.
-        let Report { pass, revision, source_error, .. } = report;
-        let mut report = Report { pass, revision, source_error, ..Report::new(ask.command) };
+        let Report { pass, revision, source_error, unasked, .. } = report;
+        let mut report = Report { pass, revision, source_error, unasked, ..Report::new(ask.command) };
         shown(&report, host);
         let message = "ended before anything was changed, as asked".to_owned();
         report.raise(State::Pending, "interrupted", Some(message));
         return report;
     }
     let looked = match looked {
-        Ok(looked) => looked,
+        Ok(mut looked) => {
+            judged::remember(&host.state(), &mut looked.report);
+            looked
+        }
         Err(stop) => {
+            judged::remember(&host.state(), &mut report);
             shown(&report, host);
             report.stopped(&stop);
             return report;
@@ -180,15 +188,32 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
         .extend(later.iter().map(|key| format!("agent.toml: {key} is set, and this version does not act on it")));
 
     let facts = ask.facts.as_ref().unwrap_or(&own);
+    if reuse && ask.unasked && offline::suffices(host, ask, &restraint.brakes, facts) {
+        let mut known = Report { unasked: true, ..report.clone() };
+        let ground = (ledger.clone(), recovered, restraint.clone());
+        match offline::look(host, ask, &mut known, ground, &own, Refused::from(offline::not_asked())) {
+            // Our own copy is not to be had after all.
+            Err(stop) if offline::is_not_asked(&stop) => {}
+            looked => {
+                *report = known;
+                return looked;
+            }
+        }
+    }
     let newest = newest(host, ask, report, &mut ledger, &restraint.brakes, (facts, &own), reuse);
     let Newest { compiled, revision, forward, standing, below_floor } = match newest {
         Ok(newest) => newest,
-        Err(refused) => return offline::look(host, ask, report, (ledger, recovered, restraint), &own, refused),
+        Err(refused) => {
+            judged::refuse(report, ask, &restraint.brakes, facts, &refused.why, &host.state());
+            return offline::look(host, ask, report, (ledger, recovered, restraint), &own, refused);
+        }
     };
     names::follow(host, &compiled.desired, &mut ledger);
     let mut planned = report.clone();
     match weigh(host, ask, &mut planned, &ledger, restraint.clone(), compiled) {
         Ok(Weighed { plan, desired, payloads, whole, look_only, restraint, held }) => {
+            let why = standing.as_ref().map(|(state, stop)| (*state, stop));
+            judged::judge(&mut planned, ask, &restraint.brakes, facts, why);
             let standing = standing.map(|why| Standing::told(&mut planned, why));
             Ok(Looked {
                 report: planned,
@@ -212,6 +237,8 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
             Err(stop)
         }
         Err(why) => {
+            judged::refuse(report, ask, &restraint.brakes, facts, &why, &host.state());
+            planned.judged.clone_from(&report.judged);
             offline::look(host, ask, report, (ledger, recovered, restraint), &own, Refused { why, below_floor })
                 .inspect_err(|_| *report = planned)
         }
@@ -291,6 +318,7 @@ fn weigh(
     let suspended = restraint.brakes.host_suspended(now).is_some();
     report.suspended(restraint.brakes.in_force(now));
     let look_only = suspended || update == Update::Observe;
+    report.look_only = look_only;
     Ok(Weighed { plan, desired, payloads, whole, look_only, restraint, held })
 }
 

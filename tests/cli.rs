@@ -452,3 +452,13 @@ fn every_verb_explains_itself() {
         assert!(text.contains(words), "{words:?} in {text}");
     }
 }
+
+#[test]
+fn a_pass_that_stalls_before_there_is_a_plan_shows_none() {
+    let scene = Scene::new();
+    scene.converge();
+    let done = scene.command(&["run", "--host", "nobody"]).arg("--repo").arg(&scene.repo).output().expect("started");
+    assert_eq!(status(&done), 3, "{done:?}");
+    let text = said(&done);
+    assert!(text.contains("no-such-host") && !text.contains("Nothing to do"), "{text}");
+}

@@ -144,7 +144,7 @@ fn because(line: Line, reason: &str, message: &str) -> Line {
 fn report(state: State, reason: &str, commit: &str, steps: Vec<Line>) -> Report {
     let mut report = Report::new("agent");
     report.pass = "01JDAAAAAAAAAAAAAAAAAAAAAA".to_owned();
-    report.counts.managed = 3;
+    (report.observed, report.counts.managed) = (true, 3);
     report.revision.seen = Some(commit.to_owned());
     report.revision.attempted = Some(commit.to_owned());
     report.revision.applied = Some(commit.to_owned());
@@ -425,6 +425,25 @@ fn what_comes_and_goes_is_told_less_often_and_something_else_at_once() {
     assert_eq!(said[10], ["stalled: compile-error: because of compile-error"]);
     let there_and_back = [stalled("no-such-host"), stalled("compile-error"), stalled("no-such-host")];
     assert!(tell(&there_and_back).iter().all(|lines| lines.len() == 1), "each is news");
+}
+
+#[test]
+fn a_host_to_which_nothing_was_applied_is_in_sync_with_nothing_and_says_no_such_thing() {
+    let bare = |mut report: Report| {
+        (report.revision.applied, report.revision.attempted) = (None, None);
+        report
+    };
+    // An observed host, and one whose own copy was lost, of which nothing is known while the source is silent.
+    let mut gone = without_source("unreachable", "no answer", State::Degraded);
+    (gone.observed, gone.counts.managed) = (false, 0);
+    let unreachable = "unreachable: the source does not answer: no answer";
+    let back = "reachable: the source answers again after 1 min";
+    let said = tell(&[bare(fine(ONE)), bare(gone.clone()), bare(fine(ONE))]);
+    assert_eq!(said, [vec![], vec![unreachable.to_owned()], vec![back.to_owned()]]);
+    let failing = report(State::Degraded, "internal-error", ONE, Vec::new());
+    let said = tell(&[failing, gone, fine(ONE)]);
+    assert_eq!(said[1], [format!("{unreachable}; keeping to 1111111")]);
+    assert_eq!(said[2], [back, "converged: in sync with 1111111 \"tls: new\": 3 resources"]);
 }
 
 #[test]

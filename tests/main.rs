@@ -15,6 +15,7 @@ mod killed;
 mod mistakes;
 mod reasons;
 mod reuse;
+mod silent;
 mod socket;
 mod source;
 mod storeys;

@@ -41,9 +41,15 @@ impl Agent {
                 let answers = async {
                     while let Some(Asked { request, reply, .. }) = incoming.recv().await {
                         notes.lock().expect("whole").push(request.clone());
+                        if let Request::Restore { copy } = &request {
+                            changes
+                                .send_modify(|snapshot| snapshot.status = restoring(copy, "pending", "it goes back"));
+                        }
                         let _ = reply.send(answer(&request));
-                        if matches!(request, Request::Sync { .. }) {
-                            pass(&changes).await;
+                        match &request {
+                            Request::Sync { .. } => pass(&changes).await,
+                            Request::Restore { copy } => restore(&changes, copy).await,
+                            _ => {}
                         }
                     }
                 };
@@ -99,6 +105,20 @@ async fn pass(snapshots: &watch::Sender<Snapshot>) {
         snapshot.status = status(None, PASS);
         snapshot.history = vec![passed()].into();
     });
+}
+
+/// A copy is given back, or is no longer kept, a while after it was asked for.
+async fn restore(snapshots: &watch::Sender<Snapshot>, copy: &str) {
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let (outcome, message) = if copy == "k-7f31" { ("done", "noted") } else { ("failed", "it is no longer kept") };
+    snapshots.send_modify(|snapshot| snapshot.status = restoring(copy, outcome, message));
+}
+
+fn restoring(copy: &str, outcome: &str, message: &str) -> Arc<Status> {
+    let restores = json!([{ "copy": copy, "resource": "file:/etc/motd", "by": "alice", "at": 1,
+        "outcome": outcome, "message": message }]);
+    let restores = serde_json::from_value(restores).expect("copies");
+    Arc::new(Status { restores, ..status(State::InSync, None) })
 }
 
 fn passed() -> Passed {
@@ -228,6 +248,21 @@ fn what_is_typed_is_what_the_agent_is_asked_for() {
 }
 
 #[test]
+fn a_restore_waits_for_its_pass_and_fails_where_that_did() {
+    if !root() {
+        return;
+    }
+    let agent = Agent::start();
+    let done = agent.run(&["restore", "k-0bad"]);
+    assert_eq!((done.status.code(), said(&done).as_str()), (Some(1), ""), "{done:?}");
+    assert!(String::from_utf8_lossy(&done.stderr).contains("it is no longer kept"), "{done:?}");
+    let done = agent.run(&["restore", "k-0bad", "--json"]);
+    assert_eq!((done.status.code(), &document(&done)["done"]), (Some(1), &false.into()), "{done:?}");
+    let done = agent.run(&["restore", "k-7f31", "--json"]);
+    assert_eq!((done.status.code(), &document(&done)["done"]), (Some(0), &true.into()), "{done:?}");
+}
+
+#[test]
 fn a_refusal_is_told_in_a_line_and_as_json() {
     if !root() {
         return;
@@ -241,6 +276,19 @@ fn a_refusal_is_told_in_a_line_and_as_json() {
     assert_eq!((&shown["done"], &shown["reason"]), (&false.into(), &"unconfigured".into()));
     let unknown = agent.run(&["rollback", "dead"]);
     assert_eq!(unknown.status.code(), Some(3), "{unknown:?}");
+}
+
+#[test]
+fn without_an_agent_nothing_changes_and_is_told_once() {
+    let root = tempfile::tempdir().expect("a scratch directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
+    command.args(["status", "--watch", "--json", "--root"]).arg(root.path());
+    let watching = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("started");
+    thread::sleep(std::time::Duration::from_millis(3500));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(watching.id().cast_signed()), nix::sys::signal::Signal::SIGINT)
+        .expect("it is ours");
+    let shown = watching.wait_with_output().expect("it ends");
+    assert_eq!(said(&shown).lines().count(), 1, "{}", said(&shown));
 }
 
 #[test]

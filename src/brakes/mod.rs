@@ -36,6 +36,9 @@ pub struct Brakes {
     pub approved: Option<Choice>,
     /// The revision that `trueup rollback` went to; holds until `trueup resume`.
     pub rolled_back: Option<Choice>,
+    /// Copies that the next pass gives back to where they came from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restoring: Vec<Restoring>,
 }
 
 /// Something is not changed for a while; it is looked at all the same. It always expires.
@@ -51,6 +54,25 @@ pub struct Suspension {
     pub by: String,
     /// Why, in their words; may be empty.
     pub reason: String,
+}
+
+/// Somebody asked for a copy, and no pass has come to it yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoring {
+    /// `k-7f31`.
+    pub copy: String,
+    /// Where it goes.
+    pub resource: Id,
+    /// Who asked: a login name.
+    pub by: String,
+    /// When, seconds since 1970.
+    pub at: i64,
+    /// The suspension that keeps it there; none where the resource is not managed.
+    #[serde(default)]
+    pub held: Option<Suspension>,
+    /// The one that this took the place of.
+    #[serde(default)]
+    pub before: Option<Suspension>,
 }
 
 /// Somebody chose a revision.
@@ -89,22 +111,38 @@ impl Brakes {
         self.suspensions.sort_by(|a, b| a.resource.cmp(&b.resource));
     }
 
+    /// A pass has given `copy` back, or could not: then what was suspended for it is as it was before.
+    pub fn restored(&mut self, copy: &str, given: bool) -> Option<Restoring> {
+        let at = self.restoring.iter().position(|one| one.copy == copy)?;
+        let one = self.restoring.remove(at);
+        if let Some(held) = one.held.as_ref().filter(|held| !given && self.suspensions.contains(held)) {
+            self.suspensions.retain(|other| other != held);
+            one.before.iter().for_each(|before| self.suspend(before.clone()));
+        }
+        Some(one)
+    }
+
     /// What is over at `now`.
     pub fn over(&self, now: i64) -> impl Iterator<Item = &Suspension> {
         self.suspensions.iter().filter(move |one| one.until <= now)
     }
 
-    /// Brings what is remembered in line with a clock that says `now`; whether anything changed. What has been over
-    /// for a day is forgotten, and no earlier: a clock that was wrong at boot may be put right. What would only begin
-    /// in the future, since the clock went back, lasts from now on as long as it was asked for.
-    pub fn keep_time(&mut self, now: i64) -> bool {
-        let before = self.suspensions.clone();
+    /// Forgets what has been over for a day, and no earlier: a clock that was wrong at boot may be put right.
+    pub fn forget(&mut self, now: i64) {
         self.suspensions.retain(|one| now.saturating_sub(one.until) < FORGOTTEN);
-        for one in self.suspensions.iter_mut().filter(|one| one.since.saturating_sub(now) > SLACK) {
-            one.until = now.saturating_add(one.until.saturating_sub(one.since));
-            one.since = now;
-        }
-        self.suspensions != before
+    }
+}
+
+impl Suspension {
+    /// Whether a clock that says `now` is behind the one by which it was asked for, or that one was ahead. It holds:
+    /// which of the two was wrong cannot be told, and what root asked for stays written as it was.
+    pub fn is_ahead(&self, now: i64) -> bool {
+        self.since.saturating_sub(now) > SLACK
+    }
+
+    /// How long it was asked for, in seconds.
+    pub fn length(&self) -> i64 {
+        self.until.saturating_sub(self.since).max(0)
     }
 }
 
@@ -128,20 +166,18 @@ mod tests {
         let ahead = NOW + 20 * HOUR;
         assert!(brakes.host_suspended(ahead).is_none());
         assert_eq!(brakes.over(ahead).count(), 1);
-        assert!(!brakes.keep_time(ahead), "it is remembered");
+        brakes.forget(ahead);
         assert!(brakes.host_suspended(NOW + HOUR).is_some(), "and holds again");
-        assert!(brakes.keep_time(NOW + 4 * HOUR + FORGOTTEN), "not for ever");
+        brakes.forget(NOW + 4 * HOUR + FORGOTTEN);
         assert_eq!(brakes, Brakes::default());
     }
 
     #[test]
-    fn a_clock_that_goes_back_does_not_make_it_longer() {
-        let mut brakes = suspended();
-        assert!(!brakes.keep_time(NOW - SLACK));
-        let back = NOW - 1000 * HOUR;
-        assert!(brakes.keep_time(back));
-        assert!(brakes.host_suspended(back + 4 * HOUR - 1).is_some());
-        assert!(brakes.host_suspended(back + 4 * HOUR).is_none());
-        assert!(!brakes.keep_time(back + 10), "once");
+    fn a_clock_that_is_behind_takes_no_suspension_off_and_nothing_from_it() {
+        let brakes = suspended();
+        let behind = NOW - 1000 * HOUR;
+        let one = brakes.host_suspended(behind).expect("it holds");
+        assert!(one.is_ahead(behind) && !one.is_ahead(NOW - SLACK), "a small step is none");
+        assert_eq!((one.until, one.length()), (NOW + 4 * HOUR, 4 * HOUR));
     }
 }

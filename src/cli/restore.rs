@@ -1,4 +1,5 @@
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -11,7 +12,7 @@ use crate::host::{Payloads, Reader};
 use crate::ledger::{self, Kept, Ledger, Why};
 use crate::model::one_line;
 use crate::reconcile;
-use crate::report::{Report, age};
+use crate::report::{Report, RestoreStatus, age};
 
 /// Give back what was overwritten.
 #[derive(Debug, Args)]
@@ -29,7 +30,7 @@ pub(super) struct Restore {
 impl Restore {
     pub(super) fn run(&self) -> anyhow::Result<u8> {
         if let (Some(id), None) = (&self.id, &self.to) {
-            let place = self.ground.place()?;
+            let place = self.ground.place()?.with_progress(self.ground.progress());
             match self.ground.client(&place).and_then(|mut client| client.ask(&Request::Restore { copy: id.clone() })) {
                 Ok(answer) => return self.answered(id, &answer, &place),
                 // An agent without a source runs no pass that could do it.
@@ -65,25 +66,59 @@ impl Restore {
         self.done(&ledger, &kept, None, replaced.as_deref(), host.now())
     }
 
-    /// The agent did it, and suspended the resource, so that it stays.
+    /// The agent has a pass do it, and suspends the resource, so that it stays: waits for what comes of that.
     fn answered(&self, id: &str, answer: &Answer, place: &Reader) -> anyhow::Result<u8> {
-        if !self.ground.json {
-            super::print(&format!("{}\n", one_line(&answer.message, 1000)));
-            return Ok(0);
+        place.say(&one_line(&answer.message, 200));
+        let came = self.wait(id, place);
+        place.say("");
+        let came = match came {
+            Ok(came) => came,
+            Err(ClientError::Gone) => {
+                anyhow::bail!("the agent ended before it came to {id}; the next one takes it up: trueup status")
+            }
+            Err(error) => return ask::refused(&self.ground, "restore", error),
+        };
+        let done = came.outcome == "done";
+        if self.ground.json {
+            let managed = ledger::load(&place.state()).is_ok_and(|(ledger, _)| {
+                came.resource.parse().is_ok_and(|resource| ledger.entries.contains_key(&resource))
+            });
+            super::print_json(&serde_json::json!({
+                "version": 1,
+                "command": "restore",
+                "id": id,
+                "resource": came.resource,
+                "to": null,
+                "replaced": null,
+                "managed": managed,
+                "done": done,
+                "message": came.message,
+            }))?;
+        } else if done {
+            super::print(&format!("{}\n", one_line(&came.message, 1000)));
+        } else {
+            anyhow::bail!("{}", one_line(&came.message, 1000));
         }
-        let (ledger, _) = ledger::load(&place.state())?;
-        let resource = ledger.kept.iter().find(|kept| kept.id == id).map(|kept| &kept.resource);
-        super::print_json(&serde_json::json!({
-            "version": 1,
-            "command": "restore",
-            "id": id,
-            "resource": resource,
-            "to": null,
-            "replaced": null,
-            "managed": resource.is_some_and(|resource| ledger.entries.contains_key(resource)),
-            "message": answer.message,
-        }))?;
-        Ok(0)
+        Ok(u8::from(!done))
+    }
+
+    /// What came of it, once a pass has come to it.
+    fn wait(&self, id: &str, place: &Reader) -> Result<RestoreStatus, ClientError> {
+        let mut came = None;
+        self.ground.client(place)?.watch(|status| {
+            // The newest is the last.
+            let known = status.restores.into_iter().rfind(|one| one.copy == id);
+            if let Some(running) = &status.running {
+                place.say(&running.doing);
+            }
+            // None: another agent than the one that was asked.
+            came = known;
+            match &came {
+                Some(one) if one.outcome == "pending" => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            }
+        })?;
+        came.ok_or(ClientError::Gone)
     }
 
     fn done(

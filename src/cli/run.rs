@@ -40,14 +40,15 @@ impl Run {
         let mut host = super::take(reader)?;
         let now = host.now();
         let mut report = reconcile::pass(&mut host, &ask, |report, host| {
-            if !self.fleet.ground.json {
+            // Where it stalled before there was one there is none to show.
+            if !self.fleet.ground.json && report.observed {
                 host.say("");
                 super::print(&plan_text(report, now, Palette::new(true)));
             }
         });
         host.say("");
         // The agent, where it runs, has to know what was said already.
-        reconcile::tell(&host, &mut Told::default(), &report);
+        reconcile::tell(&host, &mut Told::default(), &Told::default(), &report);
         reconcile::remember_pass(&host, &mut report);
         Ok(report)
     }

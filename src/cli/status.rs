@@ -9,14 +9,14 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Ground, ask};
-use crate::brakes::{self, Brakes};
+use crate::brakes::Brakes;
 use crate::daemon::client::ClientError;
 use crate::host::Reader;
 use crate::ledger::{self, Ledger};
 use crate::model::one_line;
 use crate::reconcile;
 use crate::report::status::{Parts, make};
-use crate::report::{Last, Palette, change_line, status_text};
+use crate::report::{Last, Palette, change_line, status_text_for};
 
 type Document = crate::report::Status;
 
@@ -43,13 +43,13 @@ impl Status {
         }
         let status = match self.ground.client(&host).and_then(|mut client| client.status()) {
             Ok(status) => status,
-            Err(ClientError::NotRunning) => without_agent(&host),
+            Err(ClientError::NotRunning) => without_agent(&host, None),
             Err(error) => return ask::refused(&self.ground, "status", error),
         };
         if self.ground.json {
             super::print_json(&status)?;
         } else {
-            super::print(&status_text(&status, host.now(), &host.zone(), Palette::new(true)));
+            super::print(&status_text_for(is_root(), &status, host.now(), &host.zone(), Palette::new(true)));
         }
         Ok(status.state.exit_code())
     }
@@ -60,12 +60,15 @@ impl Status {
         signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, 0, always)
             .context("cannot listen for signals")?;
         let screen = !self.ground.json && std::io::stdout().is_terminal();
+        // How it was without an agent, for as long as there is none.
+        let mut alone: Option<Document> = None;
         let mut shown = Shown { json: self.ground.json, screen, last: String::new() };
         loop {
             // It may have been restarted, or upgraded: it is waited for.
             let mut readers = true;
             let watched = self.ground.client(host).and_then(|mut client| {
                 client.watch(|status| {
+                    alone = None;
                     readers = shown.show(&status, host);
                     if readers { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 })
@@ -74,7 +77,11 @@ impl Status {
                 Err(error @ (ClientError::PermissionDenied | ClientError::Refused { .. })) => {
                     return ask::refused(&self.ground, "status", error);
                 }
-                Err(ClientError::NotRunning) => readers = shown.show(&without_agent(host), host),
+                Err(ClientError::NotRunning) => {
+                    let status = without_agent(host, alone.as_ref());
+                    readers = shown.show(&status, host);
+                    alone = Some(status);
+                }
                 Err(error) => shown.failed(&error),
                 Ok(()) => {}
             }
@@ -111,7 +118,7 @@ impl Shown {
             (line.clone(), format!("{line}\n"))
         } else if self.screen {
             // Each time, since ages grow.
-            (String::new(), format!("{CLEAR}{}", status_text(status, host.now(), &host.zone(), palette)))
+            (String::new(), format!("{CLEAR}{}", status_text_for(is_root(), status, host.now(), &host.zone(), palette)))
         } else {
             let line = change_line(status, palette);
             let time = host.zone().stamp(host.now());
@@ -126,8 +133,12 @@ impl Shown {
     }
 }
 
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// What is known where no agent answers: what it left on disk, as far as that may be read.
-fn without_agent(host: &Reader) -> Document {
+fn without_agent(host: &Reader, previous: Option<&Document>) -> Document {
     let mut notes = Vec::new();
     let mut note = |error: &dyn std::fmt::Display| notes.push(one_line(&error.to_string(), 400));
     let settings = reconcile::settings(host);
@@ -137,9 +148,9 @@ fn without_agent(host: &Reader) -> Document {
     let ledger: Ledger = ledger.inspect_err(|error| note(error)).unwrap_or_default();
     let (mut brakes, mut last) = (Brakes::default(), None);
     if readable {
-        match brakes::load(&host.agent_state()) {
-            Ok(document) => brakes = document.value,
-            Err(error) => note(&error),
+        match reconcile::brakes(host) {
+            Ok(read) => brakes = read,
+            Err(stop) => note(&stop.message),
         }
         match reconcile::history(&host.state()) {
             Ok(history) => last = history.into_iter().next(),
@@ -151,6 +162,7 @@ fn without_agent(host: &Reader) -> Document {
         applied: ledger.applied.as_ref(),
         attempted: ledger.attempted.as_ref(),
         brakes: &brakes,
+        previous,
         last: last.map(|last| Last { pass: last.pass, at: last.at, took_ms: 0, state: last.state }),
         ..Parts::new(&settings, host.now())
     });

@@ -1,6 +1,5 @@
 //! All that the agent knows, and what it does about each event.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +13,7 @@ use super::live::Live;
 use super::pass::{self, Doing, Ended, Job, Link};
 use super::schedule::{Pace, Schedule};
 use super::{Snapshot, systemd};
-use crate::brakes::Brakes;
+use crate::brakes::{Brakes, Suspension};
 use crate::config::Settings;
 use crate::host::{Entry, Reader};
 use crate::ledger;
@@ -22,17 +21,28 @@ use crate::model::{Facts, Id, Stop};
 use crate::reconcile;
 use crate::report::journal::{self, Told};
 use crate::report::status::{self, Parts};
-use crate::report::{Last, Passed, Report, Status};
+use crate::report::{Last, Passed, Report, RestoreStatus, Status};
 
 mod asked;
+mod desk;
+mod ended;
+mod reload;
 mod shown;
+#[cfg(test)]
+mod tests;
 
+pub(super) use desk::Written;
+use desk::{Desk, Task, Work};
+use reload::{again, rhythm};
 pub(super) use shown::Held;
 
 /// How long a pass that found the exclusive lock taken waits for the next attempt.
 const LOCKED: Duration = Duration::from_secs(2);
 /// How many attempts at the lock are no event.
 const ATTEMPTS: u32 = 15;
+
+/// How soon a pass that shows no life is looked after again.
+const LATE: Duration = Duration::from_secs(2);
 
 /// How long after a pass its own changes may still be told by the watches.
 const ECHO: Duration = Duration::from_millis(200);
@@ -52,10 +62,17 @@ pub(super) struct Agent {
     host: Reader,
     executable: PathBuf,
     settings: Result<Settings, Stop>,
+    /// The beginning of a digest of the files that they are from.
+    digest: Option<String>,
+    /// Why settings were not taken that were to be read anew.
+    refused: Option<String>,
+    /// When they are read again that could not be looked at.
+    reread: Option<Instant>,
     /// As read at the start: what the repository is compiled with does not move while the agent runs.
     facts: Option<Facts>,
     schedule: Schedule,
     brakes: Result<Brakes, Stop>,
+    desk: Desk,
     live: Live,
     stored: Live,
     /// The source is left alone until then.
@@ -69,13 +86,25 @@ pub(super) struct Agent {
     /// When a pass is due that a local change led to.
     hinted: Option<Instant>,
     pace: Pace,
+    /// A hint may be what the pass that runs, or ended last, changed itself: that is looked at once more.
+    echoes: bool,
+    /// The pass that is hinted at is such a look.
+    afterwards: bool,
+    /// When the source was asked last and answered.
+    asked_at: Option<Instant>,
     /// What is to be watched.
     managed: watch::Sender<Vec<Id>>,
     /// What of it cannot be.
     unwatched: watch::Receiver<Option<String>>,
     attempts: u32,
+    /// Which other trueup was at work when a pass was to begin.
+    at_work: Option<String>,
     /// Until when what people asked for was looked at by the clock, seconds since 1970.
     kept_time: i64,
+    /// Suspensions of which the clock says that they begin later, and when they were found.
+    ahead: Vec<(Suspension, Instant)>,
+    /// When what failed or is contested may be tried again, seconds since 1970.
+    nexts: Vec<i64>,
     /// When the watchdog is to hear of us again.
     feed_at: Option<Instant>,
     /// A look at the source while a pass runs.
@@ -91,12 +120,17 @@ pub(super) struct Agent {
     last: Option<Last>,
     history: Arc<[Passed]>,
     status: Option<Arc<Status>>,
+    /// What came of copies that were asked for, the newest last.
+    restored: Vec<RestoreStatus>,
     snapshots: watch::Sender<Snapshot>,
     ended: mpsc::UnboundedSender<Ended>,
     doing: watch::Sender<Doing>,
     glanced: mpsc::UnboundedSender<Option<String>>,
+    hands: Hands,
     started: i64,
     stopping: bool,
+    /// Nothing is waited for any more but the desk.
+    ending: bool,
 }
 
 /// The pass that runs.
@@ -114,9 +148,12 @@ struct Wanted {
     pass: String,
     allow_removals: Option<u64>,
     retry: bool,
-    restore: VecDeque<String>,
     /// The source is asked even where it is left alone.
     source: bool,
+    /// Nothing but a change on this host led to it: what was found at the source is still fresh enough.
+    hinted: bool,
+    /// It only looks at what the last one changed itself.
+    afterwards: bool,
 }
 
 impl Wanted {
@@ -126,8 +163,9 @@ impl Wanted {
             self.pass = later.pass;
             self.allow_removals = self.allow_removals.max(later.allow_removals);
             self.retry |= later.retry;
-            self.restore.extend(later.restore);
             self.source |= later.source;
+            self.hinted &= later.hinted;
+            self.afterwards &= later.afterwards;
         }
         self
     }
@@ -140,13 +178,38 @@ pub(super) struct Wires {
     pub(super) managed: watch::Sender<Vec<Id>>,
     pub(super) unwatched: watch::Receiver<Option<String>>,
     pub(super) glanced: mpsc::UnboundedSender<Option<String>>,
+    pub(super) written: mpsc::UnboundedSender<Written>,
+    pub(super) hands: Hands,
+}
+
+/// What tells the journal of a host.
+type Log = Box<dyn Fn(&Reader, &[Entry])>;
+
+/// What the agent does to the world by itself.
+pub(super) struct Hands {
+    /// Starts a pass; what comes of it arrives, whatever happens.
+    pub(super) start: Box<dyn Fn(Job, Link, mpsc::UnboundedSender<Ended>)>,
+    /// Does something that may take its time.
+    pub(super) aside: Box<dyn Fn(Task)>,
+    /// Tells the journal.
+    pub(super) log: Log,
+}
+
+impl Default for Hands {
+    fn default() -> Self {
+        Self {
+            start: Box::new(pass::start),
+            aside: Box::new(desk::aside),
+            log: Box::new(|host, entries| _ = host.log(entries)),
+        }
+    }
 }
 
 impl Agent {
     /// An agent that has read its settings, its brakes and its history, and not looked at anything yet.
     pub(super) fn new(host: Reader, executable: PathBuf, wires: Wires) -> Self {
         let own = host.agent_state();
-        let settings = reconcile::settings(&host);
+        let (settings, digest) = reconcile::settings_and_digest(&host);
         let facts = host.facts().ok();
         let live = Live::load(&own).unwrap_or_default();
         let state = host.state();
@@ -154,16 +217,20 @@ impl Agent {
         // One that is damaged starts afresh with the next pass, which says so.
         let history: Arc<[Passed]> = reconcile::history(&state).unwrap_or_default().into();
         let started = host.now();
-        let Wires { ended, doing, managed, unwatched, glanced } = wires;
+        let Wires { ended, doing, managed, unwatched, glanced, written, hands } = wires;
         let status = Arc::new(status::make(&Parts::new(settings.as_ref().unwrap_or(&Settings::default()), started)));
         let (snapshots, _) = watch::channel(Snapshot { status, report: None, history: Arc::clone(&history) });
         let mut agent = Self {
             schedule: rhythm(&settings, facts.as_ref()),
             brakes: reconcile::brakes(&host),
+            desk: Desk::new(written),
             stored: live.clone(),
             live,
             host,
             executable,
+            digest: digest.filter(|_| settings.is_ok()),
+            reread: again(settings.as_ref().err()),
+            refused: None,
             settings,
             facts,
             leave_alone: None,
@@ -173,10 +240,16 @@ impl Agent {
             due: Instant::now(),
             hinted: None,
             pace: Pace::default(),
+            echoes: false,
+            afterwards: false,
+            asked_at: None,
             managed,
             unwatched,
             attempts: 0,
+            at_work: None,
             kept_time: started,
+            ahead: Vec::new(),
+            nexts: Vec::new(),
             feed_at: systemd::watchdog().map(|patience| Instant::now() + patience / 2),
             glancing: false,
             early: Told::default(),
@@ -187,16 +260,19 @@ impl Agent {
             last: None,
             history,
             status: None,
+            restored: Vec::new(),
             snapshots,
             ended,
             doing,
             glanced,
+            hands,
             started,
             stopping: false,
+            ending: false,
         };
         agent.log(&[journal::started(env!("CARGO_PKG_VERSION"))]);
         if let Err(stop) = &agent.settings {
-            agent.log(&[journal::bad_settings(&stop.message)]);
+            agent.log(&[journal::no_settings(&stop.message)]);
         }
         agent.publish();
         agent
@@ -211,12 +287,18 @@ impl Agent {
     /// one, so that no stream of events puts it off.
     pub(super) fn due(&self) -> Option<Instant> {
         let pass = self.configured().then_some(self.due);
-        [pass, self.hinted, self.feed_at].into_iter().flatten().min()
+        let wakes = self.wakes().filter(|_| self.configured());
+        [pass, self.hinted, self.feed_at, wakes, self.reread].into_iter().flatten().min()
     }
 
     /// Whether it is of interest that something changed; where that is known already it only takes time.
     pub(super) fn takes_hints(&self) -> bool {
         self.hinted.is_none()
+    }
+
+    /// Whether requests are taken in: one at a time, in their order.
+    pub(super) fn takes_requests(&self) -> bool {
+        !self.desk.is_busy()
     }
 
     /// What is done about `event`.
@@ -228,7 +310,13 @@ impl Agent {
             Event::Glanced(seen) => self.glanced(seen.as_deref()),
             Event::Ended(ended) => return self.pass_ended(*ended),
             Event::Doing => {}
-            Event::Asked(asked) => self.answer(asked),
+            Event::Asked(asked) => self.put_down(Work::Asked(asked)),
+            Event::Written(written) => {
+                self.written(*written);
+                if self.ending && !self.desk.is_busy() {
+                    return self.end();
+                }
+            }
             Event::Reload => self.reload(),
             Event::Stop => return self.stop(),
         }
@@ -237,9 +325,20 @@ impl Agent {
     }
 
     fn clock(&mut self) {
+        if self.reread.is_some_and(|at| at <= Instant::now()) {
+            self.read_settings();
+        }
+        if self.configured() && self.is_over() {
+            self.keep_time();
+            let hint = Wanted { hinted: true, ..Wanted::default() };
+            self.wanted.get_or_insert(hint);
+            self.go_on();
+        }
         if self.hinted.is_some_and(|hinted| hinted <= Instant::now()) {
             self.hinted = None;
-            self.want(false);
+            let hint = Wanted { hinted: true, afterwards: std::mem::take(&mut self.afterwards), ..Wanted::default() };
+            self.wanted.get_or_insert(hint);
+            self.go_on();
         }
         if Instant::now() < self.due || !self.configured() {
             return;
@@ -250,8 +349,9 @@ impl Agent {
             self.glance();
             return;
         }
-        let wanted = self.wanted.take().unwrap_or_default();
-        self.begin(wanted);
+        self.wanted.get_or_insert_default();
+        self.due = self.next();
+        self.go_on();
     }
 
     /// Something changed here, perhaps by a pass of ours: one that finds nothing changes nothing.
@@ -261,9 +361,12 @@ impl Agent {
         }
         let now = Instant::now();
         let ours = self.running.is_some() || self.ended_at.is_some_and(|ended| now < ended + ECHO);
-        self.hinted = Some(if ours {
-            // Most likely what the pass itself did; looked at once more, and not held against anybody.
-            now + AFTERWARDS
+        self.afterwards = ours && std::mem::take(&mut self.echoes);
+        self.hinted = Some(if self.afterwards {
+            // Most likely what the pass itself did; what comes after that look is somebody else's.
+            let due = now + AFTERWARDS;
+            self.pace.pass(due - self.begun);
+            due
         } else {
             self.begun + self.pace.hint(now - self.begun, self.schedule.interval())
         });
@@ -275,10 +378,11 @@ impl Agent {
         if self.feed_at.is_some_and(|at| now < at) {
             return;
         }
-        if self.running.as_ref().is_none_or(|current| current.link.pulse.is_alive(patience)) {
+        let alive = self.running.as_ref().is_none_or(|current| current.link.pulse.is_alive(patience));
+        if alive {
             systemd::feed_watchdog();
         }
-        self.feed_at = Some(now + patience);
+        self.feed_at = Some(now + feed_after(alive, patience));
     }
 
     /// Looks at the source while a pass is at work, or waits: a new revision ends that between two steps.
@@ -308,18 +412,26 @@ impl Agent {
 
     /// One more pass, as soon as none runs; one that asks the `source` though it was left alone.
     fn want(&mut self, source: bool) {
-        let mut wanted = self.wanted.take().unwrap_or_default();
-        if wanted.pass.is_empty() {
-            wanted.pass = self.host.new_pass();
-        }
+        let mut wanted = self.taken_up();
         wanted.source |= source;
         self.wanted = Some(wanted);
         self.go_on();
     }
 
-    /// Begins what is wanted, where nothing runs.
+    /// What is wanted already, by more than a hint from now on, and the id that it will have.
+    fn taken_up(&mut self) -> Wanted {
+        let mut wanted = self.wanted.take().unwrap_or_default();
+        if wanted.pass.is_empty() {
+            wanted.pass = self.host.new_pass();
+        }
+        (wanted.hinted, wanted.afterwards) = (false, false);
+        wanted
+    }
+
+    /// Begins what is wanted, where nothing runs, and what people asked for is on disk.
     fn go_on(&mut self) {
         if self.running.is_none()
+            && !self.desk.is_busy()
             && !self.stopping
             && self.configured()
             && let Some(wanted) = self.wanted.take()
@@ -334,6 +446,9 @@ impl Agent {
         let Ok(settings) = &self.settings else { return };
         let pass = if wanted.pass.is_empty() { self.host.new_pass() } else { wanted.pass.clone() };
         let left_alone = self.leave_alone.is_some_and(|until| Instant::now() < until) && !wanted.source;
+        let fresh = self.asked_at.is_some_and(|at| Instant::now() < at + self.schedule.interval());
+        // What it finds is found by this one.
+        (self.hinted, self.echoes) = (None, !wanted.afterwards);
         let link = Link {
             interrupt: Arc::new(AtomicBool::new(false)),
             looking: Arc::default(),
@@ -347,110 +462,20 @@ impl Agent {
             allow_removals: wanted.allow_removals,
             retry: wanted.retry,
             not_now: self.live.why.clone().filter(|_| left_alone),
-            restore: wanted.restore.iter().cloned().collect(),
+            unasked: wanted.hinted && fresh && self.live.failures == 0,
+            restore: self.brakes.iter().flat_map(|brakes| &brakes.restoring).map(|one| one.copy.clone()).collect(),
             told: self.told.take().unwrap_or_default(),
+            early: self.early.clone(),
+            observed: self.report.as_ref().is_some_and(|report| report.observed),
             live: self.live.clone(),
+            stored: self.stored.clone(),
             started: self.started,
             executable: self.executable.clone(),
         };
         self.running = Some(Current { pass, since: self.host.now(), link: link.clone(), wanted });
         self.doing.send_replace(Doing::default());
         self.due = self.next();
-        pass::start(job, link, self.ended.clone());
-    }
-
-    fn pass_ended(&mut self, ended: Ended) -> Flow {
-        let Some(current) = self.running.take() else { return Flow::Go };
-        self.ended_at = Some(Instant::now());
-        let Ended { mut report, told, live, history, held, managed, took, at, locked } = ended;
-        if let Some(managed) = managed {
-            self.managed.send_replace(managed);
-        }
-        let untold = told.is_none() || live.is_none();
-        self.told = told;
-        if locked {
-            // Somebody runs a pass by hand; what was wanted is not forgotten over that.
-            self.attempts += 1;
-            self.wanted = Some(current.wanted.and(self.wanted.take()));
-            self.due = Instant::now() + LOCKED;
-            if self.attempts < ATTEMPTS {
-                self.publish();
-                return if self.stopping { self.end() } else { Flow::Go };
-            }
-            self.due = self.next();
-        }
-        self.attempts = 0;
-        report.pass.clone_from(&current.pass);
-        if untold {
-            let started = self.started;
-            pass::judge_age(&mut report, &self.live, self.settings.as_ref().ok(), started, self.host.now());
-            let entries = journal::entries(&mut self.early, &report, self.host.now());
-            self.log(&entries);
-        }
-        self.found_source(live, &report);
-        if let Some(history) = history {
-            self.history = history.into();
-        }
-        if let Some(held) = held {
-            self.held = held;
-        }
-        if selects_anew(&report) {
-            // A name that comes late (DHCP) is found by the next pass.
-            self.facts = self.host.facts().ok();
-        }
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.last = Some(Last { pass: current.pass, at, took_ms, state: report.state });
-        self.report = Some(Arc::new(report));
-        if self.stopping {
-            return self.end();
-        }
-        if !locked {
-            self.go_on();
-        }
-        self.publish();
-        Flow::Go
-    }
-
-    /// Takes in how the source was found, and leaves it alone for a while where it did not answer.
-    fn found_source(&mut self, live: Option<Live>, report: &Report) {
-        let Some(live) = live else { return };
-        if live.failures > self.live.failures {
-            let wait = self.schedule.leave_alone(live.failures - 1, chance());
-            self.leave_alone = Some(Instant::now() + wait);
-        } else if report.source_error.is_none() {
-            self.leave_alone = None;
-        }
-        self.live = live;
-        // It is about ages after a restart; where it cannot be stored they begin anew.
-        let _ = self.live.save(&mut self.stored, &self.host.agent_state());
-    }
-
-    fn reload(&mut self) {
-        systemd::reloading();
-        let facts = self.host.facts().ok();
-        match reconcile::settings(&self.host) {
-            Ok(settings) => {
-                self.settings = Ok(settings);
-                self.facts = facts;
-                self.schedule = rhythm(&self.settings, self.facts.as_ref());
-                self.leave_alone = None;
-                self.log(&[journal::reloaded()]);
-                self.brakes = reconcile::brakes(&self.host);
-                // It may be what they were changed for.
-                if let Some(current) = &self.running {
-                    current.link.interrupt.store(true, Ordering::Relaxed);
-                }
-                self.want(true);
-            }
-            // What was in force goes on.
-            Err(stop) => {
-                self.log(&[journal::bad_settings(&stop.message)]);
-                if self.settings.is_err() {
-                    self.settings = Err(stop);
-                }
-            }
-        }
-        systemd::ready();
+        (self.hands.start)(job, link, self.ended.clone());
     }
 
     fn stop(&mut self) -> Flow {
@@ -472,6 +497,11 @@ impl Agent {
     }
 
     fn end(&mut self) -> Flow {
+        if self.desk.is_busy() {
+            // Whoever asked has an answer, and the journal knows of it.
+            self.ending = true;
+            return Flow::Go;
+        }
         self.log(&[journal::stopping()]);
         Flow::End
     }
@@ -485,20 +515,14 @@ impl Agent {
     }
 
     fn log(&self, entries: &[Entry]) {
-        self.host.log(entries);
+        (self.hands.log)(&self.host, entries);
     }
 }
 
-/// The rhythm of this host: by what no other host has.
-fn rhythm(settings: &Result<Settings, Stop>, facts: Option<&Facts>) -> Schedule {
-    let interval = settings.as_ref().ok().and_then(|settings| settings.source.as_ref()).map(|source| source.interval);
-    let own = facts.and_then(|facts| facts.machine_id.as_deref().or(facts.hostname.as_deref())).unwrap_or_default();
-    Schedule::new(interval.unwrap_or(Duration::from_secs(60)), own)
-}
-
-/// Who this host is was not clear.
-fn selects_anew(report: &Report) -> bool {
-    matches!(report.reason.as_deref(), Some("no-such-host" | "host-changed" | "cannot-tell"))
+/// When the watchdog is to hear of us next. A pass that is late may just be slow: it is looked after soon, since the
+/// next word in its turn would come after the watchdog's end.
+fn feed_after(alive: bool, patience: Duration) -> Duration {
+    if alive { patience } else { patience.min(LATE) }
 }
 
 /// Even between 0 and 1.

@@ -1,6 +1,7 @@
 //! Everything that can happen to the agent.
 
 use super::Asked;
+use super::agent::Written;
 use super::pass::Ended;
 
 /// One thing that happened. Most carry nothing: they only say *look again*, and several are as good as one.
@@ -17,6 +18,8 @@ pub(super) enum Event {
     Doing,
     /// Somebody asks for something.
     Asked(Asked),
+    /// What somebody asked for was judged and written down.
+    Written(Box<Written>),
     /// Settings are to be read anew: SIGHUP.
     Reload,
     /// The agent is to end: SIGTERM, SIGINT.

@@ -24,7 +24,7 @@ pub mod socket;
 mod systemd;
 mod watcher;
 
-use agent::{Agent, Flow, Wires};
+use agent::{Agent, Flow, Hands, Wires};
 use event::Event;
 use pass::Doing;
 
@@ -141,7 +141,7 @@ pub enum Error {
     },
 }
 
-/// How many requests may wait for the loop: it answers each at once.
+/// How many requests may wait for the loop: it takes in one after the other.
 const WAITING: usize = 64;
 
 /// Runs the agent until it is asked to end; `executable` is this program, for the fetch worker.
@@ -170,18 +170,22 @@ async fn work(host: Reader, executable: PathBuf) -> Result<(), Error> {
     let (hints, mut hinted) = mpsc::channel(1);
     let (glanced, mut glances) = mpsc::unbounded_channel();
 
-    let mut agent = Agent::new(host, executable, Wires { ended: ends, doing, managed, unwatched, glanced });
+    let (written, mut writes) = mpsc::unbounded_channel();
+    let hands = Hands::default();
+    let mut agent =
+        Agent::new(host, executable, Wires { ended: ends, doing, managed, unwatched, glanced, written, hands });
     tokio::task::spawn_local(socket::serve(listener, agent.snapshots(), asks));
     tokio::task::spawn_local(watcher::run(to_watch, hints, missing));
     systemd::ready();
     loop {
-        let (due, takes_hints) = (agent.due(), agent.takes_hints());
+        let (due, takes_hints, takes_requests) = (agent.due(), agent.takes_hints(), agent.takes_requests());
         let event = tokio::select! {
             biased;
             event = signals.next() => event,
             () = until(due) => Event::Due,
             Some(ended) = ended.recv() => Event::Ended(Box::new(ended)),
-            Some(asked) = asked.recv() => Event::Asked(asked),
+            Some(written) = writes.recv() => Event::Written(Box::new(written)),
+            Some(asked) = asked.recv(), if takes_requests => Event::Asked(asked),
             Some(seen) = glances.recv() => Event::Glanced(seen),
             Ok(()) = done.changed() => Event::Doing,
             Some(()) = hinted.recv(), if takes_hints => Event::Changed,

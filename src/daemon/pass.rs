@@ -13,7 +13,7 @@ use crate::host::{LockError, Progress, Pulse, Reader, Worker, Writer};
 use crate::ledger;
 use crate::model::{Class, Facts, Id, Stage, Stop, one_line};
 use crate::reconcile::{self, Ask};
-use crate::report::journal::Told;
+use crate::report::journal::{self, Told};
 use crate::report::{Passed, Report, State, age};
 use crate::source::Source;
 
@@ -31,12 +31,20 @@ pub(super) struct Job {
     pub(super) retry: bool,
     /// The source is left alone, and why.
     pub(super) not_now: Option<Stop>,
+    /// The source was asked just now: what is known of it is enough.
+    pub(super) unasked: bool,
     /// Copies to give back first.
     pub(super) restore: Vec<String>,
     /// What was told already.
     pub(super) told: Told,
+    /// What the loop itself told, of passes that could not.
+    pub(super) early: Told,
+    /// It is known from a pass before how the resources are.
+    pub(super) observed: bool,
     /// How the source was found so far.
     pub(super) live: Live,
+    /// What of that stands on disk.
+    pub(super) stored: Live,
     /// When the agent started, seconds since 1970.
     pub(super) started: i64,
     /// This program.
@@ -65,14 +73,27 @@ pub(super) struct Doing {
     pub(super) planned: Option<Arc<Report>>,
 }
 
+/// What came of a copy that was to be given back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Given {
+    /// `k-7f31`.
+    pub(super) copy: String,
+    /// Why it could not be; none where it was.
+    pub(super) failed: Option<String>,
+}
+
 /// What came of a pass.
 pub(super) struct Ended {
     /// What it found and did.
     pub(super) report: Report,
     /// What was told, this included; none where that was lost with the pass.
     pub(super) told: Option<Told>,
+    /// The copies that it was to give back.
+    pub(super) given: Vec<Given>,
     /// How the source was found; none where the pass did not come to it.
     pub(super) live: Option<Live>,
+    /// What of that stands on disk.
+    pub(super) stored: Option<Live>,
     /// Passes in which something happened, the newest first.
     pub(super) history: Option<Vec<Passed>>,
     /// What of the ledger the status shows.
@@ -83,8 +104,12 @@ pub(super) struct Ended {
     pub(super) took: Duration,
     /// When it ended, seconds since 1970.
     pub(super) at: i64,
-    /// Somebody else holds the exclusive lock: nothing was even looked at.
-    pub(super) locked: bool,
+    /// Somebody else holds the exclusive lock: nothing was even looked at; and who, where that is another trueup.
+    pub(super) locked: Option<Option<String>>,
+    /// The journal was told of it, where there was something to tell.
+    pub(super) said: bool,
+    /// The source was asked.
+    pub(super) asked: bool,
 }
 
 /// Starts a pass; what comes of it arrives at `ended`, whatever happens.
@@ -134,40 +159,48 @@ fn attempt(job: Job, link: &Link) -> Ended {
                 LockError::State(error) => error.word(),
             };
             let ended = Ended::stopped(stop(class, reason, &error.to_string()), now);
-            let locked = matches!(error, LockError::Held { .. });
+            let locked = matches!(error, LockError::Held { .. }).then(|| another(&error));
             return Ended { locked, told: Some(job.told), ..ended };
         }
     };
-    let Job { pass, settings, facts, allow_removals, retry, not_now, restore, mut told, mut live, started, executable } =
-        job;
-    let asked = not_now.is_none();
+    let Job { pass, settings, facts, allow_removals, retry, not_now, unasked, restore, .. } = job;
+    let Job { mut told, early, observed, mut live, mut stored, started, executable, .. } = job;
+    let left_alone = not_now.is_some();
     let ask = Ask {
         facts,
         allow_removals,
         retry,
         pass,
         not_now,
+        unasked,
         patient: true,
         ..Ask::new("agent", settings, &host, executable)
     };
-    let not_given = give_back(&mut host, &restore);
+    let given = give_back(&mut host, &restore);
     link.looking.store(true, Ordering::SeqCst);
     let mut report = reconcile::pass(&mut host, &ask, |report, _| {
         link.looking.store(false, Ordering::SeqCst);
         // What is only told, or not done here, is no work under way.
-        if report.state == State::Pending && report.reason.as_deref() == Some("changes") {
+        if has_work(report) {
             link.doing.send_modify(|doing| doing.planned = Some(Arc::new(report.clone())));
         }
     });
-    report.notes.extend(not_given);
+    report.notes.extend(given.iter().filter_map(Given::note));
     let now = host.now();
+    let asked = !left_alone && !report.unasked;
     if asked {
         live.after(&report, now);
     }
+    // It is about ages after a restart; where it cannot be stored they begin anew.
+    let _ = live.save(&mut stored, &host.agent_state());
     judge_age(&mut report, &live, Some(&ask.settings), started, now);
-    // One that was asked to end before it knew anything has nothing to tell: the next one has.
-    if report.reason.as_deref() != Some("interrupted") || !report.steps.is_empty() {
-        reconcile::tell(&host, &mut told, &report);
+    // One that was asked to end before it knew anything has nothing to tell: the next one has. Nor has one that only
+    // found the source silent for a moment, and had nothing to go on with.
+    let early_end = report.reason.as_deref() == Some("interrupted") && report.steps.is_empty();
+    let blink = observed && only_silent(&report, &live, now);
+    let said = !early_end && !blink;
+    if said {
+        reconcile::tell(&host, &mut told, &early, &report);
         reconcile::remember_pass(&host, &mut report);
     }
     let state = host.state();
@@ -178,14 +211,40 @@ fn attempt(job: Job, link: &Link) -> Ended {
     Ended {
         report,
         told: Some(told),
+        given,
         live: Some(live),
+        stored: Some(stored),
         history,
         held,
         managed,
         took: Duration::ZERO,
         at: now,
-        locked: false,
+        locked: None,
+        said,
+        asked,
     }
+}
+
+/// Whether something is about to be done, whatever else is amiss.
+fn has_work(report: &Report) -> bool {
+    let planned = |outcome: &str| outcome == "planned";
+    !report.look_only
+        && (report.steps.iter().any(|line| planned(line.outcome))
+            || report.refreshes.iter().any(|line| planned(line.outcome))
+            || report.activations.iter().any(|line| planned(line.outcome)))
+}
+
+/// Whether all that there is to say is that the source has been silent for less than is worth an entry.
+fn only_silent(report: &Report, live: &Live, now: i64) -> bool {
+    let silent = report.source_error.as_ref().filter(|why| why.class == Class::Transient);
+    let lasts = live.looks.failing_since.is_some_and(|since| now.saturating_sub(since) >= journal::BLINK);
+    !report.observed && !lasts && silent.is_some_and(|why| report.reason.as_ref() == Some(&why.reason))
+}
+
+/// Who holds the lock, where that is another trueup: a pass that somebody runs by hand.
+fn another(error: &LockError) -> Option<String> {
+    let holder = Reader::machine().ok()?.lock_holder("/var/lib/trueup/lock").ok()??;
+    (holder.name == env!("CARGO_PKG_NAME")).then(|| error.to_string())
 }
 
 /// Says in `report` that no look at the source went well for too long, where that is so.
@@ -213,20 +272,28 @@ pub(super) fn glance(source: SourceSettings, worker: Worker, told: mpsc::Unbound
     }
 }
 
-/// Puts copies back to where they came from; what could not be is a note.
-fn give_back(host: &mut Writer, copies: &[String]) -> Vec<String> {
-    let mut notes = Vec::new();
-    for copy in copies {
-        let given = ledger::load(&host.state()).map_err(|error| error.to_string()).and_then(|(mut ledger, _)| {
-            let kept = ledger.kept.iter().find(|kept| kept.id == *copy).cloned();
-            let kept = kept.ok_or_else(|| "it is no longer kept".to_owned())?;
-            reconcile::give_back(host, &mut ledger, &kept).map_err(|stop| stop.message)
-        });
-        if let Err(why) = given {
-            notes.push(format!("{copy} could not be given back: {}", one_line(&why, 400)));
-        }
+/// Puts copies back to where they came from.
+fn give_back(host: &mut Writer, copies: &[String]) -> Vec<Given> {
+    let give = |host: &mut Writer, copy: &str| -> Result<(), String> {
+        let (mut ledger, _) = ledger::load(&host.state()).map_err(|error| error.to_string())?;
+        let kept = ledger.kept.iter().find(|kept| kept.id == copy).cloned();
+        let kept = kept.ok_or_else(|| "it is no longer kept".to_owned())?;
+        reconcile::give_back(host, &mut ledger, &kept).map(drop).map_err(|stop| stop.message)
+    };
+    let one = |copy: &String| {
+        // A copy that cannot even be tried without a mistake of ours is not tried for ever.
+        let given = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| give(host, copy)));
+        let given = given.unwrap_or_else(|_| Err("a mistake in trueup, please report it".to_owned()));
+        Given { copy: copy.clone(), failed: given.err().map(|why| one_line(&why, 400)) }
+    };
+    copies.iter().map(one).collect()
+}
+
+impl Given {
+    /// What there is to say of it beside the rest.
+    fn note(&self) -> Option<String> {
+        self.failed.as_ref().map(|why| format!("{} could not be given back: {why}", self.copy))
     }
-    notes
 }
 
 impl Ended {
@@ -237,13 +304,17 @@ impl Ended {
         Self {
             report,
             told: None,
+            given: Vec::new(),
             live: None,
+            stored: None,
             history: None,
             held: None,
             managed: None,
             took: Duration::ZERO,
             at,
-            locked: false,
+            locked: None,
+            said: false,
+            asked: false,
         }
     }
 }
@@ -254,4 +325,25 @@ fn stop(class: Class, reason: &str, message: &str) -> Stop {
 
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::Activation;
+    use crate::report::{ActivationLine, State};
+
+    #[test]
+    fn what_is_about_to_be_done_is_known_whatever_else_is_amiss() {
+        let what = Activation::Sysctl;
+        let line = |outcome| ActivationLine { what, outcome, message: None, attempts: 0, next: None };
+        let mut report = Report::new("agent");
+        report.raise(State::Degraded, "package-failed", None);
+        report.activations = vec![line("failed")];
+        assert!(!has_work(&report), "it waits to be tried again");
+        report.activations.push(line("planned"));
+        assert!(has_work(&report));
+        report.look_only = true;
+        assert!(!has_work(&report), "nothing of this host is changed");
+    }
 }

@@ -1,11 +1,12 @@
 //! What comes of a request. Pure: the answer, and what has to be done for it.
 
+use super::pass::Given;
 use super::{Caller, Refusal, Request};
-use crate::brakes::{Brakes, Choice, Suspension};
+use crate::brakes::{Brakes, Choice, Restoring, Suspension};
 use crate::host::Entry;
 use crate::ledger::Ledger;
 use crate::model::{CommitId, Id, one_line};
-use crate::report::{age, journal};
+use crate::report::{RestoreStatus, age, journal};
 
 /// How long a resource that was given back is left alone, in seconds.
 const GIVEN_BACK: i64 = 4 * 60 * 60;
@@ -14,6 +15,8 @@ const GIVEN_BACK: i64 = 4 * 60 * 60;
 pub(super) struct Known<'a> {
     /// A source is configured.
     pub(super) configured: bool,
+    /// What people asked for before cannot be read, and never will be.
+    pub(super) damaged: bool,
     /// The commit that was seen last.
     pub(super) seen: Option<CommitId>,
     /// What is ours.
@@ -35,8 +38,6 @@ pub(super) struct Decision {
     pub(super) retry: bool,
     /// It asks the source, even where that is left alone for a while.
     pub(super) source: bool,
-    /// It gives this copy back first.
-    pub(super) restore: Option<String>,
 }
 
 /// Whether a pass has to run.
@@ -78,7 +79,6 @@ pub(super) fn decide(
         retry: false,
         // Whoever only wants something left alone does not wait for a source that does not answer.
         source: !matches!(request, Request::Suspend { .. } | Request::Restore { .. }),
-        restore: None,
     };
     let needs_pass =
         matches!(request, Request::Sync { .. } | Request::Retry | Request::Rollback { .. } | Request::Restore { .. });
@@ -94,7 +94,7 @@ pub(super) fn decide(
             let message = suspend(brakes, known, caller, (resources, *until, reason))?;
             Ok(done(message, Pass::Instead))
         }
-        Request::Resume { resources } => Ok(done(resume(brakes, resources)?, Pass::After)),
+        Request::Resume { resources } => Ok(done(resume(brakes, known, resources)?, Pass::After)),
         Request::Approve { commit } => {
             let Some(commit) = commit.as_ref().or(known.seen.as_ref()) else {
                 return Err(refusal("no-such-commit", "nothing was seen yet that could be approved: trueup sync"));
@@ -118,14 +118,24 @@ pub(super) fn decide(
                 let message = format!("no copy is called {}; `trueup restore` lists them", one_line(copy, 40));
                 return Err(refusal("no-such-copy", &message));
             };
-            let mut message = format!("{} goes back to what it was in {copy}", kept.resource);
-            if known.ledger.entries.contains_key(&kept.resource) {
-                let resources = std::slice::from_ref(&kept.resource);
-                let until = known.now.saturating_add(GIVEN_BACK);
-                suspend(brakes, known, caller, (resources, until, &format!("restored {copy}")))?;
-                message.push_str(", and is suspended for 4 h so that it stays; commit it to keep it");
+            let resource = kept.resource.clone();
+            let message = format!("{resource} goes back to what it was in {copy}");
+            if brakes.restoring.iter().all(|one| one.copy != *copy) {
+                let suspension = |brakes: &Brakes| {
+                    brakes.suspensions.iter().find(|one| one.resource.as_ref() == Some(&resource)).cloned()
+                };
+                let (mut held, mut before) = (None, None);
+                if known.ledger.entries.contains_key(&resource) {
+                    before = suspension(brakes);
+                    let until = known.now.saturating_add(GIVEN_BACK);
+                    let resources = std::slice::from_ref(&resource);
+                    suspend(brakes, known, caller, (resources, until, &format!("restored {copy}")))?;
+                    held = suspension(brakes);
+                }
+                let (copy, by) = (copy.clone(), caller.name.clone());
+                brakes.restoring.push(Restoring { copy, resource, by, at: known.now, held, before });
             }
-            Ok(Decision { restore: Some(copy.clone()), ..done(message, Pass::Instead) })
+            Ok(done(message, Pass::Instead))
         }
     }
 }
@@ -145,20 +155,54 @@ pub(super) fn told(
         Request::Suspend { resources, until, reason } => {
             vec![journal::suspended(resources, *until, who, &one_line(reason, 500))]
         }
-        Request::Resume { .. } => ended(before, brakes, who),
+        Request::Resume { .. } if known.damaged => vec![journal::forgotten(who)],
+        Request::Resume { .. } => ended(before, brakes, known.now, who),
         Request::Approve { .. } => brakes.approved.iter().map(journal::approved).collect(),
         Request::Retry => vec![journal::retried(who)],
         Request::Rollback { .. } => brakes.rolled_back.iter().map(journal::rollback).collect(),
-        Request::Restore { copy } => {
-            let kept = known.ledger.kept.iter().find(|kept| kept.id == *copy);
-            kept.map(|kept| journal::restored(copy, &kept.resource, who)).into_iter().collect()
-        }
+        // Told once a pass has done it.
+        Request::Restore { .. } => Vec::new(),
     }
 }
 
+/// What came of the copies that a pass was to give back: `brakes` know of them no longer; who asked and whoever
+/// looks are told.
+pub(super) fn given(given: &[Given], brakes: &mut Brakes) -> (Vec<RestoreStatus>, Vec<Entry>) {
+    let came_of = |Given { copy, failed }: &Given| {
+        let one = brakes.restored(copy, failed.is_none())?;
+        let (resource, by) = (&one.resource, one.by.as_str());
+        let (outcome, message, entry) = match failed {
+            None => {
+                let stays = match one.held {
+                    Some(_) => ", and suspended for 4 h so that it stays; commit it to keep it",
+                    None => "",
+                };
+                let message = format!("{resource} is as it was in {copy} again{stays}");
+                ("done", message, journal::restored(copy, resource, by))
+            }
+            Some(why) => {
+                let stays = if one.held.is_some() { "; it is not suspended for that" } else { "" };
+                let message = format!("{resource} is not as it was in {copy} again: {why}{stays}");
+                ("failed", message, journal::not_restored(copy, resource, by, why))
+            }
+        };
+        let (copy, resource, by) = (copy.clone(), resource.as_str().to_owned(), one_line(by, 80));
+        let status = RestoreStatus {
+            copy,
+            resource,
+            by,
+            at: one.at,
+            outcome: outcome.to_owned(),
+            message: one_line(&message, 600),
+        };
+        Some((status, entry))
+    };
+    given.iter().filter_map(came_of).unzip()
+}
+
 /// What held `before` and holds no more.
-fn ended(before: &Brakes, brakes: &Brakes, who: &str) -> Vec<Entry> {
-    let over: Vec<&Suspension> = before.suspensions.iter().filter(|one| !brakes.suspensions.contains(one)).collect();
+fn ended(before: &Brakes, brakes: &Brakes, now: i64, who: &str) -> Vec<Entry> {
+    let over: Vec<&Suspension> = before.in_force(now).filter(|one| !brakes.suspensions.contains(one)).collect();
     let ids: Vec<Id> = over.iter().filter_map(|one| one.resource.clone()).collect();
     let gone_back = before.rolled_back.as_ref().filter(|_| brakes.rolled_back.is_none());
     let mut entries: Vec<Entry> = gone_back.map(|choice| journal::forward(choice, who)).into_iter().collect();
@@ -202,7 +246,14 @@ fn suspend(
     Ok(format!("{names} {are} not changed for {long}; {they} looked at all the same"))
 }
 
-fn resume(brakes: &mut Brakes, resources: &[Id]) -> Result<String, Refusal> {
+fn resume(brakes: &mut Brakes, known: &Known<'_>, resources: &[Id]) -> Result<String, Refusal> {
+    if resources.is_empty() && known.damaged {
+        return Ok(
+            "what was suspended could not be read, and is forgotten; so are an approval and a rollback".to_owned()
+        );
+    }
+    // What is over already is nobody's to end.
+    brakes.suspensions.retain(|one| known.now < one.until);
     if resources.is_empty() {
         let mut ended = Vec::new();
         if let Some(gone_back) = brakes.rolled_back.take() {
@@ -260,7 +311,7 @@ mod tests {
         let caller = Caller { uid: 0, name: "alice".to_owned() };
         let ledger = ledger();
         let seen = Some(COMMIT.parse().expect("a commit"));
-        decide(request, &caller, brakes, &Known { configured: true, seen, ledger: &ledger, now: NOW })
+        decide(request, &caller, brakes, &Known { configured: true, damaged: false, seen, ledger: &ledger, now: NOW })
     }
 
     fn suspend_of(ids: &[&str]) -> Request {
@@ -309,7 +360,7 @@ mod tests {
         ask(&suspend_of(&[]), &mut before).expect("the host");
         ask(&Request::Rollback { commit: COMMIT.parse().expect("a commit") }, &mut before).expect("taken");
         let (ledger, caller) = (ledger(), Caller { uid: 0, name: "alice".to_owned() });
-        let known = Known { configured: true, seen: None, ledger: &ledger, now: NOW };
+        let known = Known { configured: true, damaged: false, seen: None, ledger: &ledger, now: NOW };
         let resume = Request::Resume { resources: Vec::new() };
         let told = |before: &Brakes| -> Vec<String> {
             let entries = told(&resume, &caller, (before, &Brakes::default()), &known);
@@ -322,6 +373,31 @@ mod tests {
         ];
         assert_eq!(told(&before), said);
         assert_eq!(told(&Brakes::default()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn resume_ends_what_is_still_in_force_and_says_so_where_that_cannot_be_read() {
+        let mut brakes = Brakes::default();
+        ask(&suspend_of(&["file:/etc/motd"]), &mut brakes).expect("it is managed");
+        let (ledger, caller) = (ledger(), Caller { uid: 0, name: "alice".to_owned() });
+        let later = Known { configured: true, damaged: false, seen: None, ledger: &ledger, now: NOW + 3600 };
+        let all = Request::Resume { resources: Vec::new() };
+        let mut after = brakes.clone();
+        let decided = decide(&all, &caller, &mut after, &later).expect("always");
+        assert_eq!(decided.message, "nothing was suspended");
+        assert!(told(&all, &caller, (&brakes, &after), &later).is_empty());
+        let one = Request::Resume { resources: vec!["file:/etc/motd".parse().expect("an id")] };
+        assert_eq!(decide(&one, &caller, &mut brakes, &later).expect_err("over").reason, "not-suspended");
+
+        let damaged = Known { damaged: true, ..later };
+        let mut none = Brakes::default();
+        let decided = decide(&all, &caller, &mut none, &damaged).expect("always");
+        assert!(decided.message.starts_with("what was suspended could not be read, and is forgotten"));
+        let entries = told(&all, &caller, (&none, &none), &damaged);
+        let said: Vec<&str> = entries.iter().map(|entry| entry.message.as_str()).collect();
+        let words = "resumed: what was suspended could not be read, and is forgotten, as asked by alice";
+        assert_eq!(said, [words]);
+        assert!(entries[0].fields.contains(&("TRUEUP_ACTOR", "alice".to_owned())));
     }
 
     #[test]
@@ -341,7 +417,7 @@ mod tests {
     fn without_a_source_nothing_is_looked_at() {
         let caller = Caller { uid: 0, name: "alice".to_owned() };
         let ledger = ledger();
-        let known = Known { configured: false, seen: None, ledger: &ledger, now: NOW };
+        let known = Known { configured: false, damaged: false, seen: None, ledger: &ledger, now: NOW };
         let sync = Request::Sync { allow_removals: None };
         let refused = decide(&sync, &caller, &mut Brakes::default(), &known).expect_err("nothing to look at");
         assert_eq!(refused.reason, "unconfigured");

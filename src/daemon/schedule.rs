@@ -68,6 +68,11 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// A pass is due at `due` that no hint led to and that hints have to keep apart from all the same.
+    pub fn pass(&mut self, due: Duration) {
+        self.last = Some(due);
+    }
+
     /// When the pass is due that a hint at `now` leads to; somebody who changes things all the time is looked
     /// after less and less often, down to every `interval`.
     pub fn hint(&mut self, now: Duration, interval: Duration) -> Duration {

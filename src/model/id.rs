@@ -69,9 +69,10 @@ impl From<Id> for String {
     }
 }
 
+/// For people, who see it on a terminal: escaped. [`Id::as_str`] is the id itself.
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.text)
+        f.pad(&crate::model::escaped(&self.text))
     }
 }
 

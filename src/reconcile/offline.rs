@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::bind::{HostChanged, bind};
+use super::judged;
 use super::newest::{Refused, rolled_back};
 use super::reuse::Told;
 use super::standing::Standing;
@@ -14,7 +15,7 @@ use crate::compile::{self, Compiled, Desired};
 use crate::host::{DocumentError, Payloads, Reader, StateDir, StateError};
 use crate::ledger::Ledger;
 use crate::model::{Class, CommitId, Digest, Facts, Revision, Stage, Stop, Update};
-use crate::report::{Report, State};
+use crate::report::{Report, State, commit_text};
 use crate::source::Record;
 
 /// Bumped when an older trueup could misread what is written.
@@ -102,6 +103,44 @@ fn may_hold(commit: &CommitId, record: &Record, brakes: &Brakes, ledger: &Ledger
     }
 }
 
+/// The word for a source that was not asked, which nobody hears.
+const NOT_ASKED: &str = "unasked";
+
+/// Why there is no newest revision where the source was asked just before.
+pub(super) fn not_asked() -> Stop {
+    let (reason, message) = (NOT_ASKED.to_owned(), "the source was asked just before".to_owned());
+    Stop { stage: Stage::Fetch, class: Class::Transient, reason, message }
+}
+
+/// Whether that is why.
+pub(super) fn is_not_asked(why: &Stop) -> bool {
+    why.reason == NOT_ASKED
+}
+
+/// Whether what is known of the source, and our own copy, are all that a pass needs that does not ask it.
+pub(super) fn suffices(host: &Reader, ask: &Ask, brakes: &Brakes, facts: &Facts) -> bool {
+    let Some(last) = judged::last(&host.state(), ask) else { return false };
+    match judged::verdict(&last, ask, brakes, facts) {
+        Some(_) => true,
+        None if last.verdict.is_some() || !judged::stands(&last, ask, brakes) => false,
+        None => Stored::load(&host.state())
+            .is_ok_and(|stored| stored.is_some_and(|stored| commit_text(&stored.revision) == last.seen)),
+    }
+}
+
+/// What was made of the tip that was seen last, as that is what is known of it: said of the source that is silent now.
+fn before(host: &Reader, ask: &Ask, report: &mut Report, brakes: &Brakes, facts: &Facts) -> Option<(State, Stop)> {
+    let last = judged::last(&host.state(), ask)?;
+    if report.revision.seen.is_none() {
+        report.revision.seen = Some(last.seen.clone());
+        report.commit.clone_from(&last.commit);
+    }
+    if report.revision.seen.as_ref() != Some(&last.seen) {
+        return None;
+    }
+    judged::verdict(&last, ask, brakes, facts)
+}
+
 /// As `look`, from what is stored, since the newest revision cannot be had: `why`.
 pub(super) fn look(
     host: &Reader,
@@ -114,9 +153,18 @@ pub(super) fn look(
     if FINAL.contains(&why.reason.as_str()) {
         return Err(why);
     }
-    if why.stage == Stage::Fetch {
+    let asked = !is_not_asked(&why);
+    if why.stage == Stage::Fetch && asked {
         report.source_error = Some(why.clone());
     }
+    let silent = why.stage == Stage::Fetch && why.class == Class::Transient;
+    let facts = ask.facts.as_ref().unwrap_or(own);
+    let verdict = if silent { before(host, ask, report, &restraint.brakes, facts) } else { None };
+    let why = match &verdict {
+        Some((_, stop)) if FINAL.contains(&stop.reason.as_str()) => return Err(stop.clone()),
+        Some((_, stop)) => stop.clone(),
+        None => why,
+    };
     if let Some(below) = below_floor {
         let what = if why.reason == below.reason { String::new() } else { format!("; {}", why.message) };
         return Err(Stop { message: format!("{}: it is kept to no longer{what}", below.message), ..below });
@@ -135,7 +183,7 @@ pub(super) fn look(
         });
     }
     let Stored { revision, desired, .. } = stored;
-    let names = compile::names_tried(ask.settings.host.name.as_deref(), ask.facts.as_ref().unwrap_or(own));
+    let names = compile::names_tried(ask.settings.host.name.as_deref(), facts);
     let Some(is) = names.first() else { return Err(why) };
     if !names.contains(&desired.host) {
         return Err(stop(Stage::Compile, &HostChanged { was: desired.host, is: is.clone() }));
@@ -145,13 +193,24 @@ pub(super) fn look(
     if report.revision.seen.is_none() {
         report.seen(&revision);
     }
-    let state = match (why.class, why.reason.as_str()) {
-        (_, "held") => Some(State::Pending),
-        (Class::Transient, _) if ask.patient && why.stage == Stage::Fetch => None,
-        (Class::Transient, _) => Some(State::Degraded),
-        (Class::Stalled, _) => Some(State::Stalled),
+    let copy = commit_text(&revision);
+    let behind = report.revision.seen.as_ref().filter(|seen| **seen != copy && restraint.brakes.rolled_back.is_none());
+    let (state, why) = match (verdict, behind) {
+        (Some((state, why)), _) => (Some(state), why),
+        // It may be approved, or have come just before the source fell silent.
+        (None, Some(seen)) if silent && ask.patient => {
+            let seen = seen.get(..7).unwrap_or(seen);
+            (
+                Some(State::Pending),
+                Stop { message: format!("{seen} is seen, and cannot be had: {}", why.message), ..why },
+            )
+        }
+        (None, _) if silent && ask.patient => (None, why),
+        (None, _) => (Some(judged::state_of(&why)), why),
     };
-    report.notes.push(format!("keeping to {}", revision.short()));
+    if asked || state.is_some() {
+        report.notes.push(format!("keeping to {}", revision.short()));
+    }
     if let Some(choice) =
         restraint.brakes.rolled_back.as_ref().filter(|choice| revision.commit.as_ref() == Some(&choice.commit))
     {
@@ -161,6 +220,9 @@ pub(super) fn look(
     names::follow(host, &compiled.desired, &mut ledger);
     let Weighed { plan, desired, payloads, whole, look_only, restraint, held } =
         weigh(host, ask, report, &ledger, restraint, compiled)?;
+    // What a host that is only looked at has to wait for is said already.
+    let said = look_only && why.class == Class::Transient && report.state >= State::Pending;
+    let state = state.filter(|state| !(said && *state == State::Pending));
     let standing = state.map(|state| Standing::told(report, (state, why)));
     Ok(Looked {
         report: report.clone(),

@@ -21,14 +21,31 @@ const NO_WAIT: &[&str] = &["did-not-hold", "stale", "deferred", "interrupted"];
 /// # Errors
 /// Where that cannot be read or believed: anything may be suspended then.
 pub fn brakes(host: &Reader) -> Result<Brakes, Stop> {
+    brakes_in(&host.agent_state())
+}
+
+/// As [`brakes`], of what stands in the agent's own corner, `own`.
+///
+/// # Errors
+/// As [`brakes`].
+pub fn brakes_in(own: &StateDir) -> Result<Brakes, Stop> {
     const MEND: &str = "nothing is changed before root says `trueup resume`, which forgets what was suspended";
-    match brakes::load(&host.agent_state()) {
+    match brakes::load(own) {
         Ok(document) if !document.recovered => Ok(document.value),
         // The copy from before knows nothing of what was asked for last.
         Ok(_) => {
             let why = "the record of what is suspended is damaged";
             let (stage, class, reason) = (Stage::Verify, Class::Stalled, "state-damaged".to_owned());
             Err(Stop { stage, class, reason, message: format!("{why}; {MEND}") })
+        }
+        // What is damaged here is not the ledger: nothing would be adopted anew.
+        Err(DocumentError::Damaged { path, why }) => {
+            let path = path.display();
+            let message = format!(
+                "the record of what is suspended, {path}, is damaged ({why}), and so is its previous copy; {MEND}"
+            );
+            let (stage, class, reason) = (Stage::Verify, Class::Stalled, "state-damaged".to_owned());
+            Err(Stop { stage, class, reason, message })
         }
         Err(error) => Err(error).at(Stage::Verify).map_err(|stop| match stop.class {
             Class::Stalled => Stop { message: format!("{}; {MEND}", stop.message), ..stop },

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::config::{self, Settings};
 use crate::host::{Error, Reader};
-use crate::model::{Class, Stage, Stop, one_line};
+use crate::model::{Class, Digest, Stage, Stop, one_line};
 
 /// Where they are, below the root directory.
 const DIRECTORY: &str = "/etc/trueup";
@@ -21,6 +21,21 @@ const SETTINGS_BYTES: u64 = 1 << 20;
 /// Where they cannot be read or used, or somebody else than root could write them.
 pub fn settings(host: &Reader) -> Result<Settings, Stop> {
     parsed(&settings_files(host)?)
+}
+
+/// As [`settings`], and the beginning of a digest of the files that they are from, where those could be read.
+pub fn settings_and_digest(host: &Reader) -> (Result<Settings, Stop>, Option<String>) {
+    match settings_files(host) {
+        Ok(files) => (parsed(&files), Some(settings_digest(&files))),
+        Err(stop) => (Err(stop), None),
+    }
+}
+
+/// The beginning of a digest of settings files: others than these have another.
+pub fn settings_digest(files: &[(String, String)]) -> String {
+    let mut digest = Digest::of(format!("{files:?}").as_bytes()).to_string();
+    digest.truncate(16);
+    digest
 }
 
 /// As [`settings`], as if [`SETTINGS`] held `text`: what a change to it would come to.

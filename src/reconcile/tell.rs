@@ -11,16 +11,16 @@ const NAME: &str = "told";
 
 /// Tells the journal of this machine what `report`, of a whole pass, has to say beside what was said before. That is
 /// read from our own directory, so `told` may start empty, and is written there where it changed: to be called under
-/// the exclusive lock. Damage makes it start afresh; what cannot be written still counts in `told`. A directory has
+/// the exclusive lock. What was told elsewhere and is not written there, `early`, is taken in. Damage makes it start afresh; what cannot be written still counts in `told`. A directory has
 /// no journal, and nothing is written there.
-pub fn tell(host: &Reader, told: &mut Told, report: &Report) {
+pub fn tell(host: &Reader, told: &mut Told, early: &Told, report: &Report) {
     if host.is_machine() {
-        tell_by(host, told, report, |entries| host.log(entries));
+        tell_by(host, told, early, report, |entries| host.log(entries));
     }
 }
 
 /// As [`tell`], by way of `log`, which gives how many entries were lost.
-fn tell_by(host: &Reader, told: &mut Told, report: &Report, log: impl FnOnce(&[Entry]) -> usize) {
+fn tell_by(host: &Reader, told: &mut Told, early: &Told, report: &Report, log: impl FnOnce(&[Entry]) -> usize) {
     // Another process may have told since.
     if !told.is_unsaved()
         && let Ok(Some(document)) = host.state().load::<Told>(NAME, FORMAT)
@@ -28,6 +28,7 @@ fn tell_by(host: &Reader, told: &mut Told, report: &Report, log: impl FnOnce(&[E
         *told = document.value;
     }
     let before = told.clone();
+    told.take_in(early);
     let entries = journal::entries(told, report, host.now());
     let lost = if entries.is_empty() { 0 } else { log(&entries) };
     if lost > 0 {
@@ -60,7 +61,7 @@ mod tests {
 
     fn messages(host: &Reader, told: &mut Told, report: &Report) -> Vec<String> {
         let mut messages = Vec::new();
-        tell_by(host, told, report, |entries| {
+        tell_by(host, told, &Told::default(), report, |entries| {
             messages = entries.iter().map(|entry| entry.message.clone()).collect();
             0
         });
@@ -110,10 +111,10 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a scratch directory");
         let host = host(scratch.path());
         let mut told = Told::default();
-        tell_by(&host, &mut told, &stalled("compile-error"), <[Entry]>::len);
+        tell_by(&host, &mut told, &Told::default(), &stalled("compile-error"), <[Entry]>::len);
         assert_eq!(told.lost(), 1);
         // The word of the one that was lost, and the next state, are lost too.
-        tell_by(&host, &mut told, &stalled("no-such-host"), <[Entry]>::len);
+        tell_by(&host, &mut told, &Told::default(), &stalled("no-such-host"), <[Entry]>::len);
         assert_eq!(told.lost(), 2);
         let said = messages(&host, &mut told, &stalled("no-such-host"));
         assert_eq!(said, ["lost-entries: the journal did not take 2 entries in time"]);
@@ -124,7 +125,7 @@ mod tests {
     fn a_directory_is_told_nothing_of() {
         let scratch = tempfile::tempdir().expect("a scratch directory");
         let mut told = Told::default();
-        tell(&host(scratch.path()), &mut told, &stalled("compile-error"));
+        tell(&host(scratch.path()), &mut told, &Told::default(), &stalled("compile-error"));
         assert_eq!(told, Told::default());
         assert_eq!(fs::read_dir(scratch.path()).expect("readable").count(), 0);
     }

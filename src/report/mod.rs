@@ -9,14 +9,16 @@ use crate::model::{Cause, Id, Stop, Update};
 mod held;
 mod history;
 pub mod journal;
+mod judged;
 pub mod status;
 mod tell;
 mod text;
 
 pub use history::{Passed, REMEMBERED, history_text, lines_text, matching, passed, passed_text, remember};
+pub use judged::Judged;
 pub use status::{
-    AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, Running, SourceStatus, Status, SuspendedStatus,
-    change_line, status_text,
+    AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, RestoreStatus, Running, SourceStatus, Status,
+    SuspendedStatus, change_line, status_text, status_text_for,
 };
 pub use tell::commit_text;
 pub use text::{Palette, age, plan_text, result_text, span};
@@ -47,6 +49,18 @@ pub struct Report {
     /// The source could not be looked at, or what is there cannot be had.
     #[serde(skip)]
     pub source_error: Option<Stop>,
+    /// Nothing of this host is to be changed, whatever is planned.
+    #[serde(skip)]
+    pub look_only: bool,
+    /// The resources of this host were looked at.
+    #[serde(skip)]
+    pub observed: bool,
+    /// The source was not asked, since it was just before; what is known of it is from then.
+    #[serde(skip)]
+    pub unasked: bool,
+    /// What was made of the tip that was seen; none where it was not seen, or only as it was before.
+    #[serde(skip)]
+    pub judged: Option<Judged>,
     /// The most cautious of agent.toml and the repository, where the latter is known; told by the status.
     #[serde(skip)]
     pub update: Option<Update>,

@@ -8,7 +8,7 @@ mod make;
 mod text;
 
 pub use make::{Looks, Parts, make};
-pub use text::{change_line, status_text};
+pub use text::{change_line, status_text, status_text_for};
 
 /// How a host is. All times are seconds since 1970. Holds no content of any file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,9 @@ pub struct Status {
     pub approved: Option<ChoiceStatus>,
     /// The revision that root went back to.
     pub rolled_back: Option<ChoiceStatus>,
+    /// Copies that are to be given back, or were since the agent started, the newest last; bounded.
+    #[serde(default)]
+    pub restores: Vec<RestoreStatus>,
     /// The pass that runs right now.
     pub running: Option<Running>,
     /// The last pass that ended.
@@ -140,6 +143,23 @@ pub struct ChoiceStatus {
     pub at: i64,
 }
 
+/// A copy that somebody asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RestoreStatus {
+    /// `k-7f31`.
+    pub copy: String,
+    /// Where it goes.
+    pub resource: String,
+    /// Who asked.
+    pub by: String,
+    /// When.
+    pub at: i64,
+    /// `pending`, `done`, `failed`.
+    pub outcome: String,
+    /// One line for people.
+    pub message: String,
+}
+
 /// The pass that runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Running {
@@ -173,4 +193,7 @@ pub struct AgentStatus {
     pub pid: u32,
     /// Since when it runs.
     pub started: i64,
+    /// The beginning of a digest of the settings files that are in force; none where none are.
+    #[serde(default)]
+    pub settings: Option<String>,
 }

@@ -19,6 +19,10 @@ impl Report {
             message: None,
             revision: Revisions::default(),
             source_error: None,
+            look_only: false,
+            observed: false,
+            unasked: false,
+            judged: None,
             update: None,
             authenticity: "transport-only",
             commit: None,
@@ -45,6 +49,7 @@ impl Report {
 
     /// Tells `plan`, as planned.
     pub fn plan(&mut self, plan: &Plan) {
+        self.observed = true;
         self.steps = plan.steps.iter().map(step_line).collect();
         self.steps.extend(plan.told.iter().map(told_line));
         self.steps.extend(plan.failed.iter().map(|unseen| Line {
@@ -199,6 +204,31 @@ impl Report {
                 "interrupted",
                 Some("ended between steps, as asked; the rest is still to do".to_owned()),
             );
+        }
+    }
+
+    /// What this one says, which looked at no resource, and of resources what `before` found.
+    #[must_use]
+    pub fn over(self, before: &Self) -> Self {
+        let before = before.clone();
+        let known = self.revision.seen.is_some();
+        Self {
+            observed: before.observed,
+            host: self.host.or(before.host),
+            update: self.update.or(before.update),
+            commit: if known { self.commit } else { before.commit },
+            revision: Revisions {
+                seen: self.revision.seen.or(before.revision.seen),
+                attempted: self.revision.attempted.or(before.revision.attempted),
+                applied: self.revision.applied.or(before.revision.applied),
+            },
+            steps: before.steps,
+            refreshes: before.refreshes,
+            activations: before.activations,
+            left: before.left,
+            deferred: before.deferred,
+            counts: before.counts,
+            ..self
         }
     }
 

@@ -211,7 +211,8 @@ fn step(out: &mut String, line: &Line, now: i64, (id_width, change_width): (usiz
     };
     let id = one_line(line.id.as_str(), 200);
     let cause = line.cause.map_or("", |cause| crate::model::Word::as_str(cause));
-    let row = format!("  {sign} {id:id_width$}  {:change_width$}  {cause:11} {}", words(line, now), line.layer);
+    let row =
+        format!("  {sign} {id:id_width$}  {:change_width$}  {cause:11} {}", words(line, now), escaped(&line.layer));
     let _ = writeln!(out, "{}", row.trim_end());
     for diff in &line.diff {
         let text = escaped(diff.strip_suffix('\r').unwrap_or(diff));
@@ -300,6 +301,47 @@ mod tests {
         let note = |name: &str| crate::report::NoteLine { id: name.parse().expect("an id"), note: String::new() };
         report.deferred = vec![note("package:a"), note("package:b")];
         assert_eq!(sum(&report), "Nothing to do: 1 resource as declared, 2 deferred.");
+    }
+
+    #[test]
+    fn no_name_of_a_resource_reorders_a_line() {
+        let id: crate::model::Id = "file:/etc/\u{202e}x\u{1b}[31m".parse().expect("an id");
+        let line = |action: &'static str, outcome: &'static str| crate::report::Line {
+            id: id.clone(),
+            action,
+            cause: None,
+            changes: vec![id.to_string()],
+            diff: Vec::new(),
+            layer: "roles/\u{202e}x".to_owned(),
+            outcome,
+            reason: None,
+            message: Some("m\u{202e}".to_owned()),
+            kept: (outcome == "done").then(|| "k-1".to_owned()),
+            late: true,
+            attempts: 0,
+            next: None,
+        };
+        let mut report = Report::new("run");
+        report.steps = vec![line("change", "done"), line("create", "failed"), line("create", "skipped")];
+        let how = crate::kinds::Refresh::Reload;
+        let because = vec![id.clone()];
+        let (message, attempts, next) = (None, 0, Some(9));
+        report.refreshes = vec![crate::report::RefreshLine {
+            id: id.clone(),
+            how,
+            because,
+            outcome: "failed",
+            message,
+            attempts,
+            next,
+        }];
+        report.left = vec![crate::report::NoteLine { id: id.clone(), note: String::new() }];
+        for text in [plan_text(&report, 0, Palette::default()), result_text(&report, Palette::default())] {
+            assert!(!text.contains(['\u{202e}', '\u{1b}']), "{text:?}");
+            assert!(text.contains("file:/etc/\\u{202e}x\\u{1b}[31m"), "{text:?}");
+        }
+        let json = serde_json::to_string(&report).expect("JSON");
+        assert!(json.contains("file:/etc/\u{202e}x"), "what programs read is the id itself");
     }
 
     #[test]

@@ -20,6 +20,13 @@ pub(super) fn configuration(looked: &Looked) -> Vec<Finding> {
             Finding::warn(ABOUT, format!("unconfigured: {} names no source", files.join(", ")), "trueup setup URL")
         }
     }];
+    if let (Some(in_force), Some(on_disk)) = &looked.settings_files
+        && in_force != on_disk
+    {
+        let message = "the agent has other settings in force than these files, which changed since it read them";
+        let advice = "systemctl reload trueup; trueup status says whether it took them";
+        findings.push(Finding::warn(ABOUT, message, advice));
+    }
     for one in settings.in_force().iter().filter(|one| !one.acted_on && one.key.starts_with("change.")) {
         let message = format!("{} is set ({}), and this version does not act on it", one.key, one.origin);
         findings.push(Finding::warn(ABOUT, message, "nothing; or take it out"));
@@ -220,6 +227,11 @@ mod tests {
         assert_eq!(found.iter().map(|one| one.level).collect::<Vec<_>>(), [Level::Ok, Level::Warn, Level::Warn]);
         assert!(found[1].message.contains("change.settle is set (/etc/trueup/agent.toml:6)"), "{found:?}");
         assert!(found[2].message.contains("max_age (3600 s) is shorter"), "{found:?}");
+        looked.settings_files = (Some("a".to_owned()), Some("b".to_owned()));
+        let found = configuration(&looked);
+        assert!(found[1].level == Level::Warn && found[1].message.contains("other settings in force"), "{found:?}");
+        looked.settings_files.0 = None;
+        assert_eq!(configuration(&looked).len(), 3, "no agent runs");
         looked.settings = Ok(settings(""));
         assert!(configuration(&looked)[0].message.starts_with("unconfigured"));
     }

@@ -13,7 +13,7 @@ use crate::kinds;
 use crate::ledger::{self, Ledger};
 use crate::model::{Facts, Id, Stop, one_line};
 use crate::reconcile;
-use crate::report::Status;
+use crate::report::AgentStatus;
 use crate::source::{self, Record};
 use crate::worker::protocol::Walls;
 
@@ -82,6 +82,8 @@ pub(super) struct Looked {
     pub(super) units: Seen<(Unit, Unit)>,
     /// Which version of the agent answers; `None` where it was not asked.
     pub(super) answer: Option<Result<String, String>>,
+    /// Digests of the settings files: of those that the agent has in force, and of those on disk.
+    pub(super) settings_files: (Option<String>, Option<String>),
     /// `None` where there is no source to look at.
     pub(super) source: Option<Seen<Result<Reached, Unreached>>>,
     pub(super) credentials: Seen<Vec<Credential>>,
@@ -121,9 +123,13 @@ const PACKAGE_LOCKS: [&str; 5] = [
 pub(super) fn look(host: &Reader, executable: &Path) -> Looked {
     let rootless = host.is_machine() && !rustix::process::geteuid().is_root();
     let settings = reconcile::settings(host);
-    let files = reconcile::settings_files(host).unwrap_or_default().into_iter().map(|(path, _)| path).collect();
+    let read = reconcile::settings_files(host).ok();
+    let on_disk = read.as_deref().map(reconcile::settings_digest);
+    let files = read.unwrap_or_default().into_iter().map(|(path, _)| path).collect();
     let follows = settings.as_ref().ok().and_then(|settings| settings.source.as_ref());
     let units = units(host);
+    let asked = ask(host, &units);
+    let in_force = asked.as_ref().and_then(|asked| asked.as_ref().ok()?.settings.clone());
     let state = host.state();
     Looked {
         machine: host.is_machine(),
@@ -132,7 +138,8 @@ pub(super) fn look(host: &Reader, executable: &Path) -> Looked {
         now: host.now(),
         files,
         facts: host.facts().map_err(|error| error.to_string()),
-        answer: ask(host, &units),
+        answer: asked.map(|asked| asked.map(|agent| agent.version)),
+        settings_files: (in_force, on_disk),
         units,
         source: reached(host, settings.as_ref().ok(), executable, rootless),
         credentials: as_root(rootless, || Ok(follows.map(credentials).unwrap_or_default())),
@@ -182,7 +189,7 @@ fn units(host: &Reader) -> Seen<(Unit, Unit)> {
 
 /// Asks the agent who it is. Whoever connects to a socket that systemd holds starts the service behind it, and a look
 /// starts nothing: so only one that runs is asked, or one without systemd.
-fn ask(host: &Reader, units: &Seen<(Unit, Unit)>) -> Option<Result<String, String>> {
+fn ask(host: &Reader, units: &Seen<(Unit, Unit)>) -> Option<Result<AgentStatus, String>> {
     let (runs, held) = match units {
         Ok((service, socket)) => (service.status.active == "active", socket.status.active == "active"),
         Err(_) => (false, false),
@@ -191,8 +198,8 @@ fn ask(host: &Reader, units: &Seen<(Unit, Unit)>) -> Option<Result<String, Strin
         return None;
     }
     let status = Client::connect(&host.below_root(SOCKET)).and_then(|mut client| client.status());
-    let version = |status: Status| status.agent.map(|agent| agent.version).unwrap_or_default();
-    Some(status.map(version).map_err(|error| one_line(&error.to_string(), 300)))
+    let unknown = AgentStatus { version: String::new(), pid: 0, started: 0, settings: None };
+    Some(status.map(|status| status.agent.unwrap_or(unknown)).map_err(|error| one_line(&error.to_string(), 300)))
 }
 
 fn reached(
@@ -337,6 +344,7 @@ pub(super) mod tests {
             }),
             units: Ok((unit("loaded", "active", Some("enabled")), unit("loaded", "active", Some("enabled")))),
             answer: Some(Ok(env!("CARGO_PKG_VERSION").to_owned())),
+            settings_files: (Some("a".to_owned()), Some("a".to_owned())),
             source: Some(Ok(Ok(reached))),
             credentials: Ok(Vec::new()),
             pins: Vec::new(),

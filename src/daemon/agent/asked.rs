@@ -1,64 +1,21 @@
 //! What the agent does about a request.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::super::requests::{self, Decision, Known, Pass};
-use super::super::{Answer, Asked, Caller, Refusal, Request};
+use tokio::time::Instant;
+
+use super::super::Answer;
+use super::super::requests::{Decision, Pass};
 use super::Agent;
-use crate::brakes::{self, Brakes, Suspension};
+use super::desk::Work;
+use crate::brakes::Suspension;
 use crate::host::Entry;
-use crate::ledger::{self, Ledger};
-use crate::model::{Class, one_line};
 use crate::reconcile;
 use crate::report::journal;
 
 impl Agent {
-    pub(super) fn answer(&mut self, asked: Asked) {
-        let Asked { request, caller, reply } = asked;
-        let answered = self.decide(&request, &caller).map(|decision| self.carry_out(decision));
-        // Whoever asked may be gone.
-        let _ = reply.send(answered);
-    }
-
-    /// Takes a request in: what holds from now on is on disk and in the journal when this returns.
-    fn decide(&mut self, request: &Request, caller: &Caller) -> Result<Decision, Refusal> {
-        self.read_brakes();
-        let damaged =
-            |error: &dyn std::error::Error| requests::refusal("state-damaged", &one_line(&error.to_string(), 400));
-        let ledger = match ledger::load(&self.host.state()) {
-            Ok((ledger, _)) => ledger,
-            Err(error) if requests::names_resources(request) => return Err(damaged(&error)),
-            Err(_) => Ledger::default(),
-        };
-        let mut brakes = match &self.brakes {
-            Ok(brakes) => brakes.clone(),
-            // Root says that it is all over, where that can never be known again.
-            Err(stop) if stop.class == Class::Stalled && requests::forgets_all(request) => Brakes::default(),
-            Err(stop) => return Err(requests::refusal(&stop.reason, &stop.message)),
-        };
-        let known = Known {
-            configured: self.configured(),
-            seen: self.live.seen.as_deref().and_then(|seen| seen.parse().ok()),
-            ledger: &ledger,
-            now: self.host.now(),
-        };
-        let before = brakes.clone();
-        let decision = requests::decide(request, caller, &mut brakes, &known)?;
-        let entries = requests::told(request, caller, (&before, &brakes), &known);
-        self.keep(brakes)?;
-        self.log(&entries);
-        Ok(decision)
-    }
-
-    /// On disk before anybody hears that it holds.
-    fn keep(&mut self, brakes: Brakes) -> Result<(), Refusal> {
-        brakes::save(&self.host.agent_state(), &brakes)
-            .map_err(|error| requests::refusal(error.word().0, &one_line(&error.to_string(), 400)))?;
-        self.brakes = Ok(brakes);
-        Ok(())
-    }
-
-    fn carry_out(&mut self, decision: Decision) -> Answer {
+    pub(super) fn carry_out(&mut self, decision: Decision) -> Answer {
         let pass = decision.pass;
         if pass == Pass::Instead
             && let Some(current) = &self.running
@@ -69,13 +26,9 @@ impl Agent {
         if pass == Pass::No {
             return Answer { message, pass: None };
         }
-        let mut wanted = self.wanted.take().unwrap_or_default();
-        if wanted.pass.is_empty() {
-            wanted.pass = self.host.new_pass();
-        }
+        let mut wanted = self.taken_up();
         wanted.allow_removals = wanted.allow_removals.max(decision.allow_removals);
         wanted.retry |= decision.retry;
-        wanted.restore.extend(decision.restore);
         wanted.source |= decision.source;
         let id = wanted.pass.clone();
         self.wanted = Some(wanted);
@@ -85,17 +38,54 @@ impl Agent {
 
     /// Follows the clock: what is over is told once. Passes judge by themselves.
     pub(super) fn keep_time(&mut self) {
-        let now = self.host.now();
+        let (now, kept_time) = (self.host.now(), std::mem::replace(&mut self.kept_time, self.host.now()));
         let Ok(brakes) = &mut self.brakes else { return };
         // What was over before this agent started was told by the one before.
-        let is_news = |one: &&Suspension| one.until > self.kept_time;
-        let entries: Vec<Entry> = brakes.over(now).filter(is_news).map(journal::expired).collect();
-        self.kept_time = now;
-        if brakes.keep_time(now) {
-            // Where it cannot be stored passes look at the time all the same.
-            let _ = brakes::save(&self.host.agent_state(), brakes);
+        let is_news = |one: &&Suspension| one.until > kept_time;
+        let mut over: Vec<Suspension> = brakes.over(now).filter(is_news).cloned().collect();
+        brakes.forget(now);
+        // By a clock that is put right it ends in its time. By one that was ahead when it was asked for it would
+        // last too long: once it has lasted as long as it was asked for it is over.
+        let ahead: Vec<Suspension> = brakes.suspensions.iter().filter(|one| one.is_ahead(now)).cloned().collect();
+        self.ahead.retain(|(one, _)| ahead.contains(one));
+        for one in ahead {
+            if self.ahead.iter().all(|(known, _)| *known != one) {
+                self.ahead.push((one, Instant::now()));
+            }
         }
+        let lasted: Vec<Suspension> = self
+            .ahead
+            .iter()
+            .filter(|(one, since)| ends(one, *since) <= Instant::now())
+            .map(|(one, _)| one.clone())
+            .collect();
+        brakes.suspensions.retain(|one| !lasted.contains(one));
+        let written = !lasted.is_empty();
+        over.extend(lasted);
+        let entries: Vec<Entry> = over.iter().map(journal::expired).collect();
         self.log(&entries);
+        if written {
+            self.put_down(Work::Over);
+        }
+    }
+
+    /// When something ends by itself that holds something back, or is to be tried again, the next time.
+    pub(super) fn wakes(&self) -> Option<Instant> {
+        let now = self.host.now();
+        let suspended = self.brakes.iter().flat_map(|brakes| &brakes.suspensions).map(|one| one.until);
+        let first = suspended.chain(self.nexts.iter().copied()).filter(|&at| at > now).min();
+        let wait = |at: i64| Duration::from_secs(at.saturating_sub(now).unsigned_abs());
+        // What is further away is looked for again later.
+        let first = first.map(|at| Instant::now() + wait(at).min(Duration::from_secs(86_400)));
+        first.into_iter().chain(self.ahead.iter().map(|(one, since)| ends(one, *since))).min()
+    }
+
+    /// Whether something ended that is not known to have.
+    pub(super) fn is_over(&self) -> bool {
+        let now = self.host.now();
+        let suspended = self.brakes.iter().flat_map(|brakes| &brakes.suspensions).map(|one| one.until);
+        suspended.chain(self.nexts.iter().copied()).any(|at| at > self.kept_time && at <= now)
+            || self.ahead.iter().any(|(one, since)| ends(one, *since) <= Instant::now())
     }
 
     /// What people asked for may not have been readable when it was read last.
@@ -104,4 +94,9 @@ impl Agent {
             self.brakes = reconcile::brakes(&self.host);
         }
     }
+}
+
+/// When a suspension is over that was found at `since`, whatever the clock says.
+fn ends(one: &Suspension, since: Instant) -> Instant {
+    since + Duration::from_secs(one.length().unsigned_abs())
 }

@@ -47,6 +47,8 @@ impl Agent {
         let next = self.configured().then(|| now.saturating_add(i64::try_from(wait.as_secs()).unwrap_or(0)));
         let planned = self.doing.borrow().planned.clone();
         let unwatched = self.unwatched.borrow().clone();
+        let notes: Vec<String> =
+            [self.refused.clone(), self.at_work.clone(), unwatched].into_iter().flatten().collect();
         let nobody = Settings::default();
         let nothing = Brakes::default();
         let settings = self.settings.as_ref().unwrap_or(&nobody);
@@ -59,6 +61,7 @@ impl Agent {
             applied: self.held.applied.as_ref(),
             attempted: self.held.attempted.as_ref(),
             brakes: self.brakes.as_ref().unwrap_or(&nothing),
+            restored: &self.restored,
             looks: &self.live.looks,
             running,
             last: self.last.clone(),
@@ -67,8 +70,9 @@ impl Agent {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
                 started: self.started,
+                settings: self.digest.clone(),
             }),
-            unwatched: unwatched.as_deref(),
+            notes: &notes,
             now,
             previous: self.status.as_deref(),
         });

@@ -90,6 +90,7 @@ pub(super) fn snapshot() -> Snapshot {
         suspended: vec![suspended()],
         approved: Some(choice(SEEN)),
         rolled_back: None,
+        restores: Vec::new(),
         running: None,
         last: None,
         next: None,

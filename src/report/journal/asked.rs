@@ -49,6 +49,12 @@ pub fn resumed(resources: &[Id], who: &str) -> Entry {
     by(Draft::new(Event::Resumed, &sentence), who, resources)
 }
 
+/// Somebody ended everything, and what that was could not be read.
+pub fn forgotten(who: &str) -> Entry {
+    let sentence = format!("what was suspended could not be read, and is forgotten, as asked by {}", named(who));
+    by(Draft::new(Event::Resumed, &sentence).with("TRUEUP_REASON", "state-damaged"), who, &[])
+}
+
 /// Somebody ended the rollback to `choice`.
 pub fn forward(choice: &Choice, who: &str) -> Entry {
     let sentence = format!("this host goes forward again from {}, as asked by {}", choice.commit.short(), named(who));
@@ -89,6 +95,13 @@ pub fn restored(kept: &str, resource: &Id, who: &str) -> Entry {
     by(Draft::new(Event::Restored, &sentence).with("TRUEUP_KEPT", kept), who, std::slice::from_ref(resource))
 }
 
+/// The copy `kept`, which somebody asked for, could not be given back to `resource`, as `why` says.
+pub fn not_restored(kept: &str, resource: &Id, who: &str, why: &str) -> Entry {
+    let name = sentence::name(resource);
+    let sentence = format!("{name} is not as in {kept} again, as asked by {}: {}", named(who), one_line(why, 400));
+    by(Draft::new(Event::Failed, &sentence).with("TRUEUP_KEPT", kept), who, std::slice::from_ref(resource))
+}
+
 /// Somebody allowed the guard to let `removals` pass, once.
 pub fn allowed(removals: u64, who: &str) -> Entry {
     let sentence = format!("{removals} removals are allowed, once, as asked by {}", named(who));
@@ -113,6 +126,12 @@ pub fn reloaded() -> Entry {
 /// The agent's settings cannot be used, as `message` says; those from before stay in force.
 pub fn bad_settings(message: &str) -> Entry {
     let sentence = format!("{}; the settings from before stay in force", one_line(message, 800));
+    Draft::new(Event::BadSettings, &sentence).with("TRUEUP_REASON", "bad-settings").done()
+}
+
+/// The agent's settings cannot be used, as `message` says, and there are none from before.
+pub fn no_settings(message: &str) -> Entry {
+    let sentence = format!("{}; nothing is done before they can be used", one_line(message, 800));
     Draft::new(Event::BadSettings, &sentence).with("TRUEUP_REASON", "bad-settings").done()
 }
 

@@ -13,6 +13,8 @@ use crate::report::{Line, RefreshLine, Report};
 
 mod state;
 
+pub use state::BLINK;
+
 /// How many entries of one event a pass makes; the rest is one entry with the count.
 const EACH: usize = 20;
 /// What a list of ids may be long, in bytes.

@@ -99,6 +99,19 @@ impl Told {
         });
     }
 
+    /// What `other` said and still holds was said here too: it is said when that is over.
+    pub fn take_in(&mut self, other: &Self) {
+        let holds = other.said.iter().filter(|(_, said)| !said.over);
+        self.said.extend(holds.map(|(about, said)| (about.clone(), *said)));
+        self.worst = self.worst.max(other.worst);
+    }
+
+    /// Somebody else took in what was said here: said again, it is news.
+    pub fn settle(&mut self) {
+        self.others_are_over("", None);
+        self.worst = None;
+    }
+
     /// How many entries nobody took, to be told now.
     pub(super) fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)

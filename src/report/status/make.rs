@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, Running, SourceStatus, Status, SuspendedStatus,
+    AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, RestoreStatus, Running, SourceStatus, Status,
+    SuspendedStatus,
 };
-use crate::brakes::{Brakes, Choice, Suspension};
+use crate::brakes::{Brakes, Choice, Restoring, Suspension};
 use crate::config::Settings;
 use crate::model::{Revision, Stop, Update, Word, one_line};
 use crate::report::{CommitWords, Line, Report, Revisions, State, commit_text, text};
@@ -38,6 +39,8 @@ pub struct Parts<'a> {
     pub attempted: Option<&'a Revision>,
     /// What people asked for.
     pub brakes: &'a Brakes,
+    /// What came of copies that were asked for.
+    pub restored: &'a [RestoreStatus],
     /// How looking at the source goes.
     pub looks: &'a Looks,
     /// The pass that runs.
@@ -50,8 +53,8 @@ pub struct Parts<'a> {
     pub agent: Option<AgentStatus>,
     /// Seconds since 1970.
     pub now: i64,
-    /// What of the managed directories is not watched.
-    pub unwatched: Option<&'a str>,
+    /// What the agent has to say of itself.
+    pub notes: &'a [String],
     /// The status before: `since` goes on where nothing changed.
     pub previous: Option<&'a Status>,
 }
@@ -59,7 +62,8 @@ pub struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// Nothing known yet but the settings.
     pub fn new(settings: &'a Settings, now: i64) -> Self {
-        const NOBODY: &Brakes = &Brakes { suspensions: Vec::new(), approved: None, rolled_back: None };
+        const NOBODY: &Brakes =
+            &Brakes { suspensions: Vec::new(), approved: None, rolled_back: None, restoring: Vec::new() };
         const NEVER: &Looks = &Looks { looked: None, fetched: None, failing_since: None, error: None };
         Self {
             settings,
@@ -70,12 +74,13 @@ impl<'a> Parts<'a> {
             applied: None,
             attempted: None,
             brakes: NOBODY,
+            restored: &[],
             looks: NEVER,
             running: None,
             last: None,
             next: None,
             agent: None,
-            unwatched: None,
+            notes: &[],
             now,
             previous: None,
         }
@@ -171,6 +176,7 @@ pub fn make(parts: &Parts<'_>) -> Status {
         suspended: suspensions(brakes, now).map(suspended).collect(),
         approved: brakes.approved.as_ref().map(choice),
         rolled_back: brakes.rolled_back.as_ref().map(choice),
+        restores: parts.restored.iter().cloned().chain(brakes.restoring.iter().map(pending)).collect(),
         running: parts.running.clone().map(|one| Running { doing: one_line(&one.doing, 200), ..one }),
         last: parts.last.clone(),
         next: parts.next,
@@ -182,7 +188,7 @@ pub fn make(parts: &Parts<'_>) -> Status {
 /// What else there is to say, bounded.
 fn notes(parts: &Parts<'_>) -> Vec<String> {
     let of_pass = parts.report.into_iter().flat_map(|report| report.notes.iter().map(String::as_str));
-    of_pass.chain(parts.unwatched).take(NOTES).map(|note| one_line(note, 400)).collect()
+    parts.notes.iter().map(String::as_str).chain(of_pass).take(NOTES).map(|note| one_line(note, 400)).collect()
 }
 
 /// The highest state that holds. Where several hold that are equally bad, what the agent itself lacks is said first,
@@ -234,7 +240,9 @@ fn under_way(parts: &Parts<'_>) -> Option<Verdict> {
 
 fn gone_back(parts: &Parts<'_>) -> Option<Verdict> {
     let choice = parts.brakes.rolled_back.as_ref()?;
-    let message = format!("{} went back to {}; it holds until: trueup resume", choice.by, choice.commit.short());
+    let there = parts.attempted.is_some_and(|attempted| attempted.commit.as_ref() == Some(&choice.commit));
+    let went = if there { "went back" } else { "asked to go" };
+    let message = format!("{} {went} to {}; it holds until: trueup resume", choice.by, choice.commit.short());
     Some(Verdict::new(State::Pending, "rolled-back-by-root", message))
 }
 
@@ -311,11 +319,23 @@ fn suspensions(brakes: &Brakes, now: i64) -> impl Iterator<Item = &Suspension> {
 
 fn suspended(one: &Suspension) -> SuspendedStatus {
     SuspendedStatus {
-        resource: one.resource.as_ref().map(ToString::to_string),
+        resource: one.resource.as_ref().map(|id| id.as_str().to_owned()),
         since: one.since,
         until: one.until,
         by: one_line(&one.by, 80),
         reason: one_line(&one.reason, 300),
+    }
+}
+
+/// A copy that no pass has come to yet.
+fn pending(one: &Restoring) -> RestoreStatus {
+    RestoreStatus {
+        copy: one.copy.clone(),
+        resource: one.resource.as_str().to_owned(),
+        by: one_line(&one.by, 80),
+        at: one.at,
+        outcome: "pending".to_owned(),
+        message: format!("{} goes back to what it was in {}", one.resource, one.copy),
     }
 }
 
@@ -338,7 +358,7 @@ fn attention(report: &Report) -> Vec<Attention> {
     all.extend(report.refreshes.iter().filter(|line| line.outcome == "failed").map(|line| Attention {
         attempts: line.attempts.max(1),
         next: line.next,
-        ..failed(line.id.to_string(), line.how.as_str(), line.message.as_ref())
+        ..failed(line.id.as_str().to_owned(), line.how.as_str(), line.message.as_ref())
     }));
     all.extend(report.activations.iter().filter(|line| line.outcome == "failed").map(|line| Attention {
         attempts: line.attempts.max(1),
@@ -368,7 +388,7 @@ fn of_line(line: &Line) -> Option<Attention> {
         (None, _) => changes,
     };
     Some(Attention {
-        id: line.id.to_string(),
+        id: line.id.as_str().to_owned(),
         what: what.to_owned(),
         reason: line.reason.clone(),
         message: one_line(&message, 300),
@@ -456,13 +476,14 @@ mod tests {
                 applied: None,
                 attempted: None,
                 brakes: &self.brakes,
+                restored: &[],
                 looks: &self.looks,
                 running: self.running.then(|| Running { pass: "P".to_owned(), since: NOW, doing: String::new() }),
                 last: None,
                 next: None,
-                agent: self.agent.then(|| AgentStatus { version: "0".to_owned(), pid: 1, started }),
+                agent: self.agent.then(|| AgentStatus { version: "0".to_owned(), pid: 1, started, settings: None }),
                 now: NOW,
-                unwatched: None,
+                notes: &[],
                 previous: self.previous.as_ref(),
             })
         }

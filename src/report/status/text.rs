@@ -17,6 +17,11 @@ const RIGHT: usize = 64;
 /// The screen of `trueup status` at `now`: a few lines where all is well, and otherwise what is wrong and what to
 /// type next.
 pub fn status_text(status: &Status, now: i64, zone: &Zone, palette: Palette) -> String {
+    status_text_for(true, status, now, zone, palette)
+}
+
+/// As [`status_text`], for somebody who is `root` or not.
+pub fn status_text_for(root: bool, status: &Status, now: i64, zone: &Zone, palette: Palette) -> String {
     let mut screen = Screen { out: head(status, now, palette), palette };
     screen.why(status);
     screen.revisions(status, now);
@@ -46,7 +51,7 @@ pub fn status_text(status: &Status, now: i64, zone: &Zone, palette: Palette) -> 
         screen.row("note", &one_line(note, 400));
     }
     screen.pass(status, now);
-    let next = what_next(status);
+    let next: Vec<String> = what_next(status).into_iter().map(|line| as_root(line, root)).collect();
     if !next.is_empty() {
         screen.row("next", &next.join(" · "));
     }
@@ -194,9 +199,13 @@ impl Screen {
         let ago = |at: i64| age(now.saturating_sub(at));
         if let Some(back) = &status.rolled_back {
             let (commit, by) = (short(&back.commit), one_line(&back.by, 80));
-            let text =
-                format!("at {commit}, where {by} went back to {} ago; forward again: trueup resume", ago(back.at));
-            self.painted(AnsiColor::Yellow, "held", &text);
+            let forward = format!("{} ago; forward again: trueup resume", ago(back.at));
+            // One that cannot be had, or that no pass came to yet, is nowhere that the host is.
+            if status.revision.attempted.as_deref() == Some(back.commit.as_str()) {
+                self.painted(AnsiColor::Yellow, "held", &format!("at {commit}, where {by} went back to {forward}"));
+            } else {
+                self.painted(AnsiColor::Yellow, "held", &format!("{by} asked to go to {commit} {forward}"));
+            }
         }
         if let Some(approved) = &status.approved {
             let (commit, by) = (short(&approved.commit), one_line(&approved.by, 80));
@@ -263,6 +272,12 @@ fn resources(status: &Status) -> String {
     ];
     said.extend(others.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")));
     said.join(" · ")
+}
+
+/// How somebody types `line` who is not `root`, where it needs that.
+fn as_root(line: String, root: bool) -> String {
+    let open = ["trueup history", "trueup status", "trueup doctor", "journalctl"];
+    if root || open.iter().any(|start| line.starts_with(start)) { line } else { format!("sudo {line}") }
 }
 
 /// What to type, the likeliest first; nothing where all is well.
@@ -372,11 +387,12 @@ mod tests {
             suspended: Vec::new(),
             approved: None,
             rolled_back: None,
+            restores: Vec::new(),
             running: None,
             last: Some(Last { pass: "01JD".to_owned(), at: NOW - 12, took_ms: 80, state: State::InSync }),
             next: Some(NOW + 48),
             notes: Vec::new(),
-            agent: Some(AgentStatus { version: "0.1.0".to_owned(), pid: 1, started: NOW - 4 * 86_400 }),
+            agent: Some(AgentStatus { version: "0.1.0".to_owned(), pid: 1, started: NOW - 4 * 86_400, settings: None }),
         }
     }
 
@@ -544,5 +560,34 @@ web-01   stalled   not-running                                  update auto
             [1, 2, 3, 4, 11, 12, 13, 21, 112].map(nth),
             ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th"]
         );
+    }
+
+    #[test]
+    fn a_rollback_that_no_pass_came_to_is_no_place_where_the_host_is() {
+        let mut status = well();
+        let commit = "0123456".repeat(6)[..40].to_owned();
+        status.rolled_back = Some(ChoiceStatus { commit: commit.clone(), by: "ana".to_owned(), at: NOW - 60 });
+        let held = |status: &Status| {
+            let text = status_text(status, NOW, &Zone::utc(), Palette::default());
+            text.lines().find(|line| line.contains("held")).unwrap_or_default().trim().to_owned()
+        };
+        assert_eq!(held(&status), "held       ana asked to go to 0123456 1 min ago; forward again: trueup resume");
+        status.revision.attempted = Some(commit);
+        assert_eq!(
+            held(&status),
+            "held       at 0123456, where ana went back to 1 min ago; forward again: trueup resume"
+        );
+    }
+
+    #[test]
+    fn whoever_is_not_root_is_told_how_to_be() {
+        let mut status = well();
+        (status.state, status.reason) = (State::Stalled, Some("compile-error".to_owned()));
+        let next = |root| {
+            let text = status_text_for(root, &status, NOW, &Zone::utc(), Palette::default());
+            text.lines().last().unwrap_or_default().trim().to_owned()
+        };
+        assert_eq!(next(true), "next       trueup plan · trueup doctor · journalctl -t trueup -p warning");
+        assert_eq!(next(false), "next       sudo trueup plan · trueup doctor · journalctl -t trueup -p warning");
     }
 }

@@ -15,7 +15,7 @@ const HOST: &str = "host ";
 const SOURCE: &str = "source";
 
 /// A source that is silent for less than this, in seconds, is not worth an entry, where the host goes on without it.
-const BLINK: i64 = 300;
+pub const BLINK: i64 = 300;
 
 /// Reasons for which a revision must not be acted on, whoever waits.
 const REFUSED: &[&str] = &["not-a-descendant", "below-floor", "corrupt-object", "guard", "protected", "self-trust"];
@@ -253,8 +253,10 @@ impl Pass<'_> {
     fn converged(&mut self, state: State) {
         let report = self.report;
         let Some(worst) = self.told.worst else { return };
-        let applied = report.revision.applied.as_deref();
-        let title = sentence::titled(applied.unwrap_or("nothing"), &report.revision, report.commit.as_ref());
+        // A host that has nothing, or that nobody looked at, is in sync with nothing.
+        let looked = report.observed || report.source_error.is_none();
+        let Some(applied) = report.revision.applied.as_deref().filter(|_| looked) else { return };
+        let title = sentence::titled(applied, &report.revision, report.commit.as_ref());
         let sentence = match state {
             State::InSync => format!("in sync with {title}: {}", count(report.counts.managed, "resource")),
             State::Drifted if worst > State::Drifted => {
@@ -263,7 +265,7 @@ impl Pass<'_> {
             _ => return,
         };
         self.told.worst = (state == State::Drifted).then_some(State::Drifted);
-        let draft = self.draft(Event::Converged, &sentence, applied);
+        let draft = self.draft(Event::Converged, &sentence, Some(applied));
         self.push(draft);
     }
 }
