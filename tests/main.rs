@@ -19,3 +19,4 @@ mod socket;
 mod source;
 mod storeys;
 mod verbs;
+mod ways;

@@ -1,4 +1,5 @@
 use super::{Applied, Error, Ground};
+use crate::compile::Desired;
 use crate::kinds::Spec;
 use crate::ledger::{self, Entry, KeptLimits, Ledger, Origin};
 use crate::model::{Id, Outcome, Revision};
@@ -17,6 +18,15 @@ pub(super) fn done(ledger: &mut Ledger, step: &Step) {
             *overwritten |= step.want.overwrites();
         }
     }
+}
+
+/// A directory is none any more: what was ours in it went with it, and whatever is reached under its path by now is
+/// not.
+pub(super) fn gone_with(ledger: &mut Ledger, directory: &Id, desired: &Desired) {
+    let inside = format!("{}/", directory.name());
+    let below = |id: &Id| id.kind() == "file" && id.name().starts_with(&inside);
+    ledger.entries.retain(|id, _| !below(id) || desired.resources.contains_key(id));
+    ledger.implied.retain(|path| path != directory.name() && !path.starts_with(&inside));
 }
 
 /// What a step was to bring about, a package of the same pass brought about. Nothing of it stood there before.

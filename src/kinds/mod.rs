@@ -174,6 +174,13 @@ pub trait Kind: Sized {
     ) -> Vec<Result<(), host::Error>>;
 }
 
+impl Spec {
+    /// A symbolic link is wanted.
+    pub fn is_link(&self) -> bool {
+        matches!(self, Self::File(file::Spec { what: file::What::Symlink { .. }, .. }))
+    }
+}
+
 /// One resource to converge.
 #[derive(Debug)]
 pub struct Job<'a, K: Kind> {

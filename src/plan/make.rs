@@ -1,10 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, classify, hold};
+use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, classify, hold, ways};
 use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
 use crate::host;
-use crate::kinds::{Observed, Phase, Spec};
+use crate::kinds::{Observed, Phase, Spec, file};
 use crate::ledger::{Entry, Ledger, Origin, Why};
 use crate::model::{Cause, Drift, Id, Release, Takeover};
 
@@ -38,8 +38,20 @@ pub fn concerned<'a>(desired: &'a Desired, ledger: &'a Ledger) -> BTreeSet<&'a I
 /// The plan of a situation. The same situation gives the same plan.
 pub fn make(situation: &Situation<'_>) -> Plan {
     let mut plan = Plan { wanted: situation.desired.resources.len(), ..Plan::default() };
+    let nothing = Ok(Observed::File(file::Observed::Absent));
+    let mut turns = BTreeMap::new();
+    // What lies above a path comes before it.
     for id in concerned(situation.desired, situation.ledger) {
-        match situation.observed.get(id) {
+        let seen = match ways::judged(situation, &turns, id) {
+            ways::Below::AsSeen => situation.observed.get(id),
+            ways::Below::Nothing => Some(&nothing),
+            ways::Below::Elsewhere => {
+                plan.forgotten.push(id.clone());
+                continue;
+            }
+        };
+        let steps = plan.steps.len();
+        match seen {
             Some(Ok(seen)) => judge(situation, &mut plan, id, seen),
             Some(Err(error)) => {
                 let unseen = Unseen { id: id.clone(), reason: error.reason(), message: error.chain() };
@@ -51,10 +63,12 @@ pub fn make(situation: &Situation<'_>) -> Plan {
                 message: format!("{id} was not looked at"),
             }),
         }
+        turns.extend(plan.steps[steps..].iter().filter_map(|step| Some((step.id.clone(), ways::turn(step)?))));
     }
     gone_with_their_files(&mut plan);
     hold::set_aside(situation, &mut plan);
-    order(&mut plan.steps);
+    ways::hold_back(&mut plan);
+    ways::order(&mut plan.steps);
     follow_up(situation, &mut plan);
     plan
 }
@@ -233,16 +247,6 @@ fn gone_with_their_files(plan: &mut Plan) {
         .partition::<Vec<_>, _>(|step| step.action == Action::LetGo && step.changes.is_empty());
     plan.steps = steps;
     plan.forgotten.extend(idle.into_iter().map(|step| step.id));
-}
-
-/// In the order of work; parents before what is in them, and what goes the other way round.
-fn order(steps: &mut [Step]) {
-    steps.sort_by(|a, b| {
-        a.phase.cmp(&b.phase).then_with(|| match a.phase {
-            Phase::Removals => b.id.cmp(&a.id),
-            _ => a.id.cmp(&b.id),
-        })
-    });
 }
 
 /// What the steps entail, and what is still owed since an earlier pass.

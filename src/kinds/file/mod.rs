@@ -15,11 +15,13 @@ mod observed;
 mod obstacle;
 pub mod protected;
 mod spec;
+mod turn;
 
 pub use activation::unit_of;
 pub use before::Before;
 pub use observed::{Observed, Owner, Present, Standing};
 pub use spec::{Replace, Spec, What};
+pub use turn::{Turn, turn};
 
 /// The kind whose word is `file`.
 #[derive(Debug)]
@@ -148,7 +150,7 @@ impl Kind for File {
 }
 
 /// The directories that `path` lies in, the nearest first, without `/`.
-fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+pub fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rfind('/').map(|at| &path[..at]))
         .skip(1)
         .filter(|path| !path.is_empty())
