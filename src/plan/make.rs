@@ -5,7 +5,7 @@ use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
 use crate::host;
 use crate::kinds::{Observed, Phase, Spec, file};
-use crate::ledger::{Entry, Ledger, Origin, Why};
+use crate::ledger::{Entry, Kept, Ledger, Origin, Why};
 use crate::model::{Cause, Drift, Id, Release, Takeover};
 
 /// Everything that a plan is made from.
@@ -146,7 +146,7 @@ fn act(
     } else {
         Action::Change
     };
-    let original = is_original(entry, wanted, cause);
+    let original = is_original(situation.ledger, id, wanted, cause);
     let keep = match original {
         _ if seen.is_absent() || implied => None,
         true => Some(Why::Original),
@@ -171,14 +171,22 @@ fn act(
 }
 
 /// Whether what stands there now is what stood there before us.
-fn is_original(entry: Option<&Entry>, wanted: &Wanted, cause: Cause) -> bool {
-    let Some(entry) = entry else { return true };
+fn is_original(ledger: &Ledger, id: &Id, wanted: &Wanted, cause: Cause) -> bool {
+    let Some(entry) = ledger.entries.get(id) else { return true };
     match &entry.origin {
         // What was adopted and drifted is put back to what was adopted, not to the drift.
         Origin::Adopted => cause != Cause::Corrective,
         // Content that was left alone so far is about to be overwritten; it may have changed since.
-        Origin::Found { overwritten, .. } => {
-            let left_alone = entry.applied.as_ref().is_some_and(|applied| !applied.overwrites());
+        Origin::Found { before, overwritten, .. } => {
+            let left_alone = match (&entry.applied, &entry.intended) {
+                (Some(applied), _) => !applied.overwrites(),
+                // An attempt failed, or was cut short. An earlier one may have overwritten what it kept.
+                (None, Some(intended)) => {
+                    let kept = |copy: &Kept| copy.resource == *id && copy.before == *before;
+                    !intended.overwrites() && !ledger.kept.iter().any(kept)
+                }
+                (None, None) => false,
+            };
             !overwritten && left_alone && wanted.spec.overwrites()
         }
     }
@@ -196,6 +204,8 @@ fn let_go(plan: &mut Plan, id: &Id, seen: &Observed, entry: &Entry, put_back: Op
     if entry.origin == Origin::Adopted && seen.is_absent() {
         return plan.forgotten.push(id.clone());
     }
+    // Nothing of what a first attempt was to make is known to stand there: it may be somebody's work.
+    let cause = if is_strange(Some(entry), seen) { Cause::Conflicting } else { cause };
     let mut left = |why| plan.left.push(Left { id: id.clone(), why });
     if entry.release == Release::Leave {
         return left("released, left in place");
