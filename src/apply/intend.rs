@@ -2,23 +2,33 @@ use std::collections::BTreeSet;
 
 use super::{Applied, Error, Ground};
 use crate::host::{self, Payloads, StateDir, StateError};
-use crate::kinds::{Before, file, package};
+use crate::kinds::{Before, Phase, file, package};
 use crate::ledger::{self, Entry, Origin, OwedRefresh};
 use crate::model::{Digest, Id, Outcome};
 use crate::plan::{Action, Plan, Step};
 
 /// Removes the temporary files that a pass which was cut short may have left beside what it was writing.
 pub(super) fn sweep(ground: &mut Ground<'_>) {
-    let parents: BTreeSet<String> = ground
-        .ledger
-        .entries
-        .iter()
-        .filter(|(id, entry)| id.kind() == "file" && entry.intended.is_some())
-        .filter_map(|(id, _)| Some(id.name().rsplit_once('/')?.0.to_owned()))
-        .collect();
-    for parent in parents {
-        // What cannot be swept now is swept next time; it harms nobody meanwhile.
-        drop(ground.host.sweep(if parent.is_empty() { "/" } else { &parent }));
+    let entries = ground.ledger.entries.iter();
+    let intended =
+        entries.filter(|(id, entry)| id.kind() == "file" && entry.intended.is_some()).map(|(id, _)| id.name());
+    for path in intended.chain(ground.ledger.writing.iter().map(String::as_str)) {
+        file::sweep(ground.host, path);
+    }
+}
+
+/// Notes which of the directories that were about to be made on the way to something really were made by us. What
+/// somebody else made meanwhile, an administrator or a package, is theirs.
+pub(super) fn made(ground: &mut Ground<'_>) {
+    let made = ground.host.take_made();
+    if made.is_empty() {
+        return;
+    }
+    let is_made = |path: &String| ground.host.canonical(path).is_ok_and(|real| made.contains(&real));
+    let ours: Vec<String> = ground.ledger.making.iter().filter(|path| is_made(path)).cloned().collect();
+    for path in ours {
+        ground.ledger.making.remove(&path);
+        ground.ledger.implied.insert(path);
     }
 }
 
@@ -32,6 +42,8 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
         ground.payloads.store(ground.state)?;
     }
     let now = ground.host.now();
+    // What packages bring is known only after them; then all is planned, and this done, once more.
+    let packages = plan.steps.iter().any(|step| step.phase == Phase::Packages);
     for step in &plan.steps {
         match keep(ground, step, now, applied)? {
             Ok(Some(kept)) => drop(applied.kept.insert(step.id.clone(), kept)),
@@ -40,6 +52,12 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
                 super::ended(ground, step, plan, Err(error), applied);
                 continue;
             }
+        }
+        if step.action == Action::LetGo && step.id.kind() == "file" && !step.want.removes() {
+            ground.ledger.writing.insert(step.id.name().to_owned());
+        }
+        if step.id.kind() == "file" && !step.want.removes() && !(packages && step.phase > Phase::Packages) {
+            make_on_the_way(ground, step);
         }
         // What is let go stays recorded as it was last applied until it is gone.
         if step.action != Action::LetGo && own(ground, step, now) {
@@ -120,16 +138,16 @@ pub fn keep_content(
     Ok(Ok(()))
 }
 
+/// Writes down which directories writing `step` is going to make on its way.
+fn make_on_the_way(ground: &mut Ground<'_>, step: &Step) {
+    if let Ok(made) = file::implied(ground.host, step.id.name()) {
+        let declared = |path: &String| ground.desired.resources.contains_key(&Id::new("file", path));
+        ground.ledger.making.extend(made.into_iter().filter(|path| !declared(path)));
+    }
+}
+
 /// Takes charge of what `step` is about to write. Says whether it was not ours before.
 fn own(ground: &mut Ground<'_>, step: &Step, now: i64) -> bool {
-    if step.id.kind() == "file"
-        && !step.want.removes()
-        && let Ok(made) = file::implied(ground.host, step.id.name())
-    {
-        let declared = |path: &String| ground.desired.resources.contains_key(&Id::new("file", path));
-        let made: Vec<String> = made.into_iter().filter(|path| !declared(path)).collect();
-        ground.ledger.implied.extend(made);
-    }
     // A directory that was made for what lies below it is declared by now: there was nothing before us.
     let implied = step.id.kind() == "file" && ground.ledger.implied.remove(step.id.name());
     let before = if implied { Before::File(file::Before::Absent) } else { step.seen.before() };

@@ -95,15 +95,19 @@ pub struct Refreshed {
     pub outcome: Outcome,
 }
 
+/// Removes what a crash may have left: at the start of each pass that may act, whether there is something to do or not.
+pub fn tidy(ground: &mut Ground<'_>) {
+    intend::sweep(ground);
+    // One that was left behind would keep services from starting.
+    let _ = withhold::release(ground);
+}
+
 /// Carries out `plan`.
 ///
 /// # Errors
 /// Where our own state cannot be written: then nothing further is changed.
 pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     let mut applied = Applied { owed: ground.ledger.refreshes.keys().cloned().collect(), ..Applied::default() };
-    intend::sweep(ground);
-    // One that a crash left behind would keep services from starting.
-    let _ = withhold::release(ground);
     intend::intend(ground, plan, &mut applied)?;
 
     walk(ground, plan, &[Phase::Stop, Phase::Early], &mut applied)?;
@@ -175,6 +179,7 @@ fn walk(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Ap
             for (step, result) in due.into_iter().zip(results) {
                 ended(ground, step, plan, result, applied);
             }
+            intend::made(ground);
         }
         if tried {
             ledger::save(ground.state, ground.ledger)?;

@@ -71,6 +71,8 @@ pub fn record(
     let desired = ground.desired;
     ground.ledger.refreshes.retain(|id, _| desired.resources.contains_key(id));
     ground.ledger.attempted = Some(revision.clone());
+    ground.ledger.making.clear();
+    ground.ledger.writing.clear();
     if converged {
         ground.ledger.applied = Some(revision.clone());
     }

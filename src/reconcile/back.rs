@@ -77,16 +77,22 @@ pub fn give_back(host: &mut Writer, ledger: &mut Ledger, kept: &Kept) -> Result<
         kept.before.as_found().ok_or_else(|| nothing("what was kept of it cannot be put back")).at(Stage::Plan)?;
     let before = seen.before();
     let mut copy = None;
+    if kept.resource.kind() == "file" {
+        // Should this be cut short, the next pass knows where to look.
+        ledger.writing.insert(kept.resource.name().to_owned());
+    }
     if !seen.is_absent() && !want.diff(&seen).is_empty() {
         let content = seen.content(host, kept.resource.name()).at(Stage::Observe)?.unwrap_or_default();
         if before.content_digest().is_some() {
             apply::keep_content(&state, &kept.resource, &before, &content).at(Stage::Record)?.at(Stage::Observe)?;
         }
         copy = Some(ledger.keep(&kept.resource, Why::Edit, host.now(), before, content.len() as u64));
-        ledger::save(&state, ledger).at(Stage::Record)?;
     }
+    ledger::save(&state, ledger).at(Stage::Record)?;
     let job = AnyJob { id: &kept.resource, want: &want, seen: &seen };
     kinds::apply(host, &payloads, &[job], &BTreeSet::new()).pop().unwrap_or(Ok(())).at(Stage::Apply)?;
+    ledger.writing.remove(kept.resource.name());
+    ledger::save(&state, ledger).at(Stage::Record)?;
     Ok(copy)
 }
 
@@ -169,6 +175,7 @@ pub fn release(
 }
 
 fn perform(ground: &mut Ground<'_>, plan: &Plan) -> Result<apply::Applied, Stop> {
+    apply::tidy(ground);
     if plan.is_empty() {
         return Ok(apply::Applied::default());
     }

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
@@ -177,10 +178,15 @@ impl Writer {
     /// The place `path`, its missing directories made, and nothing there that may not be replaced.
     fn place(&mut self, path: &str, over: Over) -> Result<Place, Error> {
         let exact = Exact { owner: self.can_own().then_some((0, 0)), mode: 0o755 };
+        let made = RefCell::new(Vec::new());
         let parent = self.root.parent_made(path, &|dir, name, at| {
             let above = Meta::of(dir, "", AtFlags::EMPTY_PATH).map_err(io("look at the directory of", at))?;
-            make_between(dir, name, at, exact, self.root.believes(above.uid))
-        })?;
+            make_between(dir, name, at, exact, self.root.believes(above.uid))?;
+            made.borrow_mut().push(at.to_owned());
+            Ok(())
+        });
+        self.made.append(&mut made.into_inner());
+        let parent = parent?;
         if parent.name == "." {
             return Err(in_the_way(path, "the root directory", ""));
         }

@@ -63,8 +63,8 @@ fn converge(host: &mut Writer, payloads: &Payloads, users: &Users, job: &Job<'_,
     }
 }
 
-/// Removes what an interrupted pass may have left where this one is about to write.
-fn sweep(host: &mut Writer, path: &str) {
+/// Removes what an interrupted pass may have left where `path` was about to be written.
+pub fn sweep(host: &mut Writer, path: &str) {
     for above in ancestors(path).chain(["/"]) {
         match host.look(above) {
             Ok(None) => {}

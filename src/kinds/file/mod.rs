@@ -18,6 +18,7 @@ mod spec;
 mod turn;
 
 pub use activation::unit_of;
+pub use apply::sweep;
 pub use before::Before;
 pub use observed::{Observed, Owner, Present, Standing};
 pub use spec::{Replace, Spec, What};
