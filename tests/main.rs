@@ -19,5 +19,6 @@ mod reuse;
 mod socket;
 mod source;
 mod storeys;
+mod trees;
 mod verbs;
 mod ways;

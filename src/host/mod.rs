@@ -41,7 +41,7 @@ pub use clock::Clock;
 pub use error::Error;
 pub use export::write_new;
 pub use facts::FactsError;
-pub use files::{Attributes, Meta, NodeType, Over};
+pub use files::{Attributes, Meta, NodeType, Over, Stage, TreeLimits};
 pub use journal::{Entry, Priority};
 pub use payloads::{Payloads, kept_name};
 pub use program::{Output, Program};

@@ -11,7 +11,7 @@ use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
 use crate::config::Settings;
 use crate::host::{self, Payloads, Reader, Writer};
-use crate::kinds::{self, AnyJob};
+use crate::kinds::{self, AnyJob, Observed};
 use crate::ledger::{self, Kept, Ledger, Why};
 use crate::model::{Id, Stage, Stop, Takeover};
 use crate::plan::{self, Plan, Situation};
@@ -75,6 +75,9 @@ pub fn give_back(host: &mut Writer, ledger: &mut Ledger, kept: &Kept) -> Result<
     let seen = seen.at(Stage::Observe)?;
     let want =
         kept.before.as_found().ok_or_else(|| nothing("what was kept of it cannot be put back")).at(Stage::Plan)?;
+    if want.is_tree() && matches!(&seen, Observed::File(seen) if seen.is_directory()) {
+        return Err(nothing("a directory stands there by now; move it away first")).at(Stage::Plan);
+    }
     let before = seen.before();
     let mut copy = None;
     if kept.resource.kind() == "file" {

@@ -18,9 +18,11 @@ use crate::model::Digest;
 
 mod stage;
 mod sweep;
+mod tree;
 mod walk;
 mod write;
 
+pub use tree::{Stage, TreeLimits};
 pub(super) use walk::Root;
 pub use write::{Attributes, Over};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::host::{Error, Payloads, Reader, Writer};
-use crate::kinds::{Activation, Job, Kind, Need, Phase};
+use crate::kinds::{Activation, Foreseen, Job, Kind, Need, Phase};
 use crate::model::{Cause, Change, Detail, Digest, Id};
 
 mod activation;
@@ -15,6 +15,7 @@ mod observed;
 mod obstacle;
 pub mod protected;
 mod spec;
+mod tree;
 mod turn;
 
 pub use activation::unit_of;
@@ -22,6 +23,7 @@ pub use apply::sweep;
 pub use before::Before;
 pub use observed::{Observed, Owner, Present, Standing};
 pub use spec::{Replace, Spec, What};
+pub use tree::{Node, goes_whole, keep_tree};
 pub use turn::{Turn, turn};
 
 /// The kind whose word is `file`.
@@ -138,6 +140,12 @@ impl Kind for File {
             }
             _ => Ok(None),
         }
+    }
+
+    fn foresee(host: &Reader, jobs: &[Job<'_, Self>], _resting: &BTreeSet<Id>) -> Foreseen {
+        let goes = jobs.iter().enumerate().filter(|(_, job)| goes_whole(job.want, job.seen));
+        let refused = goes.filter_map(|(at, job)| Some((at, host.tree(job.name, tree::LIMITS).err()?)));
+        Foreseen { notes: Vec::new(), refused: refused.collect() }
     }
 
     fn apply(

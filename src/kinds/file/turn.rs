@@ -13,7 +13,7 @@ pub enum Turn {
 pub fn turn(want: &Spec, seen: &Observed) -> Option<Turn> {
     let Observed::Present(Present { what, .. }) = seen else { return None };
     match (&want.what, what) {
-        (What::Attributes, _) | (What::Directory, Standing::Directory) => None,
+        (What::Attributes, _) | (What::Directory | What::Tree { .. }, Standing::Directory) => None,
         (_, Standing::Directory) => Some(Turn::Closes),
         (What::Symlink { target: to }, Standing::Symlink { target: from }) => (to != from).then_some(Turn::Opens),
         (What::Regular { .. }, Standing::Regular { .. } | Standing::Large { .. }) => None,
@@ -22,6 +22,11 @@ pub fn turn(want: &Spec, seen: &Observed) -> Option<Turn> {
 }
 
 impl Observed {
+    /// A directory stands there.
+    pub fn is_directory(&self) -> bool {
+        matches!(self, Self::Present(Present { what: Standing::Directory, .. }))
+    }
+
     /// A symbolic link stands there.
     pub fn is_link(&self) -> bool {
         matches!(self, Self::Present(Present { what: Standing::Symlink { .. }, .. }))
