@@ -347,6 +347,7 @@ fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
         allowed_removals: ask.allow_removals.max(desired.max_removals),
         only: None,
     };
+    apply::tidy(&mut ground);
     let mut applied = if plan.is_empty() { Ok(Applied::default()) } else { apply::apply(&mut ground, &plan) };
     if let Ok(applied) = &mut applied {
         ground.host.say("looking at what was done");

@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-struct Scene {
+pub struct Scene {
     scratch: tempfile::TempDir,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let scene = Self { scratch: tempfile::tempdir().expect("a scratch directory") };
         scene.put("repo/trueup.toml", "format = 1\n");
         scene.put("repo/hosts/web-01/files/etc/stays", "stays\n");
@@ -20,29 +20,29 @@ impl Scene {
         scene
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub fn at(&self, path: &str) -> PathBuf {
         self.scratch.path().join(path)
     }
 
-    fn put(&self, path: &str, content: &str) {
+    pub fn put(&self, path: &str, content: &str) {
         let path = self.at(path);
         fs::create_dir_all(path.parent().expect("a parent")).expect("made");
         fs::write(path, content).expect("written");
     }
 
-    fn declare(&self, manifest: &str) {
+    pub fn declare(&self, manifest: &str) {
         self.put("repo/hosts/web-01/host.toml", manifest);
     }
 
-    fn read(&self, path: &str) -> Option<String> {
+    pub fn read(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.at("root").join(path)).ok()
     }
 
-    fn mode(&self, path: &str) -> u32 {
+    pub fn mode(&self, path: &str) -> u32 {
         fs::metadata(self.at("root").join(path)).expect("there").permissions().mode() & 0o7777
     }
 
-    fn command(&self, program: &mut Command) -> (Option<i32>, Value) {
+    pub fn command(&self, program: &mut Command) -> (Option<i32>, Value) {
         let (root, repo) = (self.at("root"), self.at("repo"));
         let paths = [Path::new("--root"), &root, Path::new("--repo"), &repo];
         let output = program.args(["run", "--json", "--host", "web-01"]).args(paths).stderr(Stdio::null()).output();
@@ -50,23 +50,46 @@ impl Scene {
         (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
     }
 
-    fn run(&self) -> (Option<i32>, Value) {
+    pub fn run(&self) -> (Option<i32>, Value) {
         self.command(&mut Command::new(env!("CARGO_BIN_EXE_trueup")))
     }
 
     #[track_caller]
-    fn converges(&self) -> Value {
+    pub fn converges(&self) -> Value {
         let (code, report) = self.run();
         assert_eq!(code, Some(0), "{report:#}");
         report
     }
 
-    /// A pass that is killed at the `n`th rename. Whether there was one.
-    fn killed_at(&self, n: usize) -> bool {
+    /// A pass in which the kernel does to the system calls what `inject` says, as strace(1) has it.
+    pub fn injected(&self, inject: &str) -> (Option<i32>, Value) {
+        let calls = inject.split(':').next().unwrap_or_default();
         let mut strace = Command::new("strace");
-        strace.args(["-qq", "-f", "-o", "/dev/null", "-e", "trace=rename,renameat,renameat2", "-e"]);
-        strace.arg(format!("inject=rename,renameat,renameat2:signal=KILL:when={n}"));
-        self.command(strace.arg(env!("CARGO_BIN_EXE_trueup"))).0.is_none()
+        strace.args(["-qq", "-f", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e"]);
+        self.command(strace.arg(format!("inject={inject}")).arg(env!("CARGO_BIN_EXE_trueup")))
+    }
+
+    /// Where something of an interrupted write is left.
+    pub fn left_overs(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut todo = vec![self.at("root")];
+        while let Some(directory) = todo.pop() {
+            for entry in fs::read_dir(directory).expect("readable") {
+                let path = entry.expect("readable").path();
+                if path.to_string_lossy().ends_with('~') {
+                    found.push(path.clone());
+                }
+                if path.is_dir() && !path.is_symlink() {
+                    todo.push(path);
+                }
+            }
+        }
+        found
+    }
+
+    /// A pass that is killed at the `n`th rename. Whether there was one.
+    pub fn killed_at(&self, n: usize) -> bool {
+        self.injected(&format!("rename,renameat,renameat2:signal=KILL:when={n}")).0.is_none()
     }
 }
 

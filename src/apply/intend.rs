@@ -2,23 +2,33 @@ use std::collections::BTreeSet;
 
 use super::{Applied, Error, Ground};
 use crate::host::{self, Payloads, StateDir, StateError};
-use crate::kinds::{Before, file, package};
-use crate::ledger::{self, Entry, Origin, OwedRefresh};
+use crate::kinds::{Before, Observed, Phase, Spec, file, package};
+use crate::ledger::{self, Entry, Origin, OwedRefresh, Why};
 use crate::model::{Digest, Id, Outcome};
 use crate::plan::{Action, Plan, Step};
 
 /// Removes the temporary files that a pass which was cut short may have left beside what it was writing.
 pub(super) fn sweep(ground: &mut Ground<'_>) {
-    let parents: BTreeSet<String> = ground
-        .ledger
-        .entries
-        .iter()
-        .filter(|(id, entry)| id.kind() == "file" && entry.intended.is_some())
-        .filter_map(|(id, _)| Some(id.name().rsplit_once('/')?.0.to_owned()))
-        .collect();
-    for parent in parents {
-        // What cannot be swept now is swept next time; it harms nobody meanwhile.
-        drop(ground.host.sweep(if parent.is_empty() { "/" } else { &parent }));
+    let entries = ground.ledger.entries.iter();
+    let intended =
+        entries.filter(|(id, entry)| id.kind() == "file" && entry.intended.is_some()).map(|(id, _)| id.name());
+    for path in intended.chain(ground.ledger.writing.iter().map(String::as_str)) {
+        file::sweep(ground.host, path);
+    }
+}
+
+/// Notes which of the directories that were about to be made on the way to something really were made by us. What
+/// somebody else made meanwhile, an administrator or a package, is theirs.
+pub(super) fn made(ground: &mut Ground<'_>) {
+    let made = ground.host.take_made();
+    if made.is_empty() {
+        return;
+    }
+    let is_made = |path: &String| ground.host.canonical(path).is_ok_and(|real| made.contains(&real));
+    let ours: Vec<String> = ground.ledger.making.iter().filter(|path| is_made(path)).cloned().collect();
+    for path in ours {
+        ground.ledger.making.remove(&path);
+        ground.ledger.implied.insert(path);
     }
 }
 
@@ -32,17 +42,27 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
         ground.payloads.store(ground.state)?;
     }
     let now = ground.host.now();
+    // What packages bring is known only after them; then all is planned, and this done, once more.
+    let packages = plan.steps.iter().any(|step| step.phase == Phase::Packages);
     for step in &plan.steps {
-        match keep(ground, step, now, applied)? {
-            Ok(Some(kept)) => drop(applied.kept.insert(step.id.clone(), kept)),
-            Ok(None) => {}
+        let before = match keep(ground, step, plan, now, applied)? {
+            Ok(Stood { before, copy }) => {
+                applied.kept.extend(copy.map(|copy| (step.id.clone(), copy)));
+                before
+            }
             Err(error) => {
                 super::ended(ground, step, plan, Err(error), applied);
                 continue;
             }
+        };
+        if step.action == Action::LetGo && step.id.kind() == "file" && !step.want.removes() {
+            ground.ledger.writing.insert(step.id.name().to_owned());
+        }
+        if step.id.kind() == "file" && !step.want.removes() && !(packages && step.phase > Phase::Packages) {
+            make_on_the_way(ground, step);
         }
         // What is let go stays recorded as it was last applied until it is gone.
-        if step.action != Action::LetGo && own(ground, step, now) {
+        if step.action != Action::LetGo && own(ground, step, before, now) {
             applied.made.insert(step.id.clone());
         }
     }
@@ -60,24 +80,45 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
     Ok(())
 }
 
+/// What stood where a step goes, and the copy of it, where one is kept.
+struct Stood {
+    before: Before,
+    copy: Option<String>,
+}
+
+/// Why nothing could be kept: the outer error ends the pass, the inner one the step.
+enum NotKept {
+    State(StateError),
+    Host(host::Error),
+}
+
+impl From<host::Error> for NotKept {
+    fn from(error: host::Error) -> Self {
+        Self::Host(error)
+    }
+}
+
 /// Copies what stands there, where it has to be kept. The outer error ends the pass, the inner one the step.
 fn keep(
     ground: &mut Ground<'_>,
     step: &Step,
+    plan: &Plan,
     now: i64,
     applied: &Applied,
-) -> Result<Result<Option<String>, host::Error>, Error> {
-    let Some(why) = step.keep else { return Ok(Ok(None)) };
+) -> Result<Result<Stood, host::Error>, Error> {
     let before = step.seen.before();
-    if !before.expires() || !step.want.overwrites() {
-        // A stopped unit or a removed package is nobody's work to be given back.
-        return Ok(Ok(None));
-    }
-    if let Some(id) = applied.kept.get(&step.id)
-        && ground.ledger.kept.iter().any(|copy| copy.id == *id && copy.before == before)
+    if let (Spec::File(want), Observed::File(seen)) = (&step.want, &step.seen)
+        && file::goes_whole(want, seen)
     {
-        // Kept in this pass already, before packages were installed.
-        return Ok(Ok(Some(id.clone())));
+        return match whole(ground, step, seen, plan) {
+            Ok((before, size)) => Ok(Ok(note(ground, step, before, size, now, applied))),
+            Err(NotKept::Host(error)) => Ok(Err(error)),
+            Err(NotKept::State(error)) => Err(error.into()),
+        };
+    }
+    if step.keep.is_none() || !before.expires() || !step.want.overwrites() {
+        // A stopped unit or a removed package is nobody's work to be given back.
+        return Ok(Ok(Stood { before, copy: None }));
     }
     let mut size = 0;
     if before.content_digest().is_some() {
@@ -90,7 +131,46 @@ fn keep(
             return Ok(Err(error));
         }
     }
-    Ok(Ok(Some(ground.ledger.keep(&step.id, why, now, before, size))))
+    Ok(Ok(note(ground, step, before, size, now, applied)))
+}
+
+/// A directory that goes with all that is in it, and the length of that.
+fn whole(ground: &Ground<'_>, step: &Step, seen: &file::Observed, plan: &Plan) -> Result<(Before, u64), NotKept> {
+    let inside = format!("{}/", step.id.name());
+    let let_go: Vec<(&str, &file::Spec)> = plan
+        .steps
+        .iter()
+        .filter(|step| step.action == Action::LetGo && step.id.kind() == "file")
+        .filter_map(|step| match &step.want {
+            Spec::File(want) => Some((step.id.name().strip_prefix(&inside)?, want)),
+            _ => None,
+        })
+        .collect();
+    let implied = |path: &str| ground.ledger.implied.contains(path);
+    let mut size = 0;
+    let before = file::keep_tree(ground.host, step.id.name(), seen, &let_go, &implied, |content| {
+        size += content.len() as u64;
+        put(ground.state, content).map_err(NotKept::State)
+    })?;
+    Ok((Before::File(before), size))
+}
+
+/// Notes the copy in the ledger. Of an empty directory that is to go anyway there is nothing to keep.
+fn note(ground: &mut Ground<'_>, step: &Step, before: Before, size: u64, now: i64, applied: &Applied) -> Stood {
+    let empty = matches!(&before, Before::File(file::Before::Directory { tree, .. }) if tree.is_empty());
+    let why = match step.keep {
+        Some(why) => why,
+        None if empty => return Stood { before, copy: None },
+        None => Why::Edit,
+    };
+    // Kept in this pass already, before packages were installed.
+    let known = applied.kept.get(&step.id);
+    let known = known.filter(|id| ground.ledger.kept.iter().any(|copy| copy.id == **id && copy.before == before));
+    let copy = match known {
+        Some(id) => id.clone(),
+        None => ground.ledger.keep(&step.id, why, now, before.clone(), size),
+    };
+    Stood { before, copy: Some(copy) }
 }
 
 /// Puts `content`, which stood at `id`, into our own directory, unless it is there and whole.
@@ -111,28 +191,30 @@ pub fn keep_content(
             why: "it changed while this pass looked at it; the next pass looks again".to_owned(),
         }));
     }
-    let name = host::kept_name(&digest);
+    put(state, content).map(Ok)
+}
+
+fn put(state: &StateDir, content: &[u8]) -> Result<(), StateError> {
+    let name = host::kept_name(&Digest::of(content));
     // One that a failing disk has damaged is written anew.
     let whole = matches!(state.read(&name), Ok(Some(there)) if there == content);
-    if !whole {
-        state.write(&name, content)?;
+    if whole { Ok(()) } else { state.write(&name, content) }
+}
+
+/// Writes down which directories writing `step` is going to make on its way.
+fn make_on_the_way(ground: &mut Ground<'_>, step: &Step) {
+    if let Ok(made) = file::implied(ground.host, step.id.name()) {
+        let declared = |path: &String| ground.desired.resources.contains_key(&Id::new("file", path));
+        ground.ledger.making.extend(made.into_iter().filter(|path| !declared(path)));
     }
-    Ok(Ok(()))
 }
 
 /// Takes charge of what `step` is about to write. Says whether it was not ours before.
-fn own(ground: &mut Ground<'_>, step: &Step, now: i64) -> bool {
-    if step.id.kind() == "file"
-        && !step.want.removes()
-        && let Ok(made) = file::implied(ground.host, step.id.name())
-    {
-        let declared = |path: &String| ground.desired.resources.contains_key(&Id::new("file", path));
-        let made: Vec<String> = made.into_iter().filter(|path| !declared(path)).collect();
-        ground.ledger.implied.extend(made);
-    }
+fn own(ground: &mut Ground<'_>, step: &Step, before: Before, now: i64) -> bool {
     // A directory that was made for what lies below it is declared by now: there was nothing before us.
     let implied = step.id.kind() == "file" && ground.ledger.implied.remove(step.id.name());
-    let before = if implied { Before::File(file::Before::Absent) } else { step.seen.before() };
+    let strangers = matches!(&before, Before::File(file::Before::Directory { tree, .. }) if !tree.is_empty());
+    let before = if implied && !strangers { Before::File(file::Before::Absent) } else { before };
     let new = !ground.ledger.entries.contains_key(&step.id);
     let entry = ground
         .ledger

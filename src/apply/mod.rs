@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::brakes::Holds;
 use crate::compile::Desired;
 use crate::host::{self, Payloads, StateDir, StateError, Writer};
-use crate::kinds::{self, Activation, AnyJob, Around, Phase, Refresh};
+use crate::kinds::{self, Activation, AnyJob, Around, Phase, Refresh, file};
 use crate::ledger::{self, Ledger};
 use crate::model::{Id, Outcome, Takeover};
 use crate::plan::{Action, Plan, PlannedRefresh, Refusal, Step};
@@ -95,15 +95,19 @@ pub struct Refreshed {
     pub outcome: Outcome,
 }
 
+/// Removes what a crash may have left: at the start of each pass that may act, whether there is something to do or not.
+pub fn tidy(ground: &mut Ground<'_>) {
+    intend::sweep(ground);
+    // What was left behind would keep services from starting.
+    let _ = kinds::package::start_services_again(ground.host);
+}
+
 /// Carries out `plan`.
 ///
 /// # Errors
 /// Where our own state cannot be written: then nothing further is changed.
 pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     let mut applied = Applied { owed: ground.ledger.refreshes.keys().cloned().collect(), ..Applied::default() };
-    intend::sweep(ground);
-    // What a crash left behind would keep services from starting.
-    let _ = kinds::package::start_services_again(ground.host);
     intend::intend(ground, plan, &mut applied)?;
 
     walk(ground, plan, &[Phase::Stop, Phase::Early], &mut applied)?;
@@ -133,37 +137,67 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     Ok(applied)
 }
 
-/// Carries out the steps of these phases, each phase as one batch a kind, and saves what came of it.
+/// Carries out the steps of these phases, each phase as one batch a kind, and saves what came of it. What lies below
+/// a path that is a step itself waits for what comes of that.
 fn walk(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Applied) -> Result<(), Error> {
     for &phase in phases {
-        let mut due = Vec::new();
-        for step in plan.steps.iter().filter(|step| step.phase == phase) {
-            if applied.outcomes.contains_key(&step.id) {
+        let mut todo: Vec<&Step> = plan.steps.iter().filter(|step| step.phase == phase).collect();
+        todo.retain(|step| !applied.outcomes.contains_key(&step.id));
+        let mut todo = todo.as_slice();
+        let mut tried = false;
+        while !todo.is_empty() {
+            let (batch, rest) = todo.split_at(independent(todo));
+            todo = rest;
+            let mut due = Vec::new();
+            for step in batch {
+                if ground.host.interrupted() {
+                    applied.interrupted = true;
+                    if tried {
+                        ledger::save(ground.state, ground.ledger)?;
+                    }
+                    return Ok(());
+                }
+                match depend::missing(step, plan, &applied.outcomes) {
+                    Some(because) => drop(applied.outcomes.insert(step.id.clone(), Outcome::Skipped { because })),
+                    None => due.push(*step),
+                }
+            }
+            if due.is_empty() {
                 continue;
             }
-            if ground.host.interrupted() {
-                applied.interrupted = true;
-                return Ok(());
+            tried = true;
+            let jobs: Vec<AnyJob<'_>> =
+                due.iter().map(|step| AnyJob { id: &step.id, want: &step.want, seen: &step.seen }).collect();
+            let withheld = if phase == Phase::Packages { withhold::withheld(ground) } else { Vec::new() };
+            let around = Around { resting: &ground.held.resting(), withheld: &withheld };
+            let results = kinds::apply(ground.host, ground.payloads, &jobs, &around);
+            for (step, result) in due.into_iter().zip(results) {
+                ended(ground, step, plan, result, applied);
             }
-            match depend::missing(step, plan, &applied.outcomes) {
-                Some(because) => drop(applied.outcomes.insert(step.id.clone(), Outcome::Skipped { because })),
-                None => due.push(step),
-            }
+            intend::made(ground);
         }
-        if due.is_empty() {
-            continue;
+        if tried {
+            ledger::save(ground.state, ground.ledger)?;
         }
-        let jobs: Vec<AnyJob<'_>> =
-            due.iter().map(|step| AnyJob { id: &step.id, want: &step.want, seen: &step.seen }).collect();
-        let withheld = if phase == Phase::Packages { withhold::withheld(ground) } else { Vec::new() };
-        let around = Around { resting: &ground.held.resting(), withheld: &withheld };
-        let results = kinds::apply(ground.host, ground.payloads, &jobs, &around);
-        for (step, result) in due.into_iter().zip(results) {
-            ended(ground, step, plan, result, applied);
-        }
-        ledger::save(ground.state, ground.ledger)?;
     }
     Ok(())
+}
+
+/// How many of the first of `steps` do not lie below one another.
+fn independent(steps: &[&Step]) -> usize {
+    let mut files = BTreeSet::new();
+    let lies_below = |files: &BTreeSet<&str>, step: &Step| {
+        step.id.kind() == "file" && file::ancestors(step.id.name()).any(|above| files.contains(above))
+    };
+    for (at, step) in steps.iter().enumerate() {
+        if lies_below(&files, step) {
+            return at;
+        }
+        if step.id.kind() == "file" {
+            files.insert(step.id.name());
+        }
+    }
+    steps.len()
 }
 
 /// Why something that is let go stays where it is, if that is what `reason` means.
@@ -182,7 +216,8 @@ fn ended(ground: &mut Ground<'_>, step: &Step, plan: &Plan, result: Result<(), h
             applied.interrupted = true;
             return;
         }
-        Err(error) if step.action == Action::LetGo => match stays(error.reason()) {
+        // What others wait for to make way has not.
+        Err(error) if step.action == Action::LetGo && !plan.makes_way(step) => match stays(error.reason()) {
             Some(why) => {
                 applied.stays.insert(step.id.clone(), why);
                 Ok(())
@@ -194,6 +229,9 @@ fn ended(ground: &mut Ground<'_>, step: &Step, plan: &Plan, result: Result<(), h
     let outcome = depend::outcome(step, result, plan, &applied.outcomes);
     if outcome == Outcome::Done {
         record::done(ground.ledger, ground.desired, step);
+        if step.closes_directory() && !applied.stays.contains_key(&step.id) {
+            record::gone_with(ground.ledger, &step.id, ground.desired);
+        }
     }
     applied.outcomes.insert(step.id.clone(), outcome);
 }

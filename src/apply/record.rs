@@ -25,6 +25,15 @@ pub(super) fn done(ledger: &mut Ledger, desired: &Desired, step: &Step) {
     }
 }
 
+/// A directory is none any more: what was ours in it went with it, and whatever is reached under its path by now is
+/// not.
+pub(super) fn gone_with(ledger: &mut Ledger, directory: &Id, desired: &Desired) {
+    let inside = format!("{}/", directory.name());
+    let below = |id: &Id| id.kind() == "file" && id.name().starts_with(&inside);
+    ledger.entries.retain(|id, _| !below(id) || desired.resources.contains_key(id));
+    ledger.implied.retain(|path| path != directory.name() && !path.starts_with(&inside));
+}
+
 /// What a step was to bring about, a package of the same pass brought about. Nothing of it stood there before.
 pub(super) fn brought_about(ledger: &mut Ledger, desired: &Desired, step: &Step) {
     let entry = ledger.entries.entry(step.id.clone()).or_insert_with(|| {
@@ -67,6 +76,8 @@ pub fn record(
     let desired = ground.desired;
     ground.ledger.refreshes.retain(|id, _| desired.resources.contains_key(id));
     ground.ledger.attempted = Some(revision.clone());
+    ground.ledger.making.clear();
+    ground.ledger.writing.clear();
     if converged {
         ground.ledger.applied = Some(revision.clone());
     }

@@ -123,7 +123,7 @@ fn complete(spec: &mut Spec, mode: Option<u32>) {
     match spec.what {
         What::Absent => (spec.owner, spec.group, spec.mode) = (None, None, None),
         What::Attributes => {}
-        What::Regular { .. } | What::Directory | What::Symlink { .. } => {
+        What::Regular { .. } | What::Directory | What::Tree { .. } | What::Symlink { .. } => {
             spec.owner.get_or_insert_with(|| "root".to_owned());
             spec.group.get_or_insert_with(|| "root".to_owned());
             spec.mode = match spec.what {
@@ -191,7 +191,7 @@ fn show_found(found: &Found) -> String {
             let kind = if found.mode == Some(0o755) { "an executable file" } else { "a file" };
             format!("{kind} ({size} bytes, SHA-256 {}…)", content.short())
         }
-        What::Directory => "a directory".to_owned(),
+        What::Directory | What::Tree { .. } => "a directory".to_owned(),
         What::Symlink { target } => format!("a symlink to {target}"),
         What::Absent => "absent".to_owned(),
         What::Attributes => "attributes_only".to_owned(),

@@ -247,7 +247,7 @@ fn below_files(work: &mut Work<'_>) {
                 Some(What::Regular { .. }) => "a file",
                 Some(What::Symlink { .. }) => "a symlink",
                 Some(What::Absent) => "absent",
-                Some(What::Directory | What::Attributes) | None => continue,
+                Some(What::Directory | What::Tree { .. } | What::Attributes) | None => continue,
             };
             let message = format!(
                 "`{}` ({}) cannot stand below `{}`, which is {kind} ({})",

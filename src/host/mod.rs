@@ -42,7 +42,7 @@ pub use clock::Clock;
 pub use error::Error;
 pub use export::write_new;
 pub use facts::FactsError;
-pub use files::{Attributes, Meta, NodeType, Over};
+pub use files::{Attributes, Meta, NodeType, Over, Stage, TreeLimits};
 pub use journal::{Entry, Priority};
 pub use payloads::{Payloads, kept_name};
 pub use program::{Output, Program};
@@ -244,6 +244,8 @@ pub struct Writer {
     reader: Reader,
     /// Directories that were looked through for left-overs.
     swept: BTreeSet<String>,
+    /// Directories that were made on the way to something else, links resolved, since they were last asked for.
+    made: Vec<String>,
     _lock: Lock,
 }
 
@@ -254,7 +256,12 @@ impl Writer {
     /// Where somebody else holds it, or our directory cannot be made. The reader is lost with it.
     pub fn take(reader: Reader) -> Result<Self, LockError> {
         let lock = reader.state().lock()?;
-        Ok(Self { reader, swept: BTreeSet::new(), _lock: lock })
+        Ok(Self { reader, swept: BTreeSet::new(), made: Vec::new(), _lock: lock })
+    }
+
+    /// The directories that were made on the way to what was written, links resolved, since this was last asked.
+    pub fn take_made(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.made)
     }
 
     /// Runs a program that changes the machine, and waits for it.

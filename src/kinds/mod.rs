@@ -193,6 +193,26 @@ pub struct Around<'a> {
     pub withheld: &'a [String],
 }
 
+impl Before {
+    /// Every content that is needed to put it back.
+    pub fn contents(&self) -> Vec<Digest> {
+        let tree = if let Self::File(before) = self { before.of_tree().collect() } else { Vec::new() };
+        self.content_digest().into_iter().chain(tree).collect()
+    }
+}
+
+impl Spec {
+    /// A directory is to be put back with all that was in it.
+    pub fn is_tree(&self) -> bool {
+        matches!(self, Self::File(file::Spec { what: file::What::Tree { .. }, .. }))
+    }
+
+    /// A symbolic link is wanted.
+    pub fn is_link(&self) -> bool {
+        matches!(self, Self::File(file::Spec { what: file::What::Symlink { .. }, .. }))
+    }
+}
+
 /// One resource to converge.
 #[derive(Debug)]
 pub struct Job<'a, K: Kind> {

@@ -89,11 +89,11 @@ impl Ledger {
 
     /// The contents that copies still need, and originals that are not older than `originals` seconds.
     pub fn contents(&self, now: i64, originals: i64) -> BTreeSet<Digest> {
-        let origins = self.entries.values().filter_map(|entry| match &entry.origin {
-            Origin::Found { before, at, .. } if now.saturating_sub(*at) <= originals => before.content_digest(),
-            Origin::Found { .. } | Origin::Adopted => None,
+        let origins = self.entries.values().flat_map(|entry| match &entry.origin {
+            Origin::Found { before, at, .. } if now.saturating_sub(*at) <= originals => before.contents(),
+            Origin::Found { .. } | Origin::Adopted => Vec::new(),
         });
-        origins.chain(self.kept.iter().filter_map(|kept| kept.before.content_digest())).collect()
+        origins.chain(self.kept.iter().flat_map(|kept| kept.before.contents())).collect()
     }
 }
 

@@ -30,6 +30,12 @@ pub struct Ledger {
     pub refreshes: BTreeMap<Id, OwedRefresh>,
     /// Directories made only because something declared lies below them.
     pub implied: BTreeSet<String>,
+    /// Directories about to be made for that reason: ours once we know that it was us who made them.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub making: BTreeSet<String>,
+    /// Paths that are being written and that no entry says so of: what is let go, what is given back.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub writing: BTreeSet<String>,
     /// Copies of what was overwritten.
     pub kept: Vec<Kept>,
     /// The revision of which everything held last.

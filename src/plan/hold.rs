@@ -107,7 +107,7 @@ fn stay_ours(situation: &Situation<'_>, holds: &Holds, plan: &mut Plan) {
 /// What takes a directory away takes what is suspended in it too.
 fn below<'h>(holds: &'h Holds, step: &Step) -> Option<&'h Held> {
     let Spec::File(want) = &step.want else { return None };
-    if matches!(want.what, file::What::Directory | file::What::Attributes) {
+    if matches!(want.what, file::What::Directory | file::What::Tree { .. } | file::What::Attributes) {
         return None;
     }
     let inside = format!("{}/", step.id.name());

@@ -1,11 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, classify, hold};
+use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, classify, hold, ways};
 use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
 use crate::host;
-use crate::kinds::{Activation, Observed, Phase, Spec, unit};
-use crate::ledger::{Entry, Ledger, Origin, Why};
+use crate::kinds::{Activation, Observed, Phase, Spec, file, unit};
+use crate::ledger::{Entry, Kept, Ledger, Origin, Why};
 use crate::model::{Cause, Drift, Id, Release, Takeover};
 
 /// Everything that a plan is made from.
@@ -38,8 +38,20 @@ pub fn concerned<'a>(desired: &'a Desired, ledger: &'a Ledger) -> BTreeSet<&'a I
 /// The plan of a situation. The same situation gives the same plan.
 pub fn make(situation: &Situation<'_>) -> Plan {
     let mut plan = Plan { wanted: situation.desired.resources.len(), ..Plan::default() };
+    let nothing = Ok(Observed::File(file::Observed::Absent));
+    let mut turns = BTreeMap::new();
+    // What lies above a path comes before it.
     for id in concerned(situation.desired, situation.ledger) {
-        match situation.observed.get(id) {
+        let seen = match ways::judged(situation, &turns, id) {
+            ways::Below::AsSeen => situation.observed.get(id),
+            ways::Below::Nothing => Some(&nothing),
+            ways::Below::Elsewhere => {
+                plan.forgotten.push(id.clone());
+                continue;
+            }
+        };
+        let steps = plan.steps.len();
+        match seen {
             Some(Ok(seen)) => judge(situation, &mut plan, id, seen),
             Some(Err(error)) => {
                 let unseen = Unseen { id: id.clone(), reason: error.reason(), message: error.chain() };
@@ -51,10 +63,12 @@ pub fn make(situation: &Situation<'_>) -> Plan {
                 message: format!("{id} was not looked at"),
             }),
         }
+        turns.extend(plan.steps[steps..].iter().filter_map(|step| Some((step.id.clone(), ways::turn(step)?))));
     }
     gone_with_their_files(&mut plan);
     hold::set_aside(situation, &mut plan);
-    order(&mut plan.steps);
+    ways::hold_back(&mut plan);
+    ways::order(&mut plan.steps);
     follow_up(situation, &mut plan);
     plan
 }
@@ -143,7 +157,7 @@ fn act(
     } else {
         Action::Change
     };
-    let original = is_original(entry, wanted, cause);
+    let original = is_original(situation.ledger, id, wanted, cause);
     let keep = match original {
         _ if seen.is_absent() || implied => None,
         true => Some(Why::Original),
@@ -168,14 +182,22 @@ fn act(
 }
 
 /// Whether what stands there now is what stood there before us.
-fn is_original(entry: Option<&Entry>, wanted: &Wanted, cause: Cause) -> bool {
-    let Some(entry) = entry else { return true };
+fn is_original(ledger: &Ledger, id: &Id, wanted: &Wanted, cause: Cause) -> bool {
+    let Some(entry) = ledger.entries.get(id) else { return true };
     match &entry.origin {
         // What was adopted and drifted is put back to what was adopted, not to the drift.
         Origin::Adopted => cause != Cause::Corrective,
         // Content that was left alone so far is about to be overwritten; it may have changed since.
-        Origin::Found { overwritten, .. } => {
-            let left_alone = entry.applied.as_ref().is_some_and(|applied| !applied.overwrites());
+        Origin::Found { before, overwritten, .. } => {
+            let left_alone = match (&entry.applied, &entry.intended) {
+                (Some(applied), _) => !applied.overwrites(),
+                // An attempt failed, or was cut short. An earlier one may have overwritten what it kept.
+                (None, Some(intended)) => {
+                    let kept = |copy: &Kept| copy.resource == *id && copy.before == *before;
+                    !intended.overwrites() && !ledger.kept.iter().any(kept)
+                }
+                (None, None) => false,
+            };
             !overwritten && left_alone && wanted.spec.overwrites()
         }
     }
@@ -193,6 +215,8 @@ fn let_go(plan: &mut Plan, id: &Id, seen: &Observed, entry: &Entry, put_back: Op
     if entry.origin == Origin::Adopted && seen.is_absent() {
         return plan.forgotten.push(id.clone());
     }
+    // Nothing of what a first attempt was to make is known to stand there: it may be somebody's work.
+    let cause = if is_strange(Some(entry), seen) { Cause::Conflicting } else { cause };
     let mut left = |why| plan.left.push(Left { id: id.clone(), why });
     if entry.release == Release::Leave {
         return left("released, left in place");
@@ -244,16 +268,6 @@ fn gone_with_their_files(plan: &mut Plan) {
         .partition::<Vec<_>, _>(|step| step.action == Action::LetGo && step.changes.is_empty());
     plan.steps = steps;
     plan.forgotten.extend(idle.into_iter().map(|step| step.id));
-}
-
-/// In the order of work; parents before what is in them, and what goes the other way round.
-fn order(steps: &mut [Step]) {
-    steps.sort_by(|a, b| {
-        a.phase.cmp(&b.phase).then_with(|| match a.phase {
-            Phase::Removals => b.id.cmp(&a.id),
-            _ => a.id.cmp(&b.id),
-        })
-    });
 }
 
 /// What the steps entail, and what is still owed since an earlier pass.

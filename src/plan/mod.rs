@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::brakes::Held;
-use crate::kinds::{Activation, Observed, Phase, Refresh, Spec};
+use crate::kinds::{Activation, Observed, Phase, Refresh, Spec, file};
 use crate::ledger::Why;
 use crate::model::{Cause, Change, Detail, Drift, Id, Release};
 
@@ -12,6 +12,7 @@ mod classify;
 mod guard;
 mod hold;
 mod make;
+mod ways;
 
 pub use classify::{Verdict, classify};
 pub use guard::{Refusal, guard};
@@ -174,6 +175,13 @@ pub struct HeldRefresh {
     pub why: Held,
 }
 
+impl Step {
+    /// A directory goes, with all that is below it, or becomes something else.
+    pub fn closes_directory(&self) -> bool {
+        ways::turn(self) == Some(file::Turn::Closes)
+    }
+}
+
 impl Plan {
     /// Nothing is to be done.
     pub fn is_empty(&self) -> bool {
@@ -186,6 +194,13 @@ impl Plan {
             step.phase == Phase::Early && step.want.activations(step.id.name()).contains(&Activation::PackageIndex)
         });
         sources && self.steps.iter().any(|step| step.phase == Phase::Packages)
+    }
+
+    /// Whether `step` takes away what lies between its path and what other steps write below it.
+    pub fn makes_way(&self, step: &Step) -> bool {
+        let inside = format!("{}/", step.id.name());
+        ways::turn(step) == Some(file::Turn::Opens)
+            && self.steps.iter().any(|other| other.id.kind() == "file" && other.id.name().starts_with(&inside))
     }
 
     /// The steps that take something away.

@@ -11,7 +11,7 @@ use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
 use crate::config::Settings;
 use crate::host::{self, Payloads, Reader, Writer};
-use crate::kinds::{self, AnyJob, Around};
+use crate::kinds::{self, AnyJob, Around, Observed};
 use crate::ledger::{self, Kept, Ledger, Why};
 use crate::model::{Id, Stage, Stop, Takeover};
 use crate::plan::{self, Plan, Situation};
@@ -75,19 +75,28 @@ pub fn give_back(host: &mut Writer, ledger: &mut Ledger, kept: &Kept) -> Result<
     let seen = seen.at(Stage::Observe)?;
     let want =
         kept.before.as_found().ok_or_else(|| nothing("what was kept of it cannot be put back")).at(Stage::Plan)?;
+    if want.is_tree() && matches!(&seen, Observed::File(seen) if seen.is_directory()) {
+        return Err(nothing("a directory stands there by now; move it away first")).at(Stage::Plan);
+    }
     let before = seen.before();
     let mut copy = None;
+    if kept.resource.kind() == "file" {
+        // Should this be cut short, the next pass knows where to look.
+        ledger.writing.insert(kept.resource.name().to_owned());
+    }
     if !seen.is_absent() && !want.diff(&seen).is_empty() {
         let content = seen.content(host, kept.resource.name()).at(Stage::Observe)?.unwrap_or_default();
         if before.content_digest().is_some() {
             apply::keep_content(&state, &kept.resource, &before, &content).at(Stage::Record)?.at(Stage::Observe)?;
         }
         copy = Some(ledger.keep(&kept.resource, Why::Edit, host.now(), before, content.len() as u64));
-        ledger::save(&state, ledger).at(Stage::Record)?;
     }
+    ledger::save(&state, ledger).at(Stage::Record)?;
     let job = AnyJob { id: &kept.resource, want: &want, seen: &seen };
     let around = Around { resting: &BTreeSet::new(), withheld: &[] };
     kinds::apply(host, &payloads, &[job], &around).pop().unwrap_or(Ok(())).at(Stage::Apply)?;
+    ledger.writing.remove(kept.resource.name());
+    ledger::save(&state, ledger).at(Stage::Record)?;
     Ok(copy)
 }
 
@@ -170,6 +179,7 @@ pub fn release(
 }
 
 fn perform(ground: &mut Ground<'_>, plan: &Plan) -> Result<apply::Applied, Stop> {
+    apply::tidy(ground);
     if plan.is_empty() {
         return Ok(apply::Applied::default());
     }

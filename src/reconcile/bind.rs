@@ -3,7 +3,7 @@
 use super::stop::At;
 use crate::host::Reader;
 use crate::ledger::{self, Binding, Ledger};
-use crate::model::{Class, Facts, Stage, Stop};
+use crate::model::{Class, Facts, Id, Stage, Stop};
 use crate::report::{Report, State};
 
 /// The ledger, if it is this machine's; that of a cloned disk is not believed: all is adopted anew. The second
@@ -12,7 +12,8 @@ use crate::report::{Report, State};
 /// # Errors
 /// Where it cannot be believed, or it cannot be told whose it is.
 pub fn read_ledger(host: &Reader, own: &Facts, report: &mut Report) -> Result<(Ledger, bool), Stop> {
-    let (ledger, recovered) = ledger::load(&host.state()).at(Stage::Verify)?;
+    let (mut ledger, recovered) = ledger::load(&host.state()).at(Stage::Verify)?;
+    made_before_a_crash(host, &mut ledger);
     if recovered {
         let message = "the ledger was damaged; its previous copy is used, and what was done since is found anew";
         report.raise(State::Degraded, "state-damaged", Some(message.to_owned()));
@@ -34,6 +35,21 @@ pub fn read_ledger(host: &Reader, own: &Facts, report: &mut Report) -> Result<(L
             message: "this machine has no machine id (/etc/machine-id), and its ledger is bound to one".to_owned(),
         }),
     }
+}
+
+/// A pass that was cut short may have made directories on the way to something and not said so: those that look like
+/// it and hold nobody else's. Whatever else stands there by now, somebody else made.
+fn made_before_a_crash(host: &Reader, ledger: &mut Ledger) {
+    let making = std::mem::take(&mut ledger.making);
+    let known = |path: &str| {
+        ledger.entries.contains_key(&Id::new("file", path)) || ledger.implied.contains(path) || making.contains(path)
+    };
+    let ours = |path: &&String| {
+        let names = host.made_between(path).ok().flatten();
+        names.is_some_and(|names| names.iter().all(|name| known(&format!("{path}/{name}"))))
+    };
+    let ours: Vec<String> = making.iter().filter(ours).cloned().collect();
+    ledger.implied.extend(ours);
 }
 
 /// The ledger is bound to the name it was made under.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::brakes::{Held, Holds};
 use crate::compile::Desired;
 use crate::host::Reader;
-use crate::kinds::{Spec, file};
+use crate::kinds::{self, Spec, file};
 use crate::ledger::Ledger;
 use crate::model::Id;
 
@@ -21,10 +21,26 @@ pub(super) fn follow(host: &Reader, desired: &Desired, ledger: &mut Ledger) {
     let declared = declared(host, desired);
     for old in gone {
         let Some(new) = real(host, &old).and_then(|path| declared.get(&path)) else { continue };
+        if linked_by_us(desired, &old) && !holds(host, ledger, &old, new) {
+            continue;
+        }
         if let Some(entry) = ledger.entries.remove(&old) {
             ledger.entries.entry((*new).clone()).or_insert(entry);
         }
     }
+}
+
+/// The link on the way may be one that trueup made: then what stands behind it need not be what was moved there.
+fn linked_by_us(desired: &Desired, old: &Id) -> bool {
+    let mut above = file::ancestors(old.name()).map(|path| Id::new("file", path));
+    above.any(|above| desired.resources.get(&above).is_some_and(|wanted| wanted.spec.is_link()))
+}
+
+/// What was applied under the name `old` stands at `new`.
+fn holds(host: &Reader, ledger: &Ledger, old: &Id, new: &Id) -> bool {
+    let seen = kinds::observe(host, &[new]).pop();
+    let Some((Ok(seen), entry)) = seen.zip(ledger.entries.get(old)) else { return false };
+    entry.intended.iter().chain(&entry.applied).any(|spec| spec.diff(&seen).is_empty())
 }
 
 /// What is suspended under a name that is no longer declared is suspended under the one that is.

@@ -19,9 +19,11 @@ use crate::model::Digest;
 
 mod stage;
 mod sweep;
+mod tree;
 mod walk;
 mod write;
 
+pub use tree::{Stage, TreeLimits};
 pub(super) use walk::Root;
 pub use write::{Attributes, Over};
 
@@ -242,6 +244,22 @@ impl Reader {
         let ours = Flock::from(FlockType::WriteLock);
         let theirs = rustix::process::fcntl_getlk(&file, &ours).map_err(io("look at the lock of", path))?;
         Ok(theirs.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())))
+    }
+
+    /// Whether this directory is one that is made on the way to something else, as far as it shows: it is root's (or
+    /// ours, where we may be anybody), 0755. Then the names in it, without what an interrupted write may have left.
+    ///
+    /// # Errors
+    /// As [`Reader::look`] and [`Reader::list`].
+    pub fn made_between(&self, path: &str) -> Result<Option<Vec<String>>, Error> {
+        let like_ours = |meta: &Meta| {
+            meta.node == NodeType::Directory && self.root.believes(meta.uid) && meta.mode == 0o755 && !meta.mount_point
+        };
+        if !self.look(path)?.as_ref().is_some_and(like_ours) {
+            return Ok(None);
+        }
+        let names = self.list(path)?.into_iter();
+        Ok(Some(names.filter(|name| !stage::is_temporary(name.as_bytes())).collect()))
     }
 
     /// Where the symbolic link `path` points, as written; `None` where nothing is there, or no link.

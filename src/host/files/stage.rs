@@ -97,16 +97,29 @@ impl<'p> Staged<'p> {
         Ok(staged)
     }
 
-    /// An empty directory.
-    pub(super) fn directory(dir: BorrowedFd<'p>, path: &'p str, exact: Exact, trusting: bool) -> Result<Self, Error> {
+    /// A directory, with what `fill` puts into it; nobody else gets at that before it is whole.
+    pub(super) fn directory(
+        dir: BorrowedFd<'p>,
+        path: &'p str,
+        exact: Exact,
+        trusting: bool,
+        fill: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let name = temporary_name();
         rustix::fs::mkdirat(dir, name.as_str(), Mode::from_raw_mode(0o700)).map_err(io("make", path))?;
         let staged = Self { dir, path, name, node: NodeType::Directory, placed: false };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(dir, staged.name.as_str(), flags, Mode::empty()).map_err(io("make", path))?;
         extend(&made, None, trusting);
-        exact.set(&made).map_err(io("set owner and mode of", path))?;
-        sync(&made).map_err(io("sync", path))?;
+        let filled = fill(made.as_fd()).and_then(|()| {
+            exact.set(&made).map_err(io("set owner and mode of", path))?;
+            sync(&made).map_err(io("sync", path))
+        });
+        if let Err(error) = filled {
+            // By its descriptor: its name may lie where others can rename.
+            let _ = sweep::empty(&made, path, sweep::DEPTH);
+            return Err(error);
+        }
         Ok(staged)
     }
 
@@ -124,6 +137,13 @@ impl<'p> Staged<'p> {
             own_link(dir, &staged.name, owner).map_err(io("set the owner of", path))?;
         }
         Ok(staged)
+    }
+
+    /// Takes `name` in a directory that nobody else gets at.
+    pub(super) fn named(mut self, name: &str) -> Result<(), Error> {
+        rustix::fs::renameat(self.dir, self.name.as_str(), self.dir, name).map_err(io("rename to", self.path))?;
+        self.placed = true;
+        Ok(())
     }
 
     /// Takes the place of what stands there (`standing`, as just looked at), and is on disk when this returns.

@@ -13,7 +13,7 @@ use super::{Meta, NodeType, in_the_way, io, look_in, names_in};
 use crate::host::{Error, Writer};
 
 /// How deep a tree may be that is removed; each level holds a descriptor.
-const DEPTH: usize = 128;
+pub(super) const DEPTH: usize = 128;
 
 impl Writer {
     /// Removes the file, symbolic link, fifo, socket or device node `path`, durably. Nothing there is fine.
@@ -105,7 +105,7 @@ impl Writer {
     }
 }
 
-fn enter<P: Arg>(dir: BorrowedFd<'_>, name: P, path: &str) -> Result<OwnedFd, Error> {
+pub(super) fn enter<P: Arg>(dir: BorrowedFd<'_>, name: P, path: &str) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(io("open", path))
 }
@@ -143,7 +143,7 @@ pub(super) fn clear<P: Arg + Copy>(dir: BorrowedFd<'_>, name: P, path: &str) -> 
     rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR).map_err(io("remove", path))
 }
 
-fn empty(dir: &OwnedFd, path: &str, depth: usize) -> Result<(), Error> {
+pub(super) fn empty(dir: &OwnedFd, path: &str, depth: usize) -> Result<(), Error> {
     for name in names_in(dir.as_fd()).map_err(io("list", path))? {
         let name: &CStr = &name;
         let below = || format!("{path}/{}", name.to_bytes().escape_ascii());

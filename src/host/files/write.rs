@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
@@ -78,12 +79,24 @@ impl Writer {
     /// # Errors
     /// As [`Writer::write_file`]; and where a directory is there already (`stale`).
     pub fn make_directory(&mut self, path: &str, attributes: Attributes, over: Over) -> Result<(), Error> {
+        self.directory_with(path, attributes, over, |_| Ok(()))
+    }
+
+    /// The same, with what `fill` puts into it.
+    pub(super) fn directory_with(
+        &mut self,
+        path: &str,
+        attributes: Attributes,
+        over: Over,
+        fill: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let place = self.place(path, over)?;
         if place.standing.as_ref().is_some_and(|meta| meta.node == NodeType::Directory) {
             return Err(stale(path));
         }
         let exact = self.exact(&place, attributes, NodeType::Directory, 0o755);
-        Staged::directory(place.dir(), path, exact, place.trusting)?.place(&place.parent, place.standing.as_ref(), over)
+        let staged = Staged::directory(place.dir(), path, exact, place.trusting, fill)?;
+        staged.place(&place.parent, place.standing.as_ref(), over)
     }
 
     /// Makes `path` a symbolic link to `target`.
@@ -177,10 +190,15 @@ impl Writer {
     /// The place `path`, its missing directories made, and nothing there that may not be replaced.
     fn place(&mut self, path: &str, over: Over) -> Result<Place, Error> {
         let exact = Exact { owner: self.can_own().then_some((0, 0)), mode: 0o755 };
+        let made = RefCell::new(Vec::new());
         let parent = self.root.parent_made(path, &|dir, name, at| {
             let above = Meta::of(dir, "", AtFlags::EMPTY_PATH).map_err(io("look at the directory of", at))?;
-            make_between(dir, name, at, exact, self.root.believes(above.uid))
-        })?;
+            make_between(dir, name, at, exact, self.root.believes(above.uid))?;
+            made.borrow_mut().push(at.to_owned());
+            Ok(())
+        });
+        self.made.append(&mut made.into_inner());
+        let parent = parent?;
         if parent.name == "." {
             return Err(in_the_way(path, "the root directory", ""));
         }
@@ -212,7 +230,7 @@ impl Writer {
 
 /// Makes a directory that a path implies.
 fn make_between(dir: BorrowedFd<'_>, name: &str, at: &str, exact: Exact, trusting: bool) -> Result<(), Error> {
-    let staged = Staged::directory(dir, at, exact, trusting)?;
+    let staged = Staged::directory(dir, at, exact, trusting, |_| Ok(()))?;
     let dir = dir.try_clone_to_owned().map_err(|source| Error::Io { doing: "make", path: at.into(), source })?;
     let parent = Parent { dir, name: name.to_owned(), real: None, loose: None };
     staged.place(&parent, None, Over::Nothing)

@@ -3,7 +3,7 @@ use super::explain::too_large;
 use super::observed::{look, resolved};
 use super::obstacle::{in_the_way, over};
 use super::protected::{self, Shape};
-use super::{File, KEEP, Observed, Present, Replace, Spec, Standing, What, ancestors};
+use super::{File, KEEP, Node, Observed, Present, Replace, Spec, Standing, What, ancestors};
 use crate::host::{Attributes, Error, NodeType, Payloads, Users, Writer};
 use crate::kinds::Job;
 use crate::model::Digest;
@@ -55,6 +55,7 @@ fn converge(host: &mut Writer, payloads: &Payloads, users: &Users, job: &Job<'_,
         What::Absent => work.remove(host),
         What::Attributes => host.set_attributes(work.path, work.attributes),
         What::Directory => work.directory(host),
+        What::Tree { nodes } => work.tree(host, payloads, nodes),
         What::Symlink { target } => {
             let over = over(work.path, work.want, work.now)?;
             host.make_symlink(work.path, target, work.attributes, over)
@@ -63,8 +64,8 @@ fn converge(host: &mut Writer, payloads: &Payloads, users: &Users, job: &Job<'_,
     }
 }
 
-/// Removes what an interrupted pass may have left where this one is about to write.
-fn sweep(host: &mut Writer, path: &str) {
+/// Removes what an interrupted pass may have left where `path` was about to be written.
+pub fn sweep(host: &mut Writer, path: &str) {
     for above in ancestors(path).chain(["/"]) {
         match host.look(above) {
             Ok(None) => {}
@@ -136,6 +137,17 @@ impl Work<'_> {
         }
         let over = over(self.path, self.want, self.now)?;
         host.make_directory(self.path, self.attributes, over)
+    }
+
+    /// As it was, whole; a directory that stands there by now is left alone but for its attributes.
+    fn tree(&self, host: &mut Writer, payloads: &Payloads, nodes: &[Node]) -> Result<(), Error> {
+        if let Observed::Present(Present { what: Standing::Directory, .. }) = self.now {
+            return host.set_attributes(self.path, self.attributes);
+        }
+        let over = over(self.path, self.want, self.now)?;
+        host.make_tree(self.path, self.attributes, over, |stage| {
+            nodes.iter().try_for_each(|node| node.put(stage, payloads, self.path))
+        })
     }
 
     fn remove(&self, host: &mut Writer) -> Result<(), Error> {

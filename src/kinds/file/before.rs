@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Observed, Replace, Spec, Standing, What};
+use super::{Node, Observed, Replace, Spec, Standing, What};
 use crate::model::Digest;
 
 /// What stood at a path before trueup wrote there. Owners are numbers, as on the disk; `None` where
@@ -28,8 +28,11 @@ pub enum Before {
         #[serde(flatten)]
         attributes: Attributes,
     },
-    /// A directory; not what was in it.
+    /// A directory.
     Directory {
+        /// What was in it, where it had to go with all that.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tree: Vec<Node>,
         /// Owner, group and mode.
         #[serde(flatten)]
         attributes: Attributes,
@@ -69,7 +72,7 @@ impl Before {
         };
         match &seen.what {
             Standing::Regular { digest, size } => Self::Regular { digest: *digest, size: *size, attributes },
-            Standing::Directory => Self::Directory { attributes },
+            Standing::Directory => Self::Directory { tree: Vec::new(), attributes },
             Standing::Symlink { target } => Self::Symlink { target: target.clone(), attributes },
             Standing::Large { size } => Self::Large { size: *size, attributes },
             Standing::Other(_) => Self::Other,
@@ -81,7 +84,7 @@ impl Before {
             Self::Absent | Self::Other => None,
             Self::Regular { attributes, .. }
             | Self::Large { attributes, .. }
-            | Self::Directory { attributes }
+            | Self::Directory { attributes, .. }
             | Self::Symlink { attributes, .. } => Some(attributes),
         }
     }
@@ -92,7 +95,7 @@ impl Before {
         if let (
             Self::Regular { attributes, .. }
             | Self::Large { attributes, .. }
-            | Self::Directory { attributes }
+            | Self::Directory { attributes, .. }
             | Self::Symlink { attributes, .. },
             Some(old),
         ) = (&mut now, before.attributes())
@@ -108,6 +111,12 @@ impl Before {
             Self::Regular { digest, .. } => Some(*digest),
             _ => None,
         }
+    }
+
+    /// The contents of all that was in it, where it was a directory that had to go.
+    pub fn of_tree(&self) -> impl Iterator<Item = Digest> {
+        let nodes = if let Self::Directory { tree, .. } = self { tree.as_slice() } else { &[] };
+        nodes.iter().filter_map(Node::content)
     }
 
     pub(super) fn put_back(&self, last: &Spec) -> Option<Spec> {
@@ -132,7 +141,8 @@ impl Before {
         let what = match self {
             Self::Absent => What::Absent,
             Self::Regular { digest, size, .. } => What::Regular { content: *digest, size: *size },
-            Self::Directory { .. } => What::Directory,
+            Self::Directory { tree, .. } if tree.is_empty() => What::Directory,
+            Self::Directory { tree, .. } => What::Tree { nodes: tree.clone() },
             Self::Symlink { target, .. } => What::Symlink { target: target.clone() },
             Self::Large { .. } | Self::Other => return None,
         };

@@ -11,7 +11,7 @@ pub(super) fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
     };
     let mut changes = Vec::new();
     match (&want.what, &seen.what) {
-        (What::Attributes, _) | (What::Directory, Standing::Directory) => {}
+        (What::Attributes, _) | (What::Directory | What::Tree { .. }, Standing::Directory) => {}
         (What::Regular { content, .. }, Standing::Regular { digest, .. }) => {
             if content != digest {
                 changes.push(Change::new("content", digest.short(), content.short()));
@@ -50,7 +50,7 @@ pub(super) fn describe(what: &What) -> &'static str {
     match what {
         What::Absent => "absent",
         What::Regular { .. } => "a file",
-        What::Directory => "a directory",
+        What::Directory | What::Tree { .. } => "a directory",
         What::Symlink { .. } => "a symbolic link",
         What::Attributes => "present",
     }

@@ -1,7 +1,9 @@
 //! Files: regular files, directories, symbolic links, absence. The name is the canonical absolute path.
 
+use std::collections::BTreeSet;
+
 use crate::host::{Error, Payloads, Reader, Writer};
-use crate::kinds::{Activation, Around, Job, Kind, Need, Phase};
+use crate::kinds::{Activation, Around, Foreseen, Job, Kind, Need, Phase};
 use crate::model::{Cause, Change, Detail, Digest, Id};
 
 mod activation;
@@ -13,11 +15,16 @@ mod observed;
 mod obstacle;
 pub mod protected;
 mod spec;
+mod tree;
+mod turn;
 
 pub use activation::unit_of;
+pub use apply::sweep;
 pub use before::Before;
 pub use observed::{Observed, Owner, Present, Standing};
 pub use spec::{Replace, Spec, What};
+pub use tree::{Node, goes_whole, keep_tree};
+pub use turn::{Turn, turn};
 
 /// The kind whose word is `file`.
 #[derive(Debug)]
@@ -135,13 +142,19 @@ impl Kind for File {
         }
     }
 
+    fn foresee(host: &Reader, jobs: &[Job<'_, Self>], _resting: &BTreeSet<Id>) -> Foreseen {
+        let goes = jobs.iter().enumerate().filter(|(_, job)| goes_whole(job.want, job.seen));
+        let refused = goes.filter_map(|(at, job)| Some((at, host.tree(job.name, tree::LIMITS).err()?)));
+        Foreseen { notes: Vec::new(), refused: refused.collect() }
+    }
+
     fn apply(host: &mut Writer, payloads: &Payloads, jobs: &[Job<'_, Self>], _: &Around<'_>) -> Vec<Result<(), Error>> {
         apply::apply(host, payloads, jobs)
     }
 }
 
 /// The directories that `path` lies in, the nearest first, without `/`.
-fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+pub fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rfind('/').map(|at| &path[..at]))
         .skip(1)
         .filter(|path| !path.is_empty())

@@ -8,7 +8,7 @@ use crate::host::{Error, Over};
 pub(super) fn obstacle(path: &str, want: &Spec, seen: &Observed) -> Option<Error> {
     let Observed::Present(standing) = seen else { return None };
     match (&want.what, &standing.what) {
-        (What::Attributes, _) | (What::Directory, Standing::Directory) => None,
+        (What::Attributes, _) | (What::Directory | What::Tree { .. }, Standing::Directory) => None,
         (_, Standing::Large { size }) => Some(too_large(path, *size, KEEP)),
         _ if standing.mount_point => Some(in_the_way(path, want, standing)),
         (What::Absent, Standing::Other(_)) if want.replace != Replace::Any => Some(in_the_way(path, want, standing)),

@@ -99,7 +99,7 @@ impl Shape {
     pub fn of(want: &Spec) -> Self {
         match want.what {
             What::Regular { .. } => Self::Regular,
-            What::Directory => Self::Directory,
+            What::Directory | What::Tree { .. } => Self::Directory,
             What::Attributes => Self::Attributes,
             What::Absent | What::Symlink { .. } => Self::Other,
         }

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::Node;
 use crate::model::Digest;
 
 /// What is wanted at a path.
@@ -37,6 +38,12 @@ pub enum What {
     },
     /// A directory.
     Directory,
+    /// A directory with what was in it. Never declared, only used to put back what stood there before; a directory
+    /// that stands there already is left as it is.
+    Tree {
+        /// What was in it, parents first.
+        nodes: Vec<Node>,
+    },
     /// A symbolic link.
     Symlink {
         /// Where it points, as written.
