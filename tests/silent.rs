@@ -81,6 +81,10 @@ impl Scene {
 
     /// A pass of the agent; where the source does not answer it goes on with what it has.
     fn pass(&self, answers: bool) -> Report {
+        self.pass_of(answers, true)
+    }
+
+    fn pass_of(&self, answers: bool, patient: bool) -> Report {
         let reader = Reader::directory(&self.at("root")).expect("the root is there");
         let not_now = (!answers).then(|| Stop {
             stage: Stage::Fetch,
@@ -89,7 +93,7 @@ impl Scene {
             message: "no route to host".to_owned(),
         });
         let program = Path::new(env!("CARGO_BIN_EXE_trueup")).to_owned();
-        let ask = Ask { not_now, patient: true, ..Ask::new("agent", self.settings.clone(), &reader, program) };
+        let ask = Ask { not_now, patient, ..Ask::new("agent", self.settings.clone(), &reader, program) };
         let mut host = Writer::take(reader).expect("nobody else is here");
         reconcile::pass(&mut host, &ask, |_, _| ())
     }
@@ -145,6 +149,10 @@ fn a_held_host_goes_on_to_say_what_waits() {
     scene.settings.policy.update = Update::Hold;
     let second = scene.says("two\n");
     scene.stands(State::Pending, "held", &second);
+    // Whoever runs a pass by hand hears first that the source does not answer.
+    let by_hand = scene.pass_of(false, false);
+    assert_eq!((by_hand.state, by_hand.reason.as_deref()), (State::Degraded, Some("unreachable")));
+    assert!(by_hand.notes.iter().any(|note| note.contains("trueup approve")), "{:?}", by_hand.notes);
     // Approved meanwhile: it cannot be had yet, and the host is not where it is to be.
     scene.approve(&second);
     let silent = scene.pass(false);

@@ -160,6 +160,12 @@ pub(super) fn look(
     let silent = why.stage == Stage::Fetch && why.class == Class::Transient;
     let facts = ask.facts.as_ref().unwrap_or(own);
     let verdict = if silent { before(host, ask, report, &restraint.brakes, facts) } else { None };
+    // Whoever is not patient is told first that the source does not answer.
+    let (verdict, waits) = match verdict {
+        Some((state, stop)) if !ask.patient && state < State::Degraded => (None, Some(stop)),
+        verdict => (verdict, None),
+    };
+    report.notes.extend(waits.map(|stop| stop.message));
     let why = match &verdict {
         Some((_, stop)) if FINAL.contains(&stop.reason.as_str()) => return Err(stop.clone()),
         Some((_, stop)) => stop.clone(),

@@ -24,10 +24,10 @@ pub fn brakes(host: &Reader) -> Result<Brakes, Stop> {
     brakes_in(&host.agent_state())
 }
 
-/// As [`brakes`], of what stands in the agent's own corner, `own`.
+/// As [`fn@brakes`], of what stands in the agent's own corner, `own`.
 ///
 /// # Errors
-/// As [`brakes`].
+/// As [`fn@brakes`].
 pub fn brakes_in(own: &StateDir) -> Result<Brakes, Stop> {
     const MEND: &str = "nothing is changed before root says `trueup resume`, which forgets what was suspended";
     match brakes::load(own) {
