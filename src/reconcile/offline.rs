@@ -176,6 +176,7 @@ pub(super) fn look(
         restraint,
         held,
         recovered,
+        damaged: false,
     })
 }
 
