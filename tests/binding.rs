@@ -105,3 +105,16 @@ fn without_a_machine_id_nothing_is_concluded_from_a_ledger_that_has_one() {
     assert_eq!(scene.trueup(&["release", "--all", "--json"]).0, 0);
     assert_eq!(scene.read("root/etc/motd").as_deref(), Some("the original\n"), "nothing was forgotten");
 }
+
+#[test]
+fn a_machine_id_that_came_later_is_remembered() {
+    let scene = Scene::new();
+    fs::remove_file(scene.at("root/etc/machine-id")).expect("removed");
+    assert_eq!(scene.run("web-01").0, 0);
+    scene.machine('1');
+    assert_eq!(scene.run("web-01").0, 0);
+    scene.machine('2');
+    let (code, report) = scene.run("web-01");
+    assert_eq!(code, 0, "{report:#}");
+    assert!(report["notes"].to_string().contains("another machine"), "{report:#}");
+}
