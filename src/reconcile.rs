@@ -124,6 +124,8 @@ pub struct Looked {
     held: Holds,
     /// The ledger on disk is damaged; this is its previous copy.
     recovered: bool,
+    /// Our own copy of the contents was read and is not whole.
+    damaged: bool,
 }
 
 /// One pass: looks, and where there is something to do and nothing forbids it, does it.
@@ -172,7 +174,7 @@ pub fn look(host: &Reader, ask: &Ask, report: &mut Report) -> Result<Looked, Sto
         return Ok(looked);
     }
     *report = before;
-    look_with(host, ask, report, false)
+    Ok(Looked { damaged: true, ..look_with(host, ask, report, false)? })
 }
 
 /// Whether what was compiled before may be taken from our own copy, `reuse` says.
@@ -229,6 +231,7 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
                 restraint,
                 held,
                 recovered,
+                damaged: false,
             })
         }
         // Whoever asks for the plan sees the one that is refused.
@@ -325,10 +328,13 @@ fn weigh(
 /// Everything right of the write boundary.
 fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
     let Looked { mut report, plan, desired, payloads, mut ledger, revision, mut forward, standing, .. } = looked;
-    let Looked { mut restraint, held, recovered, .. } = looked;
+    let Looked { mut restraint, held, recovered, damaged, .. } = looked;
     let state = host.state();
     let now = host.now();
-    let begun = begin(&state, forward.as_mut(), &revision, &desired, &payloads, now)
+    // As long as it has to be, it would pass for whole.
+    let mended = if damaged { payloads.write(&state).at(Stage::Record) } else { Ok(()) };
+    let begun = mended
+        .and_then(|()| begin(&state, forward.as_mut(), &revision, &desired, &payloads, now))
         .and_then(|()| if recovered { ledger::save(&state, &ledger).at(Stage::Record) } else { Ok(()) })
         .and_then(|()| restraint.about_to(&state, &plan, &desired, now));
     if let Err(stop) = begun {

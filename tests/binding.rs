@@ -105,3 +105,43 @@ fn without_a_machine_id_nothing_is_concluded_from_a_ledger_that_has_one() {
     assert_eq!(scene.trueup(&["release", "--all", "--json"]).0, 0);
     assert_eq!(scene.read("root/etc/motd").as_deref(), Some("the original\n"), "nothing was forgotten");
 }
+
+#[test]
+fn a_machine_id_that_came_later_is_remembered() {
+    let scene = Scene::new();
+    fs::remove_file(scene.at("root/etc/machine-id")).expect("removed");
+    assert_eq!(scene.run("web-01").0, 0);
+    scene.machine('1');
+    assert_eq!(scene.run("web-01").0, 0);
+    scene.machine('2');
+    let (code, report) = scene.run("web-01");
+    assert_eq!(code, 0, "{report:#}");
+    assert!(report["notes"].to_string().contains("another machine"), "{report:#}");
+}
+
+#[test]
+fn state_that_would_lie_outside_the_root_is_refused() {
+    let scene = Scene::new();
+    fs::create_dir_all(scene.at("elsewhere")).expect("made");
+    fs::create_dir_all(scene.at("root/var")).expect("made");
+    for target in [scene.at("elsewhere"), PathBuf::from("../../elsewhere"), scene.at("nowhere")] {
+        drop(fs::remove_file(scene.at("root/var/lib")));
+        std::os::unix::fs::symlink(&target, scene.at("root/var/lib")).expect("linked");
+        let repo = scene.at("repo");
+        let output = Command::new(env!("CARGO_BIN_EXE_trueup"))
+            .args(["run", "--host", "web-01", "--repo", repo.to_str().expect("text"), "--root"])
+            .arg(scene.at("root"))
+            .output()
+            .expect("it runs");
+        assert_ne!(output.status.code(), Some(0));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("/var/lib leads out of"), "{said}");
+        assert_eq!(fs::read_dir(scene.at("elsewhere")).expect("listed").count(), 0);
+        assert!(!scene.at("nowhere").exists());
+    }
+    fs::remove_file(scene.at("root/var/lib")).expect("removed");
+    fs::create_dir_all(scene.at("root/srv/lib")).expect("made");
+    std::os::unix::fs::symlink("../srv/lib", scene.at("root/var/lib")).expect("linked");
+    assert_eq!(scene.run("web-01").0, 0);
+    assert!(scene.at("root/srv/lib/trueup").exists(), "below the root it may be wherever it likes");
+}

@@ -114,9 +114,24 @@ fn a_copy_that_is_not_whole_is_not_believed() {
         scene.put("root/etc/motd", "by hand\n");
         assert_eq!(scene.run()["state"], "in-sync");
         assert_eq!(scene.motd(), "welcome\n");
+        assert_eq!(fs::read(&pack).expect("readable"), whole, "it is whole again");
     }
     // Without anything to do as well: for the day that the source is gone.
     fs::remove_file(&pack).expect("removed");
     assert_eq!(scene.run()["state"], "in-sync");
     assert_eq!(fs::read(&pack).expect("written anew"), whole);
+}
+
+#[test]
+fn a_revision_for_a_newer_trueup_waits_for_it_and_drift_is_put_back_meanwhile() {
+    for newer in ["format = 1\nrequires = \">=9.0\"\n", "format = 2\n"] {
+        let scene = Scene::converged();
+        scene.put("repo/trueup.toml", newer);
+        scene.git(&["commit", "--quiet", "--all", "--message", "newer"]);
+        scene.put("root/etc/motd", "by hand\n");
+        let report = scene.run();
+        let said = (&report["state"], &report["reason"]);
+        assert_eq!(said, (&Value::from("stalled"), &Value::from("agent-too-old")), "{report:#}");
+        assert_eq!(scene.motd(), "welcome\n");
+    }
 }

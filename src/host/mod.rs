@@ -101,7 +101,27 @@ impl Reader {
     /// # Errors
     /// Where `directory` is not a directory that can be opened.
     pub fn directory(directory: &Path) -> Result<Self, Error> {
-        Self::open(directory, false)
+        let reader = Self::open(directory, false)?;
+        reader.keeps_its_state()?;
+        Ok(reader)
+    }
+
+    /// Our own state is opened by its path, as of a machine; in a directory a link on the way could lead out of it.
+    fn keeps_its_state(&self) -> Result<(), Error> {
+        let root = self.root.path();
+        let io = |source| Error::Io { doing: "resolve", path: root.to_owned(), source };
+        let real = std::fs::canonicalize(root).map_err(io)?;
+        for path in ["/var", "/var/lib", "/var/lib/trueup"] {
+            let below = self.below_root(path);
+            if std::fs::symlink_metadata(&below).is_err() {
+                break;
+            }
+            if !std::fs::canonicalize(&below).is_ok_and(|below| below.starts_with(&real)) {
+                let why = format!("{path} leads out of {}, and what trueup keeps there with it", root.display());
+                return Err(Error::Refused { thing: "/var/lib/trueup".to_owned(), reason: "untrusted-link", why });
+            }
+        }
+        Ok(())
     }
 
     fn open(path: &Path, machine: bool) -> Result<Self, Error> {

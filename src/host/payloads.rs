@@ -90,16 +90,23 @@ impl Payloads {
     /// Where our directory cannot be written.
     pub fn store(&self, state: &StateDir) -> Result<Digest, StateError> {
         let name = self.pack_name();
-        let file = Self::pack_file(&name);
         // Whatever stands there that cannot be looked at is written anew.
         if !self.is_stored(state).unwrap_or(false) {
-            let mut pack = self.list();
-            for content in self.memory.values() {
-                pack.extend_from_slice(content);
-            }
-            state.write(&file, &pack)?;
+            self.write(state)?;
         }
         Ok(name)
+    }
+
+    /// Writes what is in memory as one pack, whatever stands there: one that was read and is not whole.
+    ///
+    /// # Errors
+    /// Where our directory cannot be written.
+    pub fn write(&self, state: &StateDir) -> Result<(), StateError> {
+        let mut pack = self.list();
+        for content in self.memory.values() {
+            pack.extend_from_slice(content);
+        }
+        state.write(&Self::pack_file(&self.pack_name()), &pack)
     }
 
     /// Reads a pack back into memory, each content hashed again; `false` where it is not there or not whole.

@@ -54,9 +54,15 @@ fn made_before_a_crash(host: &Reader, ledger: &mut Ledger) {
 
 /// The ledger is bound to the name it was made under.
 pub(super) fn bind(ledger: &mut Ledger, host: &str, facts: &Facts) -> Result<(), HostChanged> {
-    match &ledger.bound {
+    match &mut ledger.bound {
         Some(bound) if bound.host != host => Err(HostChanged { was: bound.host.clone(), is: host.to_owned() }),
-        Some(_) => Ok(()),
+        Some(bound) => {
+            // There was none yet when it was bound: from now on a clone is known by it.
+            if bound.machine_id.is_none() {
+                bound.machine_id.clone_from(&facts.machine_id);
+            }
+            Ok(())
+        }
         None => {
             ledger.bound = Some(Binding { host: host.to_owned(), machine_id: facts.machine_id.clone() });
             Ok(())

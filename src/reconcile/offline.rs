@@ -85,7 +85,6 @@ const FINAL: &[&str] = &[
     "unconfigured",
     "uncommitted",
     "state-damaged",
-    "agent-too-old",
     "cannot-tell",
     "interrupted",
 ];
@@ -150,7 +149,9 @@ pub(super) fn look(
     own: &Facts,
     Refused { why, below_floor }: Refused,
 ) -> Result<Looked, Stop> {
-    if FINAL.contains(&why.reason.as_str()) {
+    // Our own state may be of a newer trueup, and is not touched then; a revision that asks for one only waits for it.
+    let of_our_state = why.reason == "agent-too-old" && why.stage != Stage::Compile;
+    if FINAL.contains(&why.reason.as_str()) || of_our_state {
         return Err(why);
     }
     let asked = !is_not_asked(&why);
@@ -244,6 +245,7 @@ pub(super) fn look(
         restraint,
         held,
         recovered,
+        damaged: false,
     })
 }
 
