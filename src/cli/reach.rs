@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Settings, SourceSettings, shown};
 use crate::host::{Program, Reader};
 use crate::model::{Class, Revision, one_line};
-use crate::source::{Record, Source, SourceError};
+use crate::source::{Gate, Record, Source, SourceError};
 
 /// What a look at the source found.
 #[derive(Debug, Clone)]
@@ -80,7 +80,10 @@ pub(super) fn reach(host: &Reader, settings: &Settings, executable: &Path) -> Re
     host.say("looking at the source");
     let began = Instant::now();
     let mut at = Source::open(source, &host.worker(executable.to_owned()))?;
-    at.only_forward(&Record::load(&host.state())?, settings.trust.floor.as_ref())?;
+    let record = Record::load(&host.state())?;
+    at.only_forward(&record, settings.trust.floor.as_ref())?;
+    let acted = record.branch(&source.branch).attempted.filter(|mark| at.tip().commit.as_ref() == Some(&mark.commit));
+    Gate::open(host, &settings.trust)?.judge(&mut at, acted.map_or(host.now(), |mark| mark.time))?;
     let snapshot = at.snapshot()?;
     host.say("");
     Ok(Reached {

@@ -184,12 +184,14 @@ impl Draft {
         let trust = &self.settings.trust;
         let chain = trust.mode == TrustMode::Chain;
         let wrong = match () {
-            () if chain && !trust.is_configured() => {
-                Some(("trust.mode", "\"chain\" needs trust.signers: who signs the commits that come before the repository says it"))
-            }
-            () if chain && trust.introduction.is_none() => {
-                Some(("trust.mode", "\"chain\" needs trust.introduction, the full id of the commit that the chain begins with"))
-            }
+            () if chain && !trust.is_configured() => Some((
+                "trust.mode",
+                "\"chain\" needs trust.signers: who signs the commits that come before the repository says it",
+            )),
+            () if chain && trust.introduction.is_none() => Some((
+                "trust.mode",
+                "\"chain\" needs trust.introduction, the full id of the commit that the chain begins with",
+            )),
             () if !chain && trust.introduction.is_some() => {
                 Some(("trust.introduction", "belongs to trust.mode = \"chain\""))
             }
@@ -440,7 +442,10 @@ mod tests {
         let two = parse("[trust]\nsigners = [\"/a\", \"/b\"]\nrevoked = \"/c\"\n").expect("valid").trust;
         assert!(two.is_configured() && two.mode == TrustMode::Head && two.signers.len() == 2);
         let chain = parse(&format!("[trust]\n{signers}mode = \"chain\"\nintroduction = \"{id}\"\n"));
-        assert_eq!(chain.expect("valid").trust.introduction.map(|id| id.short().to_owned()).as_deref(), Some("4f2a9c1"));
+        assert_eq!(
+            chain.expect("valid").trust.introduction.map(|id| id.short().to_owned()).as_deref(),
+            Some("4f2a9c1")
+        );
     }
 
     #[test]

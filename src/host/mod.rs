@@ -29,6 +29,7 @@ mod payloads;
 mod peer;
 mod program;
 mod pulse;
+mod roots;
 mod state;
 mod users;
 mod vitals;

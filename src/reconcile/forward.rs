@@ -6,7 +6,7 @@ use super::stop::At;
 use crate::compile::Desired;
 use crate::host::{Payloads, StateDir};
 use crate::model::{CommitId, Revision, Stage, Stop, Update};
-use crate::source::Record;
+use crate::source::{Gate, Passed, Record};
 
 /// What there is to remember where a pass acts on a commit of a branch.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Forward {
     pub(super) update: Update,
     /// What else is stored of it as it is compiled; none where it was taken from there.
     pub(super) told: Option<Told>,
+    /// Who signed it, and who remembers that; none where nobody has to.
+    pub(super) passed: Option<(Gate, Passed)>,
 }
 
 /// Before anything is changed: the revision is stored as it is compiled, and the record says that it is going
@@ -38,6 +40,10 @@ pub(super) fn begin(
 ) -> Result<(), Stop> {
     if let Some(Forward { told: Some(told), .. }) = &forward {
         offline::store(state, revision, desired, payloads, told).at(Stage::Record)?;
+    }
+    let mut forward = forward;
+    if let Some(Forward { passed: Some((gate, passed)), .. }) = &mut forward {
+        gate.remember(state, passed).at(Stage::Record)?;
     }
     remember(state, forward, revision, false, now)
 }
@@ -100,6 +106,7 @@ mod tests {
                     by_root: *by_root,
                     update,
                     told: None,
+                    passed: None,
                 };
                 remember(&state, Some(&mut forward), &revision(*digit), applied, 1).expect("remembered");
             }

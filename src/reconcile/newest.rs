@@ -14,7 +14,7 @@ use crate::host::Reader;
 use crate::ledger::Ledger;
 use crate::model::{Class, CommitId, Facts, Revision, Stage, Stop, Update, one_line};
 use crate::report::{Report, State};
-use crate::source::{BranchRecord, Origin, Record, Source, SourceError, Stands};
+use crate::source::{BranchRecord, Gate, Origin, Passed, Record, Source, SourceError, Stands};
 
 /// The newest revision that this host may have, verified and compiled.
 pub(super) struct Newest {
@@ -52,6 +52,10 @@ pub(super) fn newest(
 ) -> Result<Newest, Refused> {
     host.say("looking at the source");
     let record = Record::load(&host.state()).at(Stage::Fetch)?;
+    let mut gate = Gate::open(host, &ask.settings.trust).at(Stage::Verify)?;
+    if ask.command != "plan" {
+        gate.keep_revoked(&host.state()).at(Stage::Verify)?;
+    }
     let mut origin = fetch(host, ask)?;
     report.seen(origin.tip());
     let branch = match &origin {
@@ -60,7 +64,7 @@ pub(super) fn newest(
     };
     let known = record.branch(&branch);
     let has = known.acted_on().or(ledger.attempted.as_ref().and_then(|revision| revision.commit.as_ref()));
-    let look = Look { host, ask, facts, reuse, record: &record, known: &known, has: has.cloned() };
+    let look = Look { host, ask, facts, reuse, record: &record, known: &known, has: has.cloned(), gate: &gate };
     let found = match (&mut origin, &brakes.rolled_back) {
         (Origin::Git(source), Some(choice)) => {
             look.back(source, choice, report).and_then(|chosen| Ok((look.compile(&mut origin, report)?, chosen)))
@@ -72,10 +76,12 @@ pub(super) fn newest(
         Ok(found) => found,
         Err(why) => return Err(Refused { why, below_floor }),
     };
+    report.believe(chosen.passed.as_ref());
     bind(ledger, &compiled.desired.host, own).at(Stage::Compile)?;
     let (revision, tip) = (origin.revision().clone(), origin.tip().commit.clone());
     let update = compiled.desired.update.unwrap_or(Update::Auto);
-    let forward = Forward { record, branch, tip, by_root: chosen.by_root, update, told };
+    let passed = chosen.passed.map(|passed| (gate, passed));
+    let forward = Forward { record, branch, tip, by_root: chosen.by_root, update, told, passed };
     Ok(Newest { compiled, revision, forward, standing: chosen.standing, below_floor })
 }
 
@@ -86,6 +92,8 @@ struct Chosen {
     by_root: bool,
     /// Why it is not the tip.
     standing: Option<(State, Stop)>,
+    /// Who signed it, where that has to be known.
+    passed: Option<Passed>,
 }
 
 /// A revision as it is compiled, and what is to be stored with it where it was not taken from there.
@@ -103,6 +111,8 @@ struct Look<'a> {
     known: &'a BranchRecord,
     /// What was acted on last.
     has: Option<CommitId>,
+    /// Whom this host believes.
+    gate: &'a Gate,
 }
 
 impl Look<'_> {
@@ -125,7 +135,9 @@ impl Look<'_> {
                 (State::Pending, said)
             }
         };
-        Ok(Chosen { by_root: back.stands == Stands::Behind, standing: Some(standing) })
+        // Root chose it, and what this host has followed contains it. Who signed it is told where that still holds.
+        let passed = self.believed(source).ok().flatten();
+        Ok(Chosen { by_root: back.stands == Stands::Behind, standing: Some(standing), passed })
     }
 
     /// The tip, or under `hold` what is approved of the way to it.
@@ -136,8 +148,10 @@ impl Look<'_> {
         ledger: &Ledger,
         report: &mut Report,
     ) -> Result<(Made, Chosen), Stop> {
+        let mut passed = None;
         if let Origin::Git(source) = origin {
             source.only_forward(self.record, self.floor()).at(Stage::Verify)?;
+            passed = self.believed(source)?;
         }
         let tip = origin.tip().clone();
         let mut of_tip = report.clone();
@@ -158,7 +172,7 @@ impl Look<'_> {
             if held {
                 report.notes.push(self.waits(&tip));
             }
-            return Ok((compiled, Chosen::default()));
+            return Ok((compiled, Chosen { passed, ..Chosen::default() }));
         }
         if let Err(stop) = compiled {
             report.notes.push(format!("{} could not be acted on as it is: {}", tip.short(), stop.message));
@@ -188,11 +202,12 @@ impl Look<'_> {
             )));
         }
         source.turn_to(&choice.commit).at(Stage::Verify)?;
+        let passed = self.believed(source)?;
         let standing = pending(format!(
             "update = \"hold\": {} is seen and waits; {chosen} holds, approved by {by}; trueup approve takes the newer",
             tip.short()
         ));
-        Ok(Chosen { by_root: false, standing: Some((State::Pending, standing)) })
+        Ok(Chosen { by_root: false, standing: Some((State::Pending, standing)), passed })
     }
 
     /// Whether new revisions are applied: the most cautious of agent.toml, the revision that was acted on last and
@@ -250,6 +265,15 @@ impl Look<'_> {
         let compiled = compile_host(origin, self.ask, self.host, self.facts, report)?;
         let told = Told { notes: noted(&compiled).collect(), from };
         Ok((compiled, Some(told)))
+    }
+
+    /// Whether somebody whom root named has signed what is read. What was acted on already was judged when it came.
+    fn believed(&self, source: &mut Source) -> Result<Option<Passed>, Stop> {
+        let marks = [&self.known.attempted, &self.known.applied, &self.known.by_root];
+        let mut acted =
+            marks.into_iter().flatten().filter(|mark| source.revision().commit.as_ref() == Some(&mark.commit));
+        let first = acted.next().map_or(self.host.now(), |mark| mark.time);
+        self.gate.judge(source, first).at(Stage::Verify)
     }
 
     fn floor(&self) -> Option<&CommitId> {

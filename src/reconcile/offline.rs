@@ -16,7 +16,7 @@ use crate::host::{DocumentError, Payloads, Reader, StateDir, StateError};
 use crate::ledger::Ledger;
 use crate::model::{Class, CommitId, Digest, Facts, Revision, Stage, Stop, Update};
 use crate::report::{Report, State, commit_text};
-use crate::source::Record;
+use crate::source::{Gate, Record};
 
 /// Bumped when an older trueup could misread what is written.
 const FORMAT: u32 = 1;
@@ -177,6 +177,10 @@ pub(super) fn look(
         return Err(Stop { message: format!("{}: it is kept to no longer{what}", below.message), ..below });
     }
     let Ok(Some(stored)) = Stored::load(&host.state()) else { return Err(why) };
+    // Our own copy was judged when it came.
+    if let (Ok(gate), Some(commit)) = (Gate::open(host, &ask.settings.trust), &stored.revision.commit) {
+        report.believe(gate.passed(commit));
+    }
     let may_hold =
         |commit| Record::load(&host.state()).is_ok_and(|record| may_hold(commit, &record, &restraint.brakes, &ledger));
     if !stored.revision.commit.as_ref().is_none_or(may_hold) {

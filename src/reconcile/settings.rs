@@ -1,7 +1,5 @@
 //! The agent's settings as they stand on this host.
 
-use std::os::unix::fs::MetadataExt;
-
 use crate::config::{self, Settings};
 use crate::host::{Error, Reader};
 use crate::model::{Class, Digest, Stage, Stop, one_line};
@@ -66,42 +64,16 @@ pub fn settings_files(host: &Reader) -> Result<Vec<(String, String)>, Stop> {
             texts.push((path, text));
         }
     }
-    if host.is_machine() {
-        let read = texts.iter().map(|(path, _)| path.as_str());
-        roots_alone(host, [DIRECTORY, FRAGMENTS].into_iter().chain(read))?;
-    }
-    Ok(texts)
+    let read = texts.iter().map(|(path, _)| path.as_str());
+    let wrong =
+        host.not_roots_alone([DIRECTORY, FRAGMENTS].into_iter().chain(read)).map_err(|error| unusable(&error))?;
+    if wrong.is_empty() { Ok(texts) } else { Err(bad(&wrong.join("; "))) }
 }
 
 fn parsed(texts: &[(String, String)]) -> Result<Settings, Stop> {
     config::settings(texts).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         bad(&lines.join("; "))
-    })
-}
-
-/// Whoever can write the settings decides what root does.
-fn roots_alone<'p>(host: &Reader, paths: impl Iterator<Item = &'p str>) -> Result<(), Stop> {
-    let mut wrong = Vec::new();
-    for path in paths {
-        // Links on the way were followed by the rule of links already; what counts is where they lead.
-        match std::fs::metadata(host.below_root(path)) {
-            Ok(meta) => wrong.extend(not_roots(path, meta.uid(), meta.mode())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(unusable(&Error::Io { doing: "look at", path: path.into(), source })),
-        }
-    }
-    if wrong.is_empty() { Ok(()) } else { Err(bad(&wrong.join("; "))) }
-}
-
-/// What is wrong with the owner or the mode of `path`, and what to do.
-fn not_roots(path: &str, uid: u32, mode: u32) -> Option<String> {
-    if uid != 0 {
-        return Some(format!("{path} belongs to uid {uid}, and has to be root's: chown root {path}"));
-    }
-    (mode & 0o022 != 0).then(|| {
-        let mode = mode & 0o7777;
-        format!("{path} (mode {mode:04o}) can be written by others than root: chmod go-w {path}")
     })
 }
 
@@ -128,21 +100,6 @@ fn unusable(error: &Error) -> Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn settings_are_roots_and_nobody_else_writes_them() {
-        let path = "/etc/trueup/agent.d/x.toml";
-        for fine in [0o100_644, 0o100_600, 0o40_755, 0o100_440] {
-            assert_eq!(not_roots(path, 0, fine), None, "{fine:o}");
-        }
-        let why = not_roots(path, 1000, 0o100_644).expect("somebody else's");
-        assert_eq!(why, format!("{path} belongs to uid 1000, and has to be root's: chown root {path}"));
-        for (mode, shown) in [(0o100_664, "0664"), (0o100_646, "0646"), (0o41_777, "1777")] {
-            let why = not_roots(path, 0, mode).expect("others write it");
-            let wanted = format!("{path} (mode {shown}) can be written by others than root: chmod go-w {path}");
-            assert_eq!(why, wanted);
-        }
-    }
 
     #[test]
     fn what_cannot_be_looked_at_may_be_looked_at_later() {

@@ -64,8 +64,11 @@ pub struct Report {
     /// The most cautious of agent.toml and the repository, where the latter is known; told by the status.
     #[serde(skip)]
     pub update: Option<Update>,
-    /// How it is known who wrote the revision: `transport-only`, since signatures are not verified yet.
+    /// How it is known who wrote the revision: `signed`, or `transport-only` where nobody's signature is asked for.
     pub authenticity: &'static str,
+    /// Who signed the revision, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedBy>,
     /// First line of the seen commit's message, and its author: as written.
     pub commit: Option<CommitWords>,
     /// Every step, in the order of work, then what is only told.
@@ -85,6 +88,17 @@ pub struct Report {
     pub problems: String,
     /// In numbers.
     pub counts: Counts,
+}
+
+/// Who signed a revision. Names are escaped and bounded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedBy {
+    /// As root's files name them.
+    pub by: String,
+    /// The fingerprint of the key.
+    pub key: String,
+    /// `head` or `chain`.
+    pub mode: String,
 }
 
 /// States of a host, the best first; see `DESIGN.md` §8.

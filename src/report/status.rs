@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommitWords, Revisions, State};
+use super::{CommitWords, Revisions, SignedBy, State};
 
 mod make;
 mod text;
@@ -35,8 +35,11 @@ pub struct Status {
     pub applied: Option<CommitWords>,
     /// The repository; none where none is configured.
     pub source: Option<SourceStatus>,
-    /// How it is known who wrote the revision: `transport-only`.
+    /// How it is known who wrote the revision: `signed`, `transport-only`.
     pub authenticity: String,
+    /// Who signed the revision, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedBy>,
     /// In numbers.
     pub resources: ResourceCounts,
     /// Resources that are not as declared, bounded: `resources` has the numbers. Failed first.

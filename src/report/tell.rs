@@ -1,12 +1,25 @@
 //! From plans and what came of them to a report.
 
-use super::{ActivationLine, CommitWords, Counts, Line, NoteLine, RefreshLine, Report, Revisions, State, VERSION};
+use super::{
+    ActivationLine, CommitWords, Counts, Line, NoteLine, RefreshLine, Report, Revisions, SignedBy, State, VERSION,
+};
 use crate::apply::Applied;
 use crate::kinds::Refresh;
 use crate::model::{Change, Class, Outcome, Revision, Stop};
 use crate::plan::{Action, Plan, Step, Told};
+use crate::source::Passed;
 
 impl Report {
+    /// The revision is believed because of `passed`, or of the server that gave it.
+    pub fn believe(&mut self, passed: Option<&Passed>) {
+        self.authenticity = if passed.is_some() { "signed" } else { "transport-only" };
+        self.signed = passed.map(|Passed { by, fingerprint, mode, .. }| SignedBy {
+            by: by.clone(),
+            key: fingerprint.clone(),
+            mode: mode.clone(),
+        });
+    }
+
     /// Nothing known yet.
     pub fn new(command: &'static str) -> Self {
         Self {
@@ -25,6 +38,7 @@ impl Report {
             judged: None,
             update: None,
             authenticity: "transport-only",
+            signed: None,
             commit: None,
             steps: Vec::new(),
             refreshes: Vec::new(),

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use super::{Line, Report, State};
+use super::{Line, Report, SignedBy, State};
 use crate::model::{escaped, one_line};
 
 /// Colours of a terminal, or none.
@@ -159,7 +159,10 @@ pub fn result_text(report: &Report, palette: Palette) -> String {
     let (reason, message) = (report.reason.as_deref(), report.message.as_deref());
     let _ = writeln!(out, "{}", verdict(report.host.as_deref(), report.state, reason, message, palette));
     if report.commit.is_some() {
-        let _ = writeln!(out, "authenticity: {}", report.authenticity);
+        let _ = match &report.signed {
+            Some(SignedBy { by, key, .. }) => writeln!(out, "authenticity: signed by {by} ({key})"),
+            None => writeln!(out, "authenticity: {}", report.authenticity),
+        };
     }
     out
 }

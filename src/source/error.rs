@@ -2,6 +2,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::trust::Refusal;
 use crate::host;
 use crate::model::Class;
 
@@ -117,6 +118,36 @@ pub enum SourceError {
         /// The branch.
         branch: String,
     },
+    /// Nobody whom root named has signed it, or not as it has to be.
+    #[error("{commit} is not believed: {refusal}")]
+    Refused {
+        /// Which commit.
+        commit: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A file that says whom to believe cannot be used.
+    #[error("nothing is believed: {0}")]
+    Trust(Refusal),
+    /// A commit on the way to the tip is not believed.
+    #[error("the chain is broken: {message}")]
+    Chain {
+        /// The stable word.
+        reason: &'static str,
+        /// Names the commit; escaped, one line.
+        message: String,
+    },
+    /// The chain does not begin where root says.
+    #[error("{commit} does not contain {introduction}, with which the chain begins (trust.introduction of agent.toml)")]
+    Unintroduced {
+        /// Which commit.
+        commit: String,
+        /// Where the chain begins.
+        introduction: String,
+    },
+    /// A document of ours cannot be read.
+    #[error("{0}")]
+    Document(#[from] host::DocumentError),
     /// Our own record cannot be read or written.
     #[error("{0}")]
     State(#[from] host::StateError),
@@ -184,6 +215,12 @@ impl SourceError {
             Self::BelowFloor { .. } | Self::ChosenBelowFloor { .. } => "below-floor",
             Self::NotInHistory { .. } => "not-in-history",
             Self::NoSuchCommit { .. } => "no-such-commit",
+            Self::Refused { refusal, .. } | Self::Trust(refusal) => refusal.reason(),
+            Self::Chain { reason, .. } => reason,
+            Self::Unintroduced { .. } => "unrelated-history",
+            Self::Document(host::DocumentError::CannotLook(error)) => error.word().0,
+            Self::Document(host::DocumentError::Damaged { .. }) => "state-damaged",
+            Self::Document(host::DocumentError::FromTheFuture { .. }) => "agent-too-old",
             Self::State(error) => error.word().0,
             Self::StateDamaged { .. } => "state-damaged",
             Self::AllFailed { last, .. } => last.reason(),
@@ -197,7 +234,7 @@ impl SourceError {
             | Self::Start(_)
             | Self::Worker { .. }
             | Self::TimedOut { .. } => Class::Transient,
-            Self::State(error) => error.word().1,
+            Self::State(error) | Self::Document(host::DocumentError::CannotLook(error)) => error.word().1,
             // One that may come back is worth waiting for, whatever the others say.
             Self::AllFailed { others, last } => {
                 let transient = others.iter().chain([&**last]).any(|error| error.class() == Class::Transient);

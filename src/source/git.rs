@@ -28,6 +28,8 @@ pub struct Source {
     /// The commit that the branch names.
     tip: ObjectName,
     tip_revision: Revision,
+    /// The commit that is read, as Git hashes it.
+    raw: Vec<u8>,
     /// The commit that is read: the tip, unless it was turned to another.
     revision: Revision,
     tree: ObjectName,
@@ -87,6 +89,7 @@ impl Source {
             tip,
             tree: commit.tree,
             tip_revision: commit.revision.clone(),
+            raw: content,
             revision: commit.revision,
             path: path.to_owned(),
             layers: BTreeMap::new(),
@@ -108,6 +111,16 @@ impl Source {
     /// What stands around the fetch worker.
     pub fn walls(&self) -> Option<Walls> {
         self.pipe.walls()
+    }
+
+    /// The commit that is read, as Git hashes it, without the header of the object.
+    pub(super) fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// By what its ids are hashed.
+    pub(super) fn hash(&self) -> gix_hash::Kind {
+        objects::hash(self.tip)
     }
 
     /// The URL or directory that it was found at.
@@ -263,7 +276,11 @@ impl Source {
 
     /// The tree of the fleet repository, where it is there.
     fn root(&mut self) -> Result<Option<ObjectName>> {
-        let mut at = self.tree;
+        self.root_of(self.tree)
+    }
+
+    /// The tree of the fleet repository in the tree `at` of a commit, where it is there.
+    fn root_of(&mut self, mut at: ObjectName) -> Result<Option<ObjectName>> {
         let path = self.path.clone();
         for part in path.split('/').filter(|part| !part.is_empty()) {
             let below = self

@@ -7,6 +7,7 @@
 
 mod directory;
 mod error;
+mod gate;
 mod git;
 mod objects;
 mod origin;
@@ -17,6 +18,7 @@ pub mod trust;
 
 pub use directory::Directory;
 pub use error::SourceError;
+pub use gate::{Gate, Passed};
 pub use git::{Back, Source, Stands, walls};
 pub use origin::Origin;
 pub use record::{BranchRecord, Mark, Record, judge};

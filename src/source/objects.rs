@@ -58,7 +58,7 @@ pub(super) fn check(name: ObjectName, kind: Kind, content: &[u8]) -> Result<()> 
     }
 }
 
-fn hash(name: ObjectName) -> gix_hash::Kind {
+pub(super) fn hash(name: ObjectName) -> gix_hash::Kind {
     if name.as_bytes().len() == 20 { gix_hash::Kind::Sha1 } else { gix_hash::Kind::Sha256 }
 }
 

@@ -40,7 +40,8 @@ pub fn serve(mut input: impl Read, mut output: impl Write) -> std::result::Resul
                 opened.as_ref().map_or_else(nothing_open, path).send(&mut output)?;
             }
             Request::Since { tip, known } => {
-                let since = |opened: &Opened| since(&opened.repository, id(tip), id(known)).unwrap_or_else(Answer::from);
+                let since =
+                    |opened: &Opened| since(&opened.repository, id(tip), id(known)).unwrap_or_else(Answer::from);
                 opened.as_ref().map_or_else(nothing_open, since).send(&mut output)?;
             }
         }

@@ -83,6 +83,30 @@ impl Fleet {
         self.git(&["push", "--quiet", "--force", "origin", "HEAD:main"]);
     }
 
+    /// From now on commits are signed with the SSH key in `key`, by whom it belongs to; with `None` by nobody.
+    pub fn sign_with(&self, key: Option<&Path>) {
+        self.git(&["config", "gpg.format", "ssh"]);
+        self.git(&["config", "commit.gpgSign", if key.is_some() { "true" } else { "false" }]);
+        if let Some(key) = key {
+            self.git(&["config", "user.signingKey", &key.display().to_string()]);
+        }
+    }
+
+    /// Commits what is on a branch of its own and merges it: the merge, the commit before it stays the first parent.
+    pub fn merge(&mut self, path: &str, content: &str, sign_side: Option<&Path>, sign_merge: Option<&Path>) -> String {
+        self.git(&["checkout", "--quiet", "-b", "side"]);
+        self.write(path, content);
+        self.git(&["add", "--all"]);
+        self.sign_with(sign_side);
+        self.record(&["commit", "--quiet", "-m", "side"]);
+        self.git(&["checkout", "--quiet", "main"]);
+        self.sign_with(sign_merge);
+        self.record(&["merge", "--quiet", "--no-ff", "--no-edit", "side"]);
+        self.git(&["branch", "--quiet", "-D", "side"]);
+        self.push();
+        self.head()
+    }
+
     /// Commits what the work tree holds, pushes it and gives its id.
     pub fn commit(&mut self, message: &str) -> String {
         self.git(&["add", "--all"]);

@@ -44,6 +44,7 @@ mod rpm_package;
 mod selection;
 mod sources;
 mod trixie;
+mod trust;
 mod unit_files;
 mod units;
 mod varlink;

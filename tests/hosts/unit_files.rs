@@ -43,7 +43,8 @@ fn host_with_units(lab: &Lab) -> super::Host {
     host.write("/usr/lib/sysusers.d/trueup.conf", include_str!("../../systemd/trueup.sysusers"));
     host.write("/usr/lib/tmpfiles.d/trueup.conf", include_str!("../../systemd/trueup.tmpfiles"));
     host.write("/usr/lib/systemd/catalog/trueup.catalog", include_str!("../../systemd/trueup.catalog"));
-    host.shell("systemctl daemon-reload");
+    // As the package does. Services of these hosts have no Landlock, which systemd-nspawn(1) refuses them.
+    host.shell("systemd-sysusers trueup.conf; systemctl daemon-reload");
     host
 }
 

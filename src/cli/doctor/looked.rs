@@ -14,7 +14,7 @@ use crate::ledger::{self, Ledger};
 use crate::model::{Facts, Id, Stop, one_line};
 use crate::reconcile;
 use crate::report::AgentStatus;
-use crate::source::{self, Record};
+use crate::source::{self, Gate, Record};
 use crate::worker::protocol::Walls;
 
 /// What could not be looked at.
@@ -86,6 +86,8 @@ pub(super) struct Looked {
     pub(super) settings_files: (Option<String>, Option<String>),
     /// `None` where there is no source to look at.
     pub(super) source: Option<Seen<Result<Reached, Unreached>>>,
+    /// Whether the files of trust can be used; `None` where none are named.
+    pub(super) trust: Option<Seen<()>>,
     pub(super) credentials: Seen<Vec<Credential>>,
     pub(super) pins: Vec<Pin>,
     /// Whether ssh(1) is there.
@@ -142,6 +144,11 @@ pub(super) fn look(host: &Reader, executable: &Path) -> Looked {
         settings_files: (in_force, on_disk),
         units,
         source: reached(host, settings.as_ref().ok(), executable, rootless),
+        trust: settings
+            .as_ref()
+            .ok()
+            .filter(|settings| settings.trust.is_configured())
+            .map(|settings| as_root(rootless, || Gate::open(host, &settings.trust).map(drop).map_err(failed))),
         credentials: as_root(rootless, || Ok(follows.map(credentials).unwrap_or_default())),
         pins: follows.filter(|_| host.is_machine() && !rootless).map(|source| pins(host, source)).unwrap_or_default(),
         ssh: ["/usr/bin/ssh", "/usr/local/bin/ssh", "/bin/ssh"].iter().any(|path| Path::new(path).exists()),
@@ -346,6 +353,7 @@ pub(super) mod tests {
             answer: Some(Ok(env!("CARGO_PKG_VERSION").to_owned())),
             settings_files: (Some("a".to_owned()), Some("a".to_owned())),
             source: Some(Ok(Ok(reached))),
+            trust: None,
             credentials: Ok(Vec::new()),
             pins: Vec::new(),
             ssh: true,

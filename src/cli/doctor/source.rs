@@ -4,7 +4,7 @@ use super::Finding;
 use super::looked::{Looked, Unseen};
 use crate::compile;
 use crate::config::{SourceSettings, ssh_server};
-use crate::model::one_line;
+use crate::model::{Word, one_line};
 
 pub(super) fn reached(looked: &Looked) -> Vec<Finding> {
     const ABOUT: &str = "source";
@@ -83,14 +83,24 @@ pub(super) fn trust(looked: &Looked) -> Vec<Finding> {
     let Some(source) = configured(looked) else { return Vec::new() };
     let floor = looked.settings.as_ref().ok().and_then(|settings| settings.trust.floor.as_ref());
     let floor = floor.map_or(String::new(), |floor| format!("; nothing older than {} is taken", floor.short()));
-    let mut findings = vec![Finding::warn(
-        "trust",
-        format!(
-            "transport-only: a commit is believed because of the server that gives it (its certificate, its pinned key), \
-             not because of who signed it{floor}"
+    let mut findings = vec![match &looked.trust {
+        Some(Ok(())) => {
+            let mode = looked.settings.as_ref().map_or("head", |settings| settings.trust.mode.as_str());
+            Finding::ok("trust", format!("commits have to be signed by whom root named, {mode} mode{floor}"))
+        }
+        Some(Err(Unseen::NeedsRoot)) => Finding::needs_root("trust"),
+        Some(Err(Unseen::Failed(why))) => {
+            Finding::bad("trust", why, "mend the file that is named; no new revision is acted on until then")
+        }
+        None => Finding::warn(
+            "trust",
+            format!(
+                "transport-only: a commit is believed because of the server that gives it (its certificate, its pinned \
+                 key), not because of who signed it{floor}"
+            ),
+            "whoever may push to the branch is root here: name who may sign in trust.signers, or guard server and branch",
         ),
-        "whoever may push to the branch is root here: guard the server and the branch; signatures come with a later version",
-    )];
+    }];
     if source.allow_insecure {
         findings.push(Finding::warn(
             "trust",

@@ -85,6 +85,7 @@ pub(super) fn snapshot() -> Snapshot {
         applied: None,
         source: None,
         authenticity: "transport-only".to_owned(),
+        signed: None,
         resources: ResourceCounts { managed: 2, ..ResourceCounts::default() },
         attention: vec![attention()],
         suspended: vec![suspended()],

@@ -171,6 +171,7 @@ pub fn make(parts: &Parts<'_>) -> Status {
             error: parts.looks.error.as_deref().map(|error| one_line(error, 600)),
         }),
         authenticity: report.map_or("transport-only", |report| report.authenticity).to_owned(),
+        signed: report.and_then(|report| report.signed.clone()),
         resources,
         attention,
         suspended: suspensions(brakes, now).map(suspended).collect(),

@@ -7,7 +7,7 @@ use anstyle::AnsiColor;
 use super::{Attention, SourceStatus, Status, SuspendedStatus};
 use crate::model::{Zone, escaped, one_line};
 use crate::report::text::{Palette, age, span, verdict};
-use crate::report::{CommitWords, State};
+use crate::report::{CommitWords, SignedBy, State};
 
 /// How many resources are listed; the document has more.
 const LISTED: usize = 20;
@@ -20,6 +20,17 @@ pub fn status_text(status: &Status, now: i64, zone: &Zone, palette: Palette) -> 
     status_text_for(true, status, now, zone, palette)
 }
 
+/// Whom the revision is believed.
+fn trust(status: &Status) -> String {
+    match &status.signed {
+        Some(SignedBy { by, key, mode }) => {
+            format!("signed by {} ({}), {} mode", escaped(by), escaped(key), escaped(mode))
+        }
+        None if status.authenticity == "transport-only" => "transport-only; no signature is verified".to_owned(),
+        None => escaped(&status.authenticity),
+    }
+}
+
 /// As [`status_text`], for somebody who is `root` or not.
 pub fn status_text_for(root: bool, status: &Status, now: i64, zone: &Zone, palette: Palette) -> String {
     let mut screen = Screen { out: head(status, now, palette), palette };
@@ -30,9 +41,8 @@ pub fn status_text_for(root: bool, status: &Status, now: i64, zone: &Zone, palet
     }
     let ids = status.attention.iter().take(LISTED).map(|one| one_line(&one.id, 200).chars().count());
     let id_width = ids.max().unwrap_or(0).min(40);
-    let signed = if status.authenticity == "transport-only" { "; no signature is verified" } else { "" };
     if status.source.is_some() {
-        screen.row("trust", &format!("{}{signed}", escaped(&status.authenticity)));
+        screen.row("trust", &trust(status));
     }
     screen.row("resources", &resources(status));
     for one in status.attention.iter().take(LISTED) {
@@ -382,6 +392,7 @@ mod tests {
                 error: None,
             }),
             authenticity: "transport-only".to_owned(),
+            signed: None,
             resources: ResourceCounts { managed: 214, in_sync: 214, ..ResourceCounts::default() },
             attention: Vec::new(),
             suspended: Vec::new(),

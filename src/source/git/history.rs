@@ -1,6 +1,9 @@
 //! How commits stand to each other. Every commit on a way is hashed here, from one that is believed already, so
 //! that nobody can pretend that one contains another; a worker that lies can only deny it.
 
+use std::sync::Arc;
+
+use super::super::objects::{Name, Node, TreeEntry};
 use super::super::pipe::Received;
 use super::super::{Record, SourceError, judge};
 use super::{Result, Source, objects};
@@ -103,10 +106,54 @@ impl Source {
         self.pipe.refill();
         let content = self.pipe.object(name, Kind::Commit)?;
         let found = objects::commit(name, &content).map_err(|why| self.pipe.corrupt(name, &why))?;
-        (self.tree, self.revision) = (found.tree, found.revision);
+        (self.tree, self.revision, self.raw) = (found.tree, found.revision, content);
         self.layers.clear();
         (self.entries, self.named) = (0, 0);
         Ok(())
+    }
+
+    /// Whether `from` is `to`, or has it as an ancestor.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    pub(in super::super) fn reaches(&mut self, from: &CommitId, to: &CommitId) -> Result<bool> {
+        self.way(objects::name(from), objects::name(to))
+    }
+
+    /// What the worker says is in the history of `tip` and not in that of `known`.
+    ///
+    /// # Errors
+    /// Where it does not say.
+    pub(in super::super) fn since(&mut self, tip: &CommitId, known: &CommitId) -> Result<Vec<CommitId>> {
+        let names = self.pipe.since(objects::name(tip), objects::name(known))?;
+        Ok(names.into_iter().map(objects::commit_id).collect())
+    }
+
+    /// The commit `id` as Git hashes it, and what its file of signers holds: `allowed_signers` beside `trueup.toml`.
+    /// Something else than a file there is given as what nobody can understand.
+    ///
+    /// # Errors
+    /// Where it is not to be had, or is not what its id says.
+    pub(in super::super) fn link(&mut self, id: &CommitId) -> Result<(Vec<u8>, Option<Arc<[u8]>>)> {
+        const SIGNERS: &str = "allowed_signers";
+        const STRANGE: &[u8] = b"\0";
+        let name = objects::name(id);
+        let content = self.pipe.object(name, Kind::Commit)?;
+        let commit = objects::commit(name, &content).map_err(|why| self.pipe.corrupt(name, &why))?;
+        let Some(root) = self.root_of(commit.tree)? else { return Ok((content, None)) };
+        let entry =
+            self.tree(root)?.into_iter().find(|entry| matches!(&entry.name, Name::Good(name) if name == SIGNERS));
+        let signers = match entry {
+            None => None,
+            Some(TreeEntry { node: Node::File { .. }, id, .. }) => {
+                match self.pipe.objects(&[(id, Kind::Blob)])?.pop() {
+                    Some(Received::Content(content)) => Some(Arc::from(content)),
+                    _ => Some(Arc::from(STRANGE)),
+                }
+            }
+            Some(_) => Some(Arc::from(STRANGE)),
+        };
+        Ok((content, signers))
     }
 
     fn stands(&mut self, commit: &CommitId, record: &Record) -> Result<Stands> {

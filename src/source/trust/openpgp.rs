@@ -4,7 +4,7 @@
 mod certificate;
 mod packets;
 
-use std::panic::{UnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pgp::packet::{Packet, Signature as Packed, SignatureType};
 use pgp::types::KeyDetails;
@@ -52,12 +52,19 @@ impl Keyring {
         if certificates.is_empty() {
             return Err(bad(None, "holds no key; export one into it (gpg --armor --export)"));
         }
-        Ok(Self(certificates))
+        let mut keyring = Self::default();
+        keyring.extend(Self(certificates));
+        Ok(keyring)
     }
 
-    /// These keys too.
+    /// These keys too. Of a key that is there more than once all copies count together.
     pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
+        for certificate in other.0 {
+            match self.0.iter_mut().find(|known| known.fingerprint() == certificate.fingerprint()) {
+                Some(known) => known.merge(certificate),
+                None => self.0.push(certificate),
+            }
+        }
     }
 }
 
@@ -98,10 +105,9 @@ pub(super) fn verify(
     }
     packets::check_hash(packed).map_err(|why| Refusal::WeakKey { key: issuer(packed), why })?;
     let payload = &signature.payload;
-    let made = candidates.into_iter().find(|(_, key)| {
-        contained(std::panic::AssertUnwindSafe(|| key.verify(packed, payload).then_some(()).ok_or(String::new())))
-            .is_ok()
-    });
+    let made = candidates
+        .into_iter()
+        .find(|(_, key)| contained(|| if key.verify(packed, payload) { Ok(()) } else { Err(String::new()) }).is_ok());
     let Some((certificate, key)) = made else {
         return Err(Refusal::BadSignature(format!("it is not over this (key {})", issuer(packed))));
     };
@@ -122,7 +128,8 @@ fn fingerprint(key: &dyn KeyDetails) -> String {
     format!("{:X}", key.fingerprint())
 }
 
-/// What `work` gives. Its parser is large, and whoever sends a commit may try it: a panic there must not end a pass.
-fn contained<T>(work: impl FnOnce() -> Result<T, String> + UnwindSafe) -> Result<T, String> {
-    catch_unwind(work).unwrap_or_else(|_| Err("cannot be read".to_owned()))
+/// What `work` gives. The parser is large, and whoever sends a commit may try it: a panic there must not end a pass.
+fn contained<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    // What it works on is only read.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("cannot be read".to_owned()))
 }

@@ -18,7 +18,27 @@ const SOURCE: &str = "source";
 pub const BLINK: i64 = 300;
 
 /// Reasons for which a revision must not be acted on, whoever waits.
-const REFUSED: &[&str] = &["not-a-descendant", "below-floor", "corrupt-object", "guard", "protected", "self-trust"];
+const REFUSED: &[&str] = &[
+    "not-a-descendant",
+    "below-floor",
+    "corrupt-object",
+    "guard",
+    "protected",
+    "self-trust",
+    "unsigned",
+    "several-signatures",
+    "unknown-signature",
+    "bad-signature",
+    "unknown-key",
+    "revoked-key",
+    "expired-key",
+    "not-yet-valid-key",
+    "weak-key",
+    "bad-trust",
+    "signers-removed",
+    "bad-signers",
+    "unrelated-history",
+];
 
 /// A state that is worth an entry.
 struct Condition {

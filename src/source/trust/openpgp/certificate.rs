@@ -10,6 +10,8 @@ use crate::model::one_line;
 const FEWEST_BITS: u16 = 2048;
 /// How much of a user id is shown, in characters.
 const SHOWN: usize = 200;
+/// What makes a key say anew what it is.
+const RENEW: &str = "renew it (gpg --quick-set-expire) and export it anew";
 
 /// An OpenPGP key, and what it says of itself: only what its own signatures hold for is here.
 #[derive(Debug, Clone)]
@@ -17,12 +19,17 @@ pub(super) struct Certificate {
     primary: PublicKey,
     /// Said of the key itself.
     direct: Vec<Statement>,
-    /// Said of each user id that is not revoked.
-    users: Vec<(String, Vec<Statement>)>,
+    users: Vec<User>,
     revoked: bool,
-    /// Some of what it says is over a hash that can be forged, and is not here.
-    weak: bool,
     subkeys: Vec<Subkey>,
+}
+
+/// Whose key it is.
+#[derive(Debug, Clone)]
+struct User {
+    id: String,
+    said: Vec<Statement>,
+    revoked: bool,
 }
 
 /// A further key of a certificate.
@@ -46,6 +53,8 @@ struct Statement {
     signs: Option<bool>,
     /// Whether the user id is the main one.
     main: bool,
+    /// Whether it is understood, and over a hash that cannot be forged.
+    sound: bool,
 }
 
 /// The part of a certificate that made a signature.
@@ -56,7 +65,7 @@ pub(super) enum Signing<'a> {
 }
 
 impl Statement {
-    /// What `signature`, which holds, says; `None` where it is not understood.
+    /// What `signature`, which holds, says; `None` where it does not say when.
     fn of(signature: &Signature) -> Option<Self> {
         let made = i64::from(signature.created()?.as_secs());
         let seconds = |duration: Option<pgp::types::Duration>| {
@@ -64,12 +73,13 @@ impl Statement {
         };
         let says_what_for = |data: &SubpacketData| matches!(data, SubpacketData::KeyFlags(_));
         let flagged = signature.config()?.hashed_subpackets().any(|sub| says_what_for(&sub.data));
-        is_understood(signature).then(|| Self {
+        Some(Self {
             made,
             ends: seconds(signature.signature_expiration_time()).map(|seconds| made + seconds),
             lasts: seconds(signature.key_expiration_time()),
             signs: flagged.then(|| signature.key_flags().sign()),
             main: signature.is_primary(),
+            sound: is_understood(signature) && check_hash(signature).is_ok(),
         })
     }
 
@@ -117,7 +127,7 @@ impl Certificate {
         }
         self.check_primary(key, &label, times)?;
         if let Signing::Subkey(subkey) = key {
-            subkey.check(self.weak, &label, times)?;
+            subkey.check(&label, times)?;
         }
         // Its own time is the signer's choice as the commit's is; that it ends earlier only makes it hold for less.
         if let (Some(made), Some(lasts)) = (signature.created(), signature.signature_expiration_time())
@@ -133,16 +143,14 @@ impl Certificate {
     fn check_primary(&self, key: Signing<'_>, label: &str, times: Times) -> Result<(), Refusal> {
         let unknown = |why: &str| Err(Refusal::UnknownKey { key: label.to_owned(), why: why.to_owned() });
         let current = |statements: &[Statement]| Statement::current(statements, times.now);
-        let user = self.users.iter().filter_map(|(_, said)| current(said)).max_by_key(|statement| statement.made);
-        let said: Vec<Statement> = current(&self.direct).into_iter().chain(user).collect();
-        const RENEW: &str = "renew it (gpg --quick-set-expire) and export it anew";
-        match said.is_empty() {
-            true if self.weak => {
-                let why = format!("which holds together by a hash that can be forged; {RENEW}");
-                return Err(Refusal::WeakKey { key: label.to_owned(), why });
-            }
-            true => return unknown(&format!("which says nothing of itself that holds today; {RENEW}")),
-            false => {}
+        let users = self.users.iter().filter(|user| !user.revoked).filter_map(|user| current(&user.said));
+        let said: Vec<Statement> =
+            current(&self.direct).into_iter().chain(users.max_by_key(|statement| statement.made)).collect();
+        if said.is_empty() {
+            return unknown(&format!("which says nothing of itself that holds today; {RENEW}"));
+        }
+        if said.iter().any(|statement| !statement.sound) {
+            return Err(unsound(label, "which says what it is"));
         }
         if matches!(key, Signing::Primary(_)) && said.iter().any(|statement| statement.signs == Some(false)) {
             return unknown("which is not one to sign with; sign with its signing subkey");
@@ -152,26 +160,49 @@ impl Certificate {
         lifetime(&self.primary, lasts, label, "the key", times)
     }
 
+    /// Takes what another copy of the same key says, too: what is revoked in one is revoked.
+    pub fn merge(&mut self, other: Self) {
+        self.revoked |= other.revoked;
+        self.direct.extend(other.direct);
+        for user in other.users {
+            match self.users.iter_mut().find(|known| known.id == user.id) {
+                Some(known) => {
+                    known.revoked |= user.revoked;
+                    known.said.extend(user.said);
+                }
+                None => self.users.push(user),
+            }
+        }
+        for subkey in other.subkeys {
+            match self.subkeys.iter_mut().find(|known| known.key.fingerprint() == subkey.key.fingerprint()) {
+                Some(known) => {
+                    known.revoked |= subkey.revoked;
+                    known.bindings.extend(subkey.bindings);
+                }
+                None => self.subkeys.push(subkey),
+            }
+        }
+    }
+
     /// The user id that counts most at `now`, escaped and bounded; the fingerprint where there is none.
     fn name(&self, now: i64) -> String {
-        let current = |(id, said): &'_ (String, Vec<Statement>)| {
-            Statement::current(said, now).map(|statement| ((statement.main, statement.made), id.clone()))
-        };
-        let named = self.users.iter().filter_map(current).max_by_key(|(rank, _)| *rank).map(|(_, id)| id);
+        let users = self.users.iter().filter(|user| !user.revoked);
+        let said = users.filter_map(|user| Statement::current(&user.said, now).map(|statement| (statement, &user.id)));
+        let sound = said.filter(|(statement, _)| statement.sound);
+        let named = sound.max_by_key(|(statement, _)| (statement.main, statement.made)).map(|(_, id)| id.clone());
         one_line(&named.unwrap_or_else(|| self.fingerprint()), SHOWN)
     }
 }
 
 impl Subkey {
-    fn check(&self, weak: bool, label: &str, times: Times) -> Result<(), Refusal> {
+    fn check(&self, label: &str, times: Times) -> Result<(), Refusal> {
         let fingerprint = super::fingerprint(&self.key);
         match Statement::current(&self.bindings, times.now) {
+            Some(Statement { sound: false, .. }) => {
+                Err(unsound(label, &format!("whose subkey {fingerprint} is bound to it")))
+            }
             Some(Statement { signs: Some(true), lasts, .. }) => {
                 lifetime(&self.key, lasts, label, &format!("its subkey {fingerprint}"), times)
-            }
-            None if weak => {
-                let why = format!("whose subkey {fingerprint} is bound by a hash that can be forged; make another");
-                Err(Refusal::WeakKey { key: label.to_owned(), why })
             }
             _ => {
                 let why =
@@ -180,6 +211,12 @@ impl Subkey {
             }
         }
     }
+}
+
+/// What `label` says last of itself is nothing to build on.
+fn unsound(label: &str, what: &str) -> Refusal {
+    let why = format!("{what} by a hash that can be forged, or in a way that is not understood here; {RENEW}");
+    Refusal::WeakKey { key: label.to_owned(), why }
 }
 
 impl Signing<'_> {
@@ -248,14 +285,8 @@ enum About {
 
 impl Draft {
     pub fn new(primary: PublicKey) -> Self {
-        let certificate = Certificate {
-            primary,
-            direct: Vec::new(),
-            users: Vec::new(),
-            revoked: false,
-            weak: false,
-            subkeys: Vec::new(),
-        };
+        let certificate =
+            Certificate { primary, direct: Vec::new(), users: Vec::new(), revoked: false, subkeys: Vec::new() };
         Self { certificate, about: About::Key }
     }
 
@@ -278,8 +309,9 @@ impl Draft {
     }
 
     fn turn(&mut self, about: About) {
-        if let About::User { id, revoked: false, said } = std::mem::replace(&mut self.about, about) {
-            self.certificate.users.push((String::from_utf8_lossy(id.id()).into_owned(), said));
+        if let About::User { id, revoked, said } = std::mem::replace(&mut self.about, about) {
+            let id = String::from_utf8_lossy(id.id()).into_owned();
+            self.certificate.users.push(User { id, said, revoked });
         }
     }
 
@@ -297,28 +329,21 @@ impl Draft {
     pub fn sign(&mut self, signature: Signature) -> Result<(), String> {
         const STRANGE: &str = "holds a signature that is not understood, and may take something back; \
                                export the keys with --export-options export-minimal";
-        let Self { certificate: Certificate { primary, direct, subkeys, weak, .. }, about } = self;
+        let Self { certificate: Certificate { primary, direct, subkeys, .. }, about } = self;
         let kind = signature.typ().ok_or(STRANGE)?;
         let user = |id: &UserId| signature.verify_certification(primary, Tag::UserId, id).is_ok();
         let bound = |subkey: &Subkey| signature.verify_subkey_binding(primary, &subkey.key).is_ok();
-        // Also one over a weak hash takes back; it only does not give.
-        let strong = check_hash(&signature).is_ok();
         match (kind, about, subkeys.last_mut()) {
             (SignatureType::SubkeyRevocation, About::Subkey, Some(subkey)) if bound(subkey) => subkey.revoked = true,
             (SignatureType::SubkeyRevocation, ..) => return Err(STRANGE.to_owned()),
-            (SignatureType::CertRevocation, About::User { id, revoked, .. }, _) if user(id) => {}
-            (SignatureType::SubkeyBinding, About::Subkey, Some(subkey)) if bound(subkey) => match strong {
-                true => subkey.bindings.extend(binding(&signature, primary, &subkey.key)),
-                false => *weak = true,
-            },
-            (SignatureType::Key, ..) if signature.verify_key(primary).is_ok() => match strong {
-                true => direct.extend(Statement::of(&signature)),
-                false => *weak = true,
-            },
-            (_, About::User { id, said, .. }, _) if user(id) => match strong {
-                true => said.extend(Statement::of(&signature)),
-                false => *weak = true,
-            },
+            (SignatureType::CertRevocation, About::User { id, revoked, .. }, _) if user(id) => *revoked = true,
+            (SignatureType::SubkeyBinding, About::Subkey, Some(subkey)) if bound(subkey) => {
+                subkey.bindings.extend(binding(&signature, primary, &subkey.key));
+            }
+            (SignatureType::Key, ..) if signature.verify_key(primary).is_ok() => {
+                direct.extend(Statement::of(&signature));
+            }
+            (_, About::User { id, said, .. }, _) if user(id) => said.extend(Statement::of(&signature)),
             // What others say of a key, and of pictures, is nothing to us.
             _ => {}
         }
@@ -333,8 +358,7 @@ fn binding(signature: &Signature, primary: &PublicKey, subkey: &PublicSubkey) ->
     if statement.signs == Some(true) {
         let back =
             signature.embedded_signature().filter(|back| back.verify_primary_key_binding(subkey, primary).is_ok());
-        let back = back.filter(|back| check_hash(back).is_ok()).and_then(Statement::of);
-        let holds = back.is_some_and(|back| back.ends.is_none());
+        let holds = back.and_then(Statement::of).is_some_and(|back| back.sound && back.ends.is_none());
         statement.signs = Some(holds);
     }
     Some(statement)
@@ -346,7 +370,7 @@ mod tests {
 
     #[test]
     fn of_what_a_key_says_the_last_counts_that_holds_at_the_time() {
-        let said = |made, ends| Statement { made, ends, lasts: Some(made), signs: None, main: false };
+        let said = |made, ends| Statement { made, ends, lasts: None, signs: None, main: false, sound: true };
         let statements = [said(20, None), said(10, None), said(30, Some(40)), said(50, None)];
         let current = |now| Statement::current(&statements, now).map(|statement| statement.made);
         let seen = [9, 10, 19, 20, 30, 39, 40, 49, 50].map(current);

@@ -1,5 +1,6 @@
 //! Commits signed with OpenPGP keys by git and gpg.
 
+use base64ct::{Base64, Encoding};
 use proptest::prelude::*;
 
 use super::workshop::{MADE, NOW, Workshop, said, sealed, trust, unsigned};
@@ -238,11 +239,22 @@ fn what_its_owner_revoked_is_refused() {
     let lone = Signers::parse("/etc/signers", revocation.as_bytes(), &Zone::utc()).expect_err("of no key here");
     assert!(lone.to_string().contains("a revocation that is of none of its keys"), "{lone}");
     // Of a subkey alone.
+    let ring_before = ring.clone() + "\n";
     home.dialogue(&key, "key 1\nrevkey\ny\n0\n\ny\nsave\n");
-    let ring = home.export(&[&key]);
+    let ring = home.export(&[&key]) + "\n";
     let (reason, sentence) = home.said(&by_subkey, &ring);
     assert_eq!((reason, sentence.contains("whose subkey")), ("revoked-key", true), "{sentence}");
     assert_eq!(home.said(&by_key, &ring).0, "fine");
+    // What one copy of a key takes back is taken back, wherever the other stands.
+    let twice = [ring_before.clone() + &ring, ring.clone() + &ring_before];
+    for both in &twice {
+        assert_eq!((home.said(&by_subkey, both).0, home.said(&by_key, both).0), ("revoked-key", "fine"));
+    }
+    let file = |text: &str| Signers::parse("x", text.as_bytes(), &Zone::utc()).expect("signers");
+    for signers in [file(&ring_before).and(file(&ring)), file(&ring).and(file(&ring_before))] {
+        let trust = Trust { signers, revoked: Revoked::default() };
+        assert_eq!(said(verify(&by_subkey, home.0.hash, &trust, NOW)).0, "revoked-key");
+    }
     home.0.file("rev", &revocation);
     home.0.gpg(&["--import", "rev"]);
     assert_eq!(home.said(&by_key, &home.export(&[&key])).0, "revoked-key");
@@ -283,7 +295,13 @@ fn what_can_be_forged_is_not_believed() {
     let old = home.fingerprints("Old").remove(0);
     let commit = home.0.commit_by_gpg(&old, "", NOW);
     let (reason, sentence) = said(home.0.judge_at(&commit, &home.export(&[&old]), "", i64::from(u32::MAX)));
-    assert_eq!((reason, sentence.contains("holds together")), ("weak-key", true), "{sentence}");
+    assert_eq!((reason, sentence.contains("by a hash that can be forged")), ("weak-key", true), "{sentence}");
+    // The last word counts, also where it is the weaker one.
+    let commit = home.commit(&key, MADE);
+    home.at("20260301T000000", &["--cert-digest-algo", "SHA1", "--quick-set-expire", &key, "2027-10-01"]);
+    assert_eq!(home.said(&commit, &home.export(&[&key])).0, "weak-key");
+    home.at("20260302T000000", &["--quick-set-expire", &key, "2027-10-01"]);
+    assert_eq!(home.said(&commit, &home.export(&[&key])).0, "fine");
 }
 
 #[test]
@@ -368,11 +386,16 @@ const SIGNERS: &str = "ana ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN7
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn no_signature_ends_the_pass(bytes in prop::collection::vec(any::<u8>(), 0..200), tag in 0xc0..=0xff_u8) {
-        use base64ct::{Base64, Encoding};
-        let length = u8::try_from(bytes.len() % 192).expect("below 192");
-        let packet = [&[tag, length][..], &bytes].concat();
-        let armored = format!("-----BEGIN PGP SIGNATURE-----\n\n{}\n-----END PGP SIGNATURE-----", Base64::encode_string(&packet));
-        prop_assert!(verify(&sealed(&unsigned(MADE), &armored), gix_hash::Kind::Sha1, &trust(SIGNERS, ""), NOW).is_err());
+    fn no_signature_ends_the_pass(
+        tag in prop_oneof![Just(0xc2), 0x80..=0xff_u8],
+        length in prop_oneof![Just(None), prop::collection::vec(any::<u8>(), 1..6).prop_map(Some)],
+        begin in prop::sample::select(vec![&b""[..], b"\x04\0\x16\x08", b"\x06\0\x1b\x0a", b"\x03\x05"]),
+        bytes in prop::collection::vec(any::<u8>(), 0..180),
+    ) {
+        let length = length.unwrap_or_else(|| vec![u8::try_from(begin.len() + bytes.len()).expect("short")]);
+        let base64 = Base64::encode_string(&[&[tag][..], &length, begin, &bytes].concat());
+        let armored = format!("-----BEGIN PGP SIGNATURE-----\n\n{base64}\n-----END PGP SIGNATURE-----");
+        let judged = verify(&sealed(&unsigned(MADE), &armored), gix_hash::Kind::Sha1, &trust(SIGNERS, ""), NOW);
+        prop_assert!(judged.is_err());
     }
 }
