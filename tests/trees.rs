@@ -99,8 +99,8 @@ fn a_directory_of_which_no_copy_can_be_kept_stays_and_the_plan_says_so() {
         let file = fs::File::create(scene.at("root/srv/app/large")).expect("made");
         file.set_len((64 << 20) + 1).expect("set");
     };
-    let spoil: [(&dyn Fn(&Scene), &str); 3] =
-        [(&fifo, "in-the-way"), (&many, "too-large-to-keep"), (&large, "too-large-to-keep")];
+    type Spoil<'a> = (&'a dyn Fn(&Scene), &'a str);
+    let spoil: [Spoil<'_>; 3] = [(&fifo, "in-the-way"), (&many, "too-large-to-keep"), (&large, "too-large-to-keep")];
     for (spoil, reason) in spoil {
         for declared in [FILE, ABSENT] {
             let scene = Scene::new();

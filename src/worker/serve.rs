@@ -185,10 +185,10 @@ fn since(repository: &gix::Repository, tip: ObjectId, known: ObjectId) -> Result
     let damaged = |error: gix::Error| {
         Trouble::damaged(format_args!("cannot follow the history of {tip}{}", shallow(repository)), &error)
     };
-    let walk = repository.rev_walk([tip]).with_hidden([known]).all().map_err(|error| damaged(error.into()))?;
+    let walk = repository.rev_walk([tip]).with_hidden([known]).all().map_err(damaged)?;
     let mut found = Vec::new();
     for commit in walk {
-        found.push(name(commit.map_err(|error| damaged(error.into()))?.id));
+        found.push(name(commit.map_err(damaged)?.id));
         if found.len() > LONGEST_PATH {
             return Err(Trouble::new("too-large", format!("more than {LONGEST_PATH} commits are new in {tip}")));
         }

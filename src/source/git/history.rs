@@ -19,6 +19,9 @@ pub enum Stands {
     Behind,
 }
 
+/// What a file of signers holds; `None` where there is none.
+type FileOfSigners = Option<Arc<[u8]>>;
+
 /// A commit that root goes back to is one that this host may have.
 #[derive(Debug)]
 pub struct Back {
@@ -134,7 +137,7 @@ impl Source {
     ///
     /// # Errors
     /// Where it is not to be had, or is not what its id says.
-    pub(in super::super) fn link(&mut self, id: &CommitId) -> Result<(Vec<u8>, Option<Arc<[u8]>>)> {
+    pub(in super::super) fn link(&mut self, id: &CommitId) -> Result<(Vec<u8>, FileOfSigners)> {
         const SIGNERS: &str = "allowed_signers";
         const STRANGE: &[u8] = b"\0";
         let name = objects::name(id);
