@@ -134,3 +134,32 @@ fn what_a_crash_left_of_giving_something_back_goes_too() {
     scene.converges();
     assert_eq!(scene.left_overs(), Vec::<std::path::PathBuf>::new());
 }
+
+#[test]
+fn what_a_pass_says_is_kept_can_be_given_back_and_it_says_so_of_what_is_not() {
+    let scene = Scene::new();
+    let names = ["a", "b", "c"];
+    for name in names {
+        scene.put(&format!("repo/hosts/web-01/files/etc/{name}"), "ours\n");
+    }
+    scene.converges();
+    let larger = |name: &str| {
+        let file = fs::File::create(scene.at("root/etc").join(name)).expect("made");
+        std::io::Write::write_all(&mut &file, name.as_bytes()).expect("written");
+        file.set_len(100 << 20).expect("set");
+    };
+    names.iter().for_each(|name| larger(name));
+    let report = scene.converges();
+    let steps = report["steps"].as_array().expect("steps");
+    let kept: Vec<&str> = steps.iter().filter_map(|step| step["kept"].as_str()).collect();
+    assert_eq!(kept.len(), 2, "{report:#}");
+    assert!(steps[2]["message"].as_str().is_some_and(|why| why.contains("no copy")), "{report:#}");
+    let listed = scene.restore(&[]);
+    assert!(kept.iter().all(|id| listed.contains(id)), "{listed}");
+    // Older ones give way to newer ones, on the disk too.
+    larger("c");
+    scene.converges();
+    let bytes = fs::read_dir(scene.at("root/var/lib/trueup/kept")).expect("listed");
+    let bytes: u64 = bytes.map(|entry| entry.expect("read").metadata().expect("there").len()).sum();
+    assert_eq!(bytes, 200 << 20);
+}

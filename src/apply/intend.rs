@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::{Applied, Error, Ground};
 use crate::host::{self, Payloads, StateDir, StateError};
 use crate::kinds::{Before, Observed, Phase, Spec, file, package};
-use crate::ledger::{self, Entry, Origin, OwedRefresh, Why};
+use crate::ledger::{self, Entry, KEPT_BYTES, Origin, OwedRefresh, Why};
 use crate::model::{Digest, Id, Outcome};
 use crate::plan::{Action, Plan, Step};
 
@@ -44,6 +44,7 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
     let now = ground.host.now();
     // What packages bring is known only after them; then all is planned, and this done, once more.
     let packages = plan.steps.iter().any(|step| step.phase == Phase::Packages);
+    applied.unkept.extend(beyond(ground, plan, applied)?);
     for step in &plan.steps {
         let before = match keep(ground, step, plan, now, applied)? {
             Ok(Stood { before, copy }) => {
@@ -80,6 +81,35 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
     Ok(())
 }
 
+/// The steps for whose edits there is no room: of the most that is kept of them, this pass has what it makes itself, and
+/// older ones give way before anything is copied.
+fn beyond(ground: &mut Ground<'_>, plan: &Plan, applied: &Applied) -> Result<BTreeSet<Id>, Error> {
+    let fresh: BTreeSet<String> = applied.kept.values().cloned().collect();
+    let mine = ground.ledger.kept.iter().filter(|copy| copy.why == Why::Edit && fresh.contains(&copy.id));
+    let mut room = KEPT_BYTES.saturating_sub(mine.map(|copy| copy.size).sum());
+    let mut beyond = BTreeSet::new();
+    for step in &plan.steps {
+        let (Spec::File(want), Observed::File(seen)) = (&step.want, &step.seen) else { continue };
+        let size = match step.keep {
+            Some(Why::Original) => continue,
+            // What cannot be told is told when it is copied.
+            _ if file::goes_whole(want, seen) => file::tree_size(ground.host, step.id.name()).unwrap_or_default(),
+            Some(Why::Edit) if step.want.overwrites() => seen.size(),
+            _ => continue,
+        };
+        match room.checked_sub(size) {
+            Some(left) => room = left,
+            None => drop(beyond.insert(step.id.clone())),
+        }
+    }
+    if ground.ledger.make_room(room, &fresh) {
+        // In this order: what the ledger names is there.
+        ledger::save(ground.state, ground.ledger)?;
+        sweep_kept(ground)?;
+    }
+    Ok(beyond)
+}
+
 /// What stood where a step goes, and the copy of it, where one is kept.
 struct Stood {
     before: Before,
@@ -110,6 +140,13 @@ fn keep(
     if let (Spec::File(want), Observed::File(seen)) = (&step.want, &step.seen)
         && file::goes_whole(want, seen)
     {
+        if applied.unkept.contains(&step.id) {
+            return Ok(Err(host::Error::Refused {
+                thing: step.id.name().to_owned(),
+                reason: "too-large-to-keep",
+                why: "this pass keeps as much of what it overwrites as it may already; the next one goes on".to_owned(),
+            }));
+        }
         return match whole(ground, step, seen, plan) {
             Ok((before, size)) => Ok(Ok(note(ground, step, before, size, now, applied))),
             Err(NotKept::Host(error)) => Ok(Err(error)),
@@ -118,6 +155,9 @@ fn keep(
     }
     if step.keep.is_none() || !before.expires() || !step.want.overwrites() {
         // A stopped unit or a removed package is nobody's work to be given back.
+        return Ok(Ok(Stood { before, copy: None }));
+    }
+    if applied.unkept.contains(&step.id) {
         return Ok(Ok(Stood { before, copy: None }));
     }
     let mut size = 0;
@@ -269,6 +309,13 @@ pub fn drop_implied(ground: &mut Ground<'_>) -> Result<(), Error> {
 /// # Errors
 /// Where our own directory cannot be read or written.
 pub fn sweep_contents(ground: &Ground<'_>, packs: &[Digest]) -> Result<(), Error> {
+    sweep_kept(ground)?;
+    Payloads::sweep(ground.state, packs)?;
+    package::sweep(ground.host)?;
+    Ok(())
+}
+
+fn sweep_kept(ground: &Ground<'_>) -> Result<(), Error> {
     let contents = ground.ledger.contents(ground.host.now(), ground.originals);
     let needed: BTreeSet<String> = contents.iter().map(host::kept_name).collect();
     for name in ground.state.list("kept")? {
@@ -277,7 +324,5 @@ pub fn sweep_contents(ground: &Ground<'_>, packs: &[Digest]) -> Result<(), Error
             ground.state.remove(&name)?;
         }
     }
-    Payloads::sweep(ground.state, packs)?;
-    package::sweep(ground.host)?;
     Ok(())
 }

@@ -76,6 +76,8 @@ pub struct Applied {
     owed: BTreeSet<Id>,
     /// Copies made of what was overwritten, by resource.
     pub kept: BTreeMap<Id, String>,
+    /// What was overwritten without a copy: too much is kept in this pass already.
+    pub unkept: BTreeSet<Id>,
     /// The second plan, made after packages were installed, was refused by the guard.
     pub refused: Option<Refusal>,
     /// Ended between steps since somebody asked for it.

@@ -82,7 +82,8 @@ pub fn record(
         ground.ledger.applied = Some(revision.clone());
     }
     let limits = KeptLimits { originals: ground.originals, edits };
-    ground.ledger.expire(ground.host.now(), limits);
+    let fresh = applied.kept.values().cloned().collect();
+    ground.ledger.expire(ground.host.now(), limits, &fresh);
     ledger::save(ground.state, ground.ledger)?;
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::model::{Family, Id, one_line};
 
 pub(super) fn compile(work: &mut Work<'_>) {
     let layers = work.layers;
+    let native = work.facts.arch.as_deref().map(|arch| [arch, debian_name(arch)]).unwrap_or_default();
     let mut declared: BTreeMap<&str, Vec<(usize, &PackageEntry)>> = BTreeMap::new();
     for (layer, here) in layers.0.iter().enumerate() {
         for entry in &here.layer.packages {
@@ -19,12 +20,44 @@ pub(super) fn compile(work: &mut Work<'_>) {
                 let message = format!("a package cannot be called `{}`", one_line(name, 100));
                 work.problems.push(work.place(layer, &entry.name.span).error(message).hint(name_hint(name)));
             } else if work.holds(layer, entry.when.as_ref()) {
-                declared.entry(name).or_default().push((layer, entry));
+                let said = declared.entry(canonical(name, &native)).or_default();
+                match said.iter().find(|(other, _)| *other == layer) {
+                    Some((_, other)) => {
+                        let first = work.place(layer, &other.name.span).show(work.snapshot);
+                        let (a, b) = (one_line(&other.name.value, 100), one_line(name, 100));
+                        let message = format!("`{a}` ({first}) and `{b}` are two names of one package");
+                        work.problems.push(work.place(layer, &entry.name.span).error(message));
+                    }
+                    None => said.push((layer, entry)),
+                }
             }
         }
     }
     for (name, entries) in declared {
         package(work, name, &entries);
+    }
+}
+
+/// The one name of a package: the architecture is part of it only where that is a foreign one.
+fn canonical<'n>(name: &'n str, native: &[&str]) -> &'n str {
+    match name.split_once(':') {
+        Some((bare, arch)) if ["native", "any", "all", "noarch"].contains(&arch) || native.contains(&arch) => bare,
+        _ => name,
+    }
+}
+
+/// What Debian calls the architecture that uname(2) calls `arch`; see dpkg-architecture(1).
+fn debian_name(arch: &str) -> &str {
+    match arch {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "i386" | "i486" | "i586" | "i686" => "i386",
+        "armv7l" | "armv8l" => "armhf",
+        "armv6l" | "armv5tel" => "armel",
+        "ppc64le" => "ppc64el",
+        "mips64" => "mips64el",
+        "loongarch64" => "loong64",
+        other => other,
     }
 }
 
@@ -91,6 +124,16 @@ fn package(work: &mut Work<'_>, name: &str, entries: &[(usize, &PackageEntry)]) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_foreign_architecture_is_part_of_the_name() {
+        let native = ["x86_64", debian_name("x86_64")];
+        for name in ["nginx", "nginx:amd64", "nginx:x86_64", "nginx:native", "nginx:any", "nginx:all", "nginx:noarch"] {
+            assert_eq!(canonical(name, &native), "nginx");
+        }
+        assert_eq!(canonical("libc6:i386", &native), "libc6:i386");
+        assert_eq!(canonical("nginx:amd64", &["aarch64", debian_name("aarch64")]), "nginx:amd64");
+    }
 
     #[test]
     fn names_are_those_that_package_managers_have() {

@@ -61,9 +61,34 @@ impl Ledger {
         id
     }
 
+    /// Drops edits, the oldest first, until at most `room` bytes of them are left. Those in `fresh` stay. Says whether
+    /// any went.
+    pub fn make_room(&mut self, room: u64, fresh: &BTreeSet<String>) -> bool {
+        self.kept.sort_by_key(|kept| kept.at);
+        let all = self.kept.len();
+        let mut left = room;
+        let mut full = false;
+        let mut kept = Vec::with_capacity(all);
+        for copy in std::mem::take(&mut self.kept).into_iter().rev() {
+            if copy.why == Why::Edit && !fresh.contains(&copy.id) {
+                full |= copy.size > left;
+                if full {
+                    continue;
+                }
+                left -= copy.size;
+            }
+            kept.push(copy);
+        }
+        kept.reverse();
+        self.kept = kept;
+        self.kept.len() < all
+    }
+
     /// Drops the copies whose time is over: originals and edits by age, edits also by number and by
-    /// their size together, the oldest first.
-    pub fn expire(&mut self, now: i64, limits: KeptLimits) {
+    /// their size together, the oldest first. Those in `fresh`, made just now, stay.
+    pub fn expire(&mut self, now: i64, limits: KeptLimits, fresh: &BTreeSet<String>) {
+        self.pass_time(now, limits.originals, limits.edits);
+        let now = self.believed(now, limits.originals);
         let mut each: BTreeMap<Id, usize> = BTreeMap::new();
         let mut bytes: u64 = 0;
         self.kept.sort_by_key(|kept| kept.at);
@@ -76,7 +101,8 @@ impl Ledger {
                     let number = each.entry(copy.resource.clone()).or_default();
                     *number += 1;
                     bytes = bytes.saturating_add(copy.size);
-                    age <= limits.edits && *number <= EDITS_EACH && bytes <= KEPT_BYTES
+                    let within = age <= limits.edits && *number <= EDITS_EACH && bytes <= KEPT_BYTES;
+                    within || fresh.contains(&copy.id)
                 }
             };
             if stays {
@@ -89,6 +115,7 @@ impl Ledger {
 
     /// The contents that copies still need, and originals that are not older than `originals` seconds.
     pub fn contents(&self, now: i64, originals: i64) -> BTreeSet<Digest> {
+        let now = self.believed(now, originals);
         let origins = self.entries.values().flat_map(|entry| match &entry.origin {
             Origin::Found { before, at, .. } if now.saturating_sub(*at) <= originals => before.contents(),
             Origin::Found { .. } | Origin::Adopted => Vec::new(),
@@ -117,16 +144,22 @@ mod tests {
     #[test]
     fn edits_go_by_age_number_and_size_and_originals_by_age_only() {
         let mut ledger = ledger_with(&[(Why::Original, 0, 1), (Why::Edit, 89, 1), (Why::Edit, 90, 1)]);
-        ledger.expire(100, LIMITS);
+        ledger.expire(100, LIMITS, &BTreeSet::new());
         assert_eq!(ledger.kept.iter().map(|kept| kept.at).collect::<Vec<_>>(), [0, 90]);
 
         let mut ledger = ledger_with(&(1..=7).map(|at| (Why::Edit, at, 1)).collect::<Vec<_>>());
-        ledger.expire(7, LIMITS);
+        ledger.expire(7, LIMITS, &BTreeSet::new());
         assert_eq!(ledger.kept.iter().map(|kept| kept.at).collect::<Vec<_>>(), [3, 4, 5, 6, 7]);
 
         let mut ledger = ledger_with(&[(Why::Edit, 1, KEPT_BYTES), (Why::Edit, 2, 1)]);
-        ledger.expire(3, LIMITS);
+        let mut room = ledger.clone();
+        ledger.expire(3, LIMITS, &BTreeSet::new());
         assert_eq!(ledger.kept.iter().map(|kept| kept.at).collect::<Vec<_>>(), [2]);
+
+        let newest = BTreeSet::from([room.kept[1].id.clone()]);
+        assert!(!room.make_room(KEPT_BYTES, &newest));
+        assert!(room.make_room(KEPT_BYTES - 1, &newest));
+        assert_eq!(room.kept.iter().map(|kept| kept.at).collect::<Vec<_>>(), [2]);
     }
 
     #[test]

@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::kinds::{Activation, Before, Refresh, Spec};
 use crate::model::{Drift, Id, Release, Revision};
 
+mod clock;
 mod kept;
 mod store;
 
+pub use clock::Clock;
 pub use kept::{KEPT_BYTES, Kept, KeptLimits, Why};
 pub use store::{load, save};
 
@@ -38,6 +40,9 @@ pub struct Ledger {
     pub writing: BTreeSet<String>,
     /// Copies of what was overwritten.
     pub kept: Vec<Kept>,
+    /// Up to when time is believed where copies are deleted for good.
+    #[serde(skip_serializing_if = "Clock::is_new")]
+    pub clock: Clock,
     /// The revision of which everything held last.
     pub applied: Option<Revision>,
     /// The revision that was tried last.

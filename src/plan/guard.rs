@@ -51,7 +51,7 @@ pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, allowed: Option<u6
     let held = || plan.held.iter().map(|held| &held.step).filter(|step| !step.changes.is_empty());
     let steps = || plan.steps.iter().chain(held());
     for step in steps().filter(|step| step.want.removes()) {
-        if step.id.as_str() == "package:trueup" {
+        if step.id.kind() == "package" && step.id.name().split(':').next() == Some("trueup") {
             return Err(Refusal::SelfTrust(step.id.clone()));
         }
         if step.seen.is_protected() {
@@ -60,7 +60,9 @@ pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, allowed: Option<u6
     }
     // On a host that is new here, what it is to have counts as what it has.
     let managed = ledger.entries.len().max(plan.wanted) as u64;
-    let going: Vec<&Step> = steps().filter(|step| step.want.removes()).collect();
+    // What is let go may be put back, stopped or disabled instead of removed: it is no longer as it is, either way.
+    let goes = |step: &&Step| step.want.removes() || step.action == Action::LetGo;
+    let going: Vec<&Step> = steps().filter(goes).collect();
     let let_go: Vec<&Step> = steps().filter(|step| step.action == Action::LetGo).collect();
     // Whoever lets go of all has lost the host's directory, whether things are removed or put back.
     let none_stays = !ledger.entries.keys().any(|id| desired.resources.contains_key(id));
@@ -161,6 +163,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_let_go_counts_though_it_is_put_back() {
+        let mut plan = removing(11, Action::LetGo, false);
+        for step in &mut plan.steps {
+            step.want = Spec::Unit(crate::kinds::unit::Spec::default());
+        }
+        assert!(guard(&plan, &managed(43), &wanting(43, 32), None).is_err());
+        assert!(guard(&plan, &managed(44), &wanting(44, 33), None).is_ok());
+    }
+
+    #[test]
     fn what_is_held_back_counts_as_much() {
         let mut plan = removing(11, Action::LetGo, false);
         let step = plan.steps.remove(0);
@@ -181,8 +193,10 @@ mod tests {
         let plan = removing(1, Action::Remove, true);
         assert_eq!(guard(&plan, &managed(9), &wanting(9, 9), Some(99)), Err(Refusal::Protected(id(0))));
         let mut plan = removing(1, Action::Remove, false);
-        plan.steps[0].id = Id::new("package", "trueup");
-        assert!(matches!(guard(&plan, &managed(9), &wanting(9, 9), Some(99)), Err(Refusal::SelfTrust(_))));
+        for name in ["trueup", "trueup:amd64"] {
+            plan.steps[0].id = Id::new("package", name);
+            assert!(matches!(guard(&plan, &managed(9), &wanting(9, 9), Some(99)), Err(Refusal::SelfTrust(_))));
+        }
     }
 
     #[test]

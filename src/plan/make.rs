@@ -76,7 +76,9 @@ pub fn make(situation: &Situation<'_>) -> Plan {
 fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
     let entry = situation.ledger.entries.get(id);
     let wanted = situation.desired.resources.get(id);
-    let put_back = entry.and_then(|entry| entry.put_back(situation.now, situation.originals));
+    let put_back = entry.and_then(|entry| {
+        entry.put_back(situation.ledger.believed(situation.now, situation.originals), situation.originals)
+    });
     let applied = entry.and_then(|entry| entry.effective(|spec| spec.diff(seen).is_empty()));
     let due = wanted.map(|wanted| due(&wanted.spec, entry, applied));
     match classify(applied, due.as_ref(), seen, entry.is_some(), put_back.as_ref()) {

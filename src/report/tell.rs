@@ -149,6 +149,10 @@ impl Report {
                 Some(Outcome::Done) => {
                     line.kept = applied.kept.get(&line.id).cloned();
                     line.message = applied.stays.get(&line.id).map(|why| format!("it stays: {why}"));
+                    if applied.unkept.contains(&line.id) {
+                        let why = "no copy of what stood there is kept: 256 MiB of edits are, of this pass alone";
+                        line.message = Some(why.to_owned());
+                    }
                     "done"
                 }
                 Some(Outcome::Failed { reason, message }) => {

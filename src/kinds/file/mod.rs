@@ -23,7 +23,7 @@ pub use apply::sweep;
 pub use before::Before;
 pub use observed::{Observed, Owner, Present, Standing};
 pub use spec::{Replace, Spec, What};
-pub use tree::{Node, goes_whole, keep_tree};
+pub use tree::{Node, goes_whole, keep_tree, tree_size};
 pub use turn::{Turn, turn};
 
 /// The kind whose word is `file`.

@@ -81,6 +81,15 @@ pub fn goes_whole(want: &Spec, seen: &Observed) -> bool {
     turn(want, seen) == Some(Turn::Closes) && matches!(want.replace, Replace::Directory | Replace::Any)
 }
 
+/// How many bytes a copy of the directory `path` comes to.
+///
+/// # Errors
+/// Where none can be kept.
+pub fn tree_size(host: &Reader, path: &str) -> Result<u64, Error> {
+    let nodes = host.tree(path, LIMITS)?;
+    Ok(nodes.iter().filter(|(_, meta, _)| meta.node == NodeType::Regular).map(|(_, meta, _)| meta.size).sum())
+}
+
 /// What stands at `path`, a directory that goes, with all that is in it; each content is handed to `keep`. What is
 /// let go in the same pass (`let_go`: path within, and what it is brought to) is there as letting go leaves it, and
 /// directories that were made for it only (`implied`) are not.

@@ -22,6 +22,14 @@ pub fn turn(want: &Spec, seen: &Observed) -> Option<Turn> {
 }
 
 impl Observed {
+    /// The length of what stands there in bytes; nothing of what has no content.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Present(Present { what: Standing::Regular { size, .. } | Standing::Large { size }, .. }) => *size,
+            _ => 0,
+        }
+    }
+
     /// A directory stands there.
     pub fn is_directory(&self) -> bool {
         matches!(self, Self::Present(Present { what: Standing::Directory, .. }))
