@@ -17,6 +17,9 @@ pub(super) struct FetchWorker {
     /// Where clones may be written
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// How large a file may be written there, in bytes
+    #[arg(long, value_name = "BYTES")]
+    room: Option<u64>,
     /// What may be read
     #[arg(long, value_name = "PATH")]
     read: Vec<PathBuf>,
@@ -30,9 +33,9 @@ pub(super) struct FetchWorker {
 
 impl FetchWorker {
     pub(super) fn run(self) -> ExitCode {
-        let Self { user, cgroup, cache, read, port, programs } = self;
+        let Self { user, cgroup, cache, room, read, port, programs } = self;
         let ports = (!port.is_empty()).then_some(port);
-        worker::main(&Wall { user, cgroup, cache, read, ports, programs })
+        worker::main(&Wall { user, cgroup, cache, room, read, ports, programs })
     }
 }
 
@@ -54,6 +57,7 @@ mod tests {
             user: Some((990, 991)),
             cgroup: Some(PathBuf::from("/sys/fs/cgroup/x")),
             cache: Some(PathBuf::from("/var/cache/trueup/clone")),
+            room: Some(1 << 30),
             read: vec![PathBuf::from("/-a"), PathBuf::from("/b c")],
             ports: Some(vec![443, 53]),
             programs: true,
@@ -63,9 +67,9 @@ mod tests {
             let Verb::FetchWorker(parsed) = Cli::try_parse_from(arguments).expect("understood").verb else {
                 panic!("another verb")
             };
-            let FetchWorker { user, cgroup, cache, read, port, programs } = parsed;
+            let FetchWorker { user, cgroup, cache, room, read, port, programs } = parsed;
             let ports = (!port.is_empty()).then_some(port);
-            assert_eq!(Wall { user, cgroup, cache, read, ports, programs }, wall);
+            assert_eq!(Wall { user, cgroup, cache, room, read, ports, programs }, wall);
         }
     }
 }

@@ -30,6 +30,7 @@ mod peer;
 mod program;
 mod pulse;
 mod roots;
+mod sign;
 mod state;
 mod users;
 mod vitals;

@@ -22,7 +22,8 @@ const LARGEST_COPY: u64 = 4 << 20;
 #[derive(Debug, Clone)]
 pub struct Worker {
     executable: PathBuf,
-    user: Option<(u32, u32)>,
+    /// Why there is none, where there has to be.
+    user: Result<Option<(u32, u32)>, String>,
     cache: PathBuf,
     run: PathBuf,
     delegated: Option<PathBuf>,
@@ -34,6 +35,8 @@ pub struct Copies {
     directory: PathBuf,
     count: u32,
     owner: (u32, u32),
+    /// Says that they are in use.
+    _lock: fs::File,
 }
 
 impl Reader {
@@ -42,8 +45,7 @@ impl Reader {
         let own = self.is_machine() && Uid::effective().is_root();
         Worker {
             executable,
-            // Where users cannot be looked up it is as where there is none: the worker stays root's, without its powers.
-            user: own.then(worker_user).flatten(),
+            user: if own { worker_user().map(Some) } else { Ok(None) },
             cache: self.below_root("/var/cache/trueup"),
             run: self.below_root("/run/trueup/fetch"),
             delegated: if own { delegated() } else { None },
@@ -51,9 +53,18 @@ impl Reader {
     }
 }
 
-/// The user of fetch workers, and its group, where there is one.
-fn worker_user() -> Option<(u32, u32)> {
-    User::from_name(USER).ok().flatten().map(|user| (user.uid.as_raw(), user.gid.as_raw()))
+/// The user of fetch workers, and its group. Root's own would do without powers, and still be let in wherever a file is
+/// root's.
+fn worker_user() -> Result<(u32, u32), String> {
+    match User::from_name(USER) {
+        Ok(Some(user)) if !user.uid.is_root() => Ok((user.uid.as_raw(), user.gid.as_raw())),
+        Ok(Some(_)) => Err(format!("{USER} is root, and has to be a user that owns nothing")),
+        Ok(None) => Err(format!(
+            "there is no user {USER}, which is whose what reads from the network has to be: systemd-sysusers \
+             trueup.conf, or useradd --system {USER}"
+        )),
+        Err(errno) => Err(format!("the user {USER} cannot be looked up: {errno}")),
+    }
 }
 
 /// The control group of the agent, where it is ours to divide; cgroups(7), version 2.
@@ -73,9 +84,16 @@ impl Worker {
         self
     }
 
-    /// Whose a worker for the network is, where there is a user of its own.
-    pub fn user(&self) -> Option<(u32, u32)> {
-        self.user
+    /// Whose a worker for the network is; `None` is whoever runs this, who is not root or has a directory for a machine.
+    ///
+    /// # Errors
+    /// `no-fetch-user`, where there has to be a user of its own.
+    pub fn user(&self) -> Result<Option<(u32, u32)>, Error> {
+        self.user.clone().map_err(|why| Error::Refused {
+            thing: "the fetch worker".to_owned(),
+            reason: "no-fetch-user",
+            why,
+        })
     }
 
     /// Whose a worker is that reads `directory` because somebody named it on the command line: its owner, so that root
@@ -93,7 +111,8 @@ impl Worker {
         let path = self.cache.join("clone");
         let failed = |source| failed_to("make", &path, source);
         fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.cache).map_err(failed)?;
-        let owner = self.user.map_or_else(|| Uid::effective().as_raw(), |(uid, _)| uid);
+        let user = self.user()?;
+        let owner = user.map_or_else(|| Uid::effective().as_raw(), |(uid, _)| uid);
         match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_dir() && meta.uid() == owner => return Ok(path),
             Ok(meta) if meta.is_dir() => fs::remove_dir_all(&path).map_err(failed)?,
@@ -102,10 +121,18 @@ impl Worker {
             Err(error) => return Err(failed(error)),
         }
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        if let Some((uid, gid)) = self.user {
+        if let Some((uid, gid)) = user {
             chown(&path, Some(uid), Some(gid)).map_err(failed)?;
         }
         Ok(path)
+    }
+
+    /// How large a file may be that a worker writes, in bytes: a share of what is free, so that no server fills the
+    /// disk of the host. `None` where that cannot be told.
+    pub fn room(&self) -> Option<u64> {
+        const SHARE: u64 = 4;
+        let free = rustix::fs::statvfs(&self.cache).ok()?;
+        Some(free.f_bavail.saturating_mul(free.f_frsize) / SHARE)
     }
 
     /// Where private copies for one worker go; `None` where the worker reads files as we do.
@@ -114,7 +141,7 @@ impl Worker {
     /// Where the directory cannot be made.
     pub fn copies(&self) -> Result<Option<Copies>, Error> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let Some(owner) = self.user else { return Ok(None) };
+        let Some(owner) = self.user()? else { return Ok(None) };
         let failed = |source| failed_to("make", &self.run, source);
         // Passed through by the worker, and listed by nobody.
         fs::DirBuilder::new().recursive(true).mode(0o711).create(&self.run).map_err(failed)?;
@@ -122,17 +149,17 @@ impl Worker {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = self.run.join(format!("{}-{number}", std::process::id()));
         fs::DirBuilder::new().mode(0o700).create(&directory).map_err(failed)?;
+        let open = fs::File::open(&directory).map_err(failed)?;
+        open.try_lock_shared().map_err(|error| failed(error.into()))?;
         chown(&directory, Some(owner.0), Some(owner.1)).map_err(failed)?;
-        Ok(Some(Copies { directory, count: 0, owner }))
+        Ok(Some(Copies { directory, count: 0, owner, _lock: open }))
     }
 
-    /// Removes what a process that was killed has left: the names begin with its id.
+    /// Removes what a process that was killed has left: nobody holds the lock on it any more.
     fn sweep(&self) {
         for entry in fs::read_dir(&self.run).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let process = name.to_str().and_then(|name| name.split('-').next()).and_then(|id| id.parse::<u32>().ok());
-            let lives = process.is_some_and(|id| Path::new("/proc").join(id.to_string()).exists());
-            if !lives {
+            let left = fs::File::open(entry.path()).is_ok_and(|open| open.try_lock().is_ok());
+            if left {
                 // What cannot be removed now is removed by the next.
                 let _ = fs::remove_dir_all(entry.path());
             }

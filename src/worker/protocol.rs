@@ -9,7 +9,9 @@ use std::io::{self, Read, Write};
 pub const MOST_OBJECTS: usize = 1024;
 /// The largest file that is handed over, in bytes.
 pub const LARGEST_BLOB: u64 = 16 << 20;
-/// The largest commit or tree that is handed over, in bytes.
+/// The largest commit that is handed over, in bytes: of many at once, before anybody is known to have signed one.
+pub const LARGEST_COMMIT: u64 = 1 << 20;
+/// The largest directory that is handed over, in bytes.
 pub const LARGEST_OBJECT: u64 = 32 << 20;
 /// The longest way from one commit to another.
 pub const LONGEST_PATH: usize = 200_000;
@@ -315,7 +317,8 @@ impl Kind {
     pub fn limit(self) -> u64 {
         match self {
             Self::Blob => LARGEST_BLOB,
-            Self::Commit | Self::Tree => LARGEST_OBJECT,
+            Self::Commit => LARGEST_COMMIT,
+            Self::Tree => LARGEST_OBJECT,
         }
     }
 

@@ -90,11 +90,20 @@ fn judge(error: &gix::Error, said: &str) -> (&'static str, &'static str) {
         () if has("not exported") || has("epository not found") || has("does not appear to be a git repository") => {
             ("no-such-repository", "")
         }
+        () if error.iter_errors().any(is_too_large) => ("too-large", LARGER_THAN_ROOM),
         () if error.is_resource_exhausted() => ("too-large", ""),
         () if has("HTTP status 5") || has("HTTP status 429") => ("unreachable", ""),
         () if WAYS_TO_BE_AWAY.iter().any(|text| has(text)) || error.iter_errors().any(is_away) => ("unreachable", ""),
         () => ("fetch-failed", ""),
     }
+}
+
+const LARGER_THAN_ROOM: &str =
+    "what comes is larger than the share of the disk that it may take: a quarter of what is free";
+
+/// More than a file may hold here; setrlimit(2), RLIMIT_FSIZE.
+fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::FileTooLarge)
 }
 
 /// What resolvers and ssh say of a server that cannot be spoken with.

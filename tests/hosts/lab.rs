@@ -197,6 +197,8 @@ impl Lab {
         if setup.has_trueup {
             // As its package brings it.
             host.shell("mkdir -m 700 /var/lib/trueup; mkdir -p /var/cache/trueup");
+            host.write("/usr/lib/sysusers.d/trueup.conf", include_str!("../../systemd/trueup.sysusers"));
+            host.ok(&["systemd-sysusers", "trueup.conf"]);
         }
         host
     }

@@ -94,15 +94,19 @@ fn keys_reach_the_worker_as_copies_for_one_run_and_doctor_shows_its_wall() {
     assert!(line.contains("behind its wall") && line.contains("Landlock"), "{line}");
     assert_eq!(host.shell("ls -A /run/trueup/fetch"), "");
 
-    // Without its user it is still kept from root's files and powers, and that is said.
+    // Without its user nothing is read from the network, and that is said.
     host.ok(&["userdel", "trueup-fetch"]);
     let doctor = host.run(&["trueup", "doctor"]).stdout;
     assert!(doctor.contains("there is no user trueup-fetch"), "{doctor}");
     lab.fleet.write("hosts/web-01/files/etc/app.conf", "port = 8080\n");
     lab.fleet.commit("another port");
+    let told = host.trueup(&["run"]);
+    told.stalled("no-fetch-user");
+    assert!(told.report.message.as_deref().is_some_and(|said| said.contains("systemd-sysusers")), "{told:#?}");
+    assert_eq!(host.read("/etc/app.conf"), "port = 80\n");
+    host.ok(&["systemd-sysusers", "trueup.conf"]);
     host.trueup(&["run"]).converged();
     assert_eq!(host.read("/etc/app.conf"), "port = 8080\n");
-    assert_eq!(host.stat("/var/cache/trueup/clone"), "directory 700 root:root");
 }
 
 #[test]

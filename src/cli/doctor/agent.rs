@@ -146,11 +146,6 @@ pub(super) fn worker(looked: &Looked) -> Vec<Finding> {
             format!("cannot be put behind its wall: {why}"),
             "see the message; journalctl -u trueup",
         ),
-        Ok(Walls { uid: 0, landlock, .. }) => Finding::warn(
-            ABOUT,
-            format!("there is no user trueup-fetch, so it stays root's, without root's powers; {}", paths(*landlock)),
-            "systemd-sysusers trueup.conf, or useradd --system trueup-fetch",
-        ),
         Ok(Walls { uid, landlock: 0, .. }) => Finding::warn(
             ABOUT,
             format!("behind its wall: uid {uid}, no capabilities, system calls filtered; {}", paths(0)),
@@ -290,7 +285,6 @@ mod tests {
         assert_eq!(of(walls(990, 6)), Level::Ok);
         assert_eq!(of(walls(990, 1)), Level::Ok);
         assert_eq!(of(walls(990, 0)), Level::Warn);
-        assert_eq!(of(walls(0, 6)), Level::Warn);
         assert_eq!(of(Err(Unseen::Failed("no".to_owned()))), Level::Bad);
     }
 }

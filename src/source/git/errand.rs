@@ -37,7 +37,7 @@ pub(super) fn of_somebody(directory: &Path) -> Wall {
 /// Where none can be started, or its wall cannot be put up.
 pub fn walls(worker: &Worker) -> Result<Walls> {
     const LIMIT: Duration = Duration::from_secs(20);
-    let wall = Wall { user: worker.user(), ..Wall::default() };
+    let wall = Wall { user: worker.user().map_err(SourceError::Host)?, ..Wall::default() };
     let pipe = Pipe::start(worker, &wall, None, "its wall", LIMIT)?;
     pipe.walls().ok_or_else(|| SourceError::Settings("the fetch worker has no wall".to_owned()))
 }
@@ -45,9 +45,10 @@ pub fn walls(worker: &Worker) -> Result<Walls> {
 impl Errand {
     pub(super) fn new(settings: &SourceSettings, url: &str, worker: &Worker) -> Result<Self> {
         let transport = transport(url).map_err(|why| SourceError::Settings(format!("a URL of the source {why}")))?;
+        let user = worker.user().map_err(SourceError::Host)?;
         if let Transport::Local(directory) = &transport {
             let place = Place::Local { directory: text(directory)? };
-            let wall = Wall { user: worker.user(), read: vec![directory.clone()], ..Wall::default() };
+            let wall = Wall { user, read: vec![directory.clone()], ..Wall::default() };
             return Ok(Self { place, wall, copies: None });
         }
         if transport.is_insecure() && !settings.allow_insecure {
@@ -60,7 +61,8 @@ impl Errand {
         let ports = port(url).into_iter().chain([DNS]).collect();
         let programs = transport == Transport::Ssh;
         let cached = Some(cache.clone());
-        let mut wall = Wall { user: worker.user(), cache: cached, ports: Some(ports), programs, ..Wall::default() };
+        let room = worker.room();
+        let mut wall = Wall { user, cache: cached, room, ports: Some(ports), programs, ..Wall::default() };
         let mut files = Files { copies: worker.copies().map_err(SourceError::Host)?, wall: &mut wall };
         let https = transport == Transport::Https;
         let login = settings.token_file.as_deref().filter(|_| https).map(login).transpose()?;

@@ -56,8 +56,6 @@ const ALWAYS: &[i64] = &[
     libc::SYS_fdatasync,
     libc::SYS_sync_file_range,
     libc::SYS_flock,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
     libc::SYS_utimensat,
     libc::SYS_umask,
     libc::SYS_statfs,
@@ -112,7 +110,6 @@ const ALWAYS: &[i64] = &[
     libc::SYS_getresgid,
     libc::SYS_getgroups,
     libc::SYS_getrusage,
-    libc::SYS_prlimit64,
     libc::SYS_uname,
     libc::SYS_sysinfo,
     libc::SYS_getcpu,
@@ -152,7 +149,6 @@ const OLDER: &[i64] = &[
     libc::SYS_rename,
     libc::SYS_link,
     libc::SYS_symlink,
-    libc::SYS_chmod,
     libc::SYS_utimes,
     libc::SYS_dup2,
     libc::SYS_pipe,
@@ -171,6 +167,14 @@ const OLDER: &[i64] = &[
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[i64] = &[];
+
+/// What a user who owns nothing but clones may do to files, and root may not: there is none in the host that is not its.
+const MODES: &[i64] = &[
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+];
 
 /// To talk to a server; to be one (bind to a port, listen, accept) is not among them.
 const NETWORK: &[i64] = &[
@@ -205,13 +209,16 @@ const PRCTLS: &[libc::c_int] = &[
     libc::PR_SET_PDEATHSIG,
 ];
 
-const NAMESPACES: u64 = (libc::CLONE_NEWNS
+/// Flags of clone(2) that make a namespace, or another's child.
+const NOT_CLONED: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET) as u64;
+    | libc::CLONE_NEWNET
+    // A child that is the agent's, which never asked for it.
+    | libc::CLONE_PARENT) as u64;
 
 /// Puts the filter up; for good, for this thread and all that it starts.
 pub(super) fn filter(wall: &Wall, root: bool) -> Result<(), WallError> {
@@ -235,8 +242,8 @@ fn rules(wall: &Wall, root: bool) -> Made<Rules> {
     let mut rules: Rules = ALWAYS.iter().chain(OLDER).map(|call| (*call, Vec::new())).collect();
     // Refused by the other filter, with its own error.
     rules.push((libc::SYS_clone3, Vec::new()));
-    rules.push((libc::SYS_clone, vec![argument64(0, Is::MaskedEq(NAMESPACES), 0)?]));
-    // Memory is written or run, never both.
+    rules.push((libc::SYS_clone, vec![argument64(0, Is::MaskedEq(NOT_CLONED), 0)?]));
+    // No mapping is written and run at once.
     let (write, run) = (libc::PROT_WRITE as u64, libc::PROT_EXEC as u64);
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         let rule = |bit| argument(2, Is::MaskedEq(bit), 0);
@@ -252,16 +259,23 @@ fn rules(wall: &Wall, root: bool) -> Made<Rules> {
     let own = u64::from(std::process::id());
     if root {
         rules.push((libc::SYS_tgkill, vec![argument(0, Is::Eq, own)?]));
+        // Asking for limits is all: others of root's are limited by them too.
+        rules.push((libc::SYS_prlimit64, vec![argument64(2, Is::Eq, 0)?]));
     } else {
-        rules.extend([libc::SYS_kill, libc::SYS_tgkill].map(|call| (call, Vec::new())));
+        rules.extend([libc::SYS_kill, libc::SYS_tgkill, libc::SYS_prlimit64].map(|call| (call, Vec::new())));
+        rules.extend(MODES.iter().map(|call| (*call, Vec::new())));
     }
     let socket = |domain: libc::c_int| argument(0, Is::Eq, domain as u64);
     rules.push((libc::SYS_socketpair, vec![socket(libc::AF_UNIX)?]));
     if wall.ports.is_some() {
         rules.extend(NETWORK.iter().map(|call| (*call, Vec::new())));
         let netlink = [condition(0, Is::Eq, libc::AF_NETLINK as u64)?, condition(2, Is::Eq, 0)?];
-        let domains = [socket(libc::AF_UNIX)?, socket(libc::AF_INET)?, socket(libc::AF_INET6)?];
-        rules.push((libc::SYS_socket, [&domains[..], &[Rule::new(netlink.to_vec())?]].concat()));
+        let mut domains = vec![socket(libc::AF_INET)?, socket(libc::AF_INET6)?, Rule::new(netlink.to_vec())?];
+        // Daemons that find names; to many others on their sockets root may say anything.
+        if !root {
+            domains.push(socket(libc::AF_UNIX)?);
+        }
+        rules.push((libc::SYS_socket, domains));
     }
     if wall.programs {
         rules.push((libc::SYS_execve, Vec::new()));
@@ -288,6 +302,7 @@ fn argument64(index: u8, is: Is, value: u64) -> Made<Rule> {
 mod tests {
     use std::io::ErrorKind;
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::process::Command;
     use std::thread;
@@ -354,6 +369,10 @@ mod tests {
             assert!(refused(TcpStream::connect(address)));
             assert!(refused(UnixStream::connect("/run/systemd/journal/stdout")));
             assert!(refused(Command::new("/bin/true").output()));
+            let limits = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
+            assert_eq!(limits, Err(nix::errno::Errno::EPERM), "root's limits");
+            let mode = std::fs::Permissions::from_mode(0o4755);
+            assert!(refused(std::fs::set_permissions("/bin/true", mode)), "root's files");
             let others = Pid::from_raw(1);
             assert_eq!(nix::sys::signal::kill(others, None), Err(nix::errno::Errno::EPERM), "root's signals");
         });

@@ -9,6 +9,7 @@ use std::io;
 use std::path::PathBuf;
 
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{
@@ -24,12 +25,14 @@ mod paths;
 /// What this worker needs, so what stays open to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wall {
-    /// Whose it becomes. `None` keeps the user it was started as: not root, or root where there is no such user.
+    /// Whose it becomes. `None` keeps the user it was started as: not root, or root in a directory that stands for a machine.
     pub user: Option<(u32, u32)>,
     /// A control group of its own, to move into; below one that is delegated to us.
     pub cgroup: Option<PathBuf>,
     /// Where it may write: the directory of its clones.
     pub cache: Option<PathBuf>,
+    /// How large a file it may write there, in bytes; a pack of a sensible size where that is not said.
+    pub room: Option<u64>,
     /// What it may read besides what every program needs: a repository, its keys.
     pub read: Vec<PathBuf>,
     /// The network, and the TCP ports that it may connect to; `None` where it needs no network at all.
@@ -87,6 +90,7 @@ impl Wall {
         let path = |path: &PathBuf| path.to_string_lossy().into_owned();
         self.cgroup.iter().for_each(|cgroup| add("--cgroup", path(cgroup)));
         self.cache.iter().for_each(|cache| add("--cache", path(cache)));
+        self.room.iter().for_each(|room| add("--room", room.to_string()));
         self.read.iter().for_each(|read| add("--read", path(read)));
         self.ports.iter().flatten().for_each(|port| add("--port", port.to_string()));
         if self.programs {
@@ -150,10 +154,14 @@ impl Wall {
         let mut limits = vec![
             (Resource::RLIMIT_CORE, 0),
             (Resource::RLIMIT_DATA, MEMORY),
-            (Resource::RLIMIT_FSIZE, LARGEST_FILE),
+            (Resource::RLIMIT_FSIZE, self.room.unwrap_or(LARGEST_FILE).min(LARGEST_FILE)),
             (Resource::RLIMIT_NOFILE, FILES),
             (Resource::RLIMIT_MEMLOCK, 1 << 20),
         ];
+        // Whoever writes more is told so, and not ended; setrlimit(2).
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGXFSZ);
+        signals.thread_block().map_err(|error| system("limit itself")(error.into()))?;
         if self.user.is_some() {
             limits.push((Resource::RLIMIT_NPROC, PROCESSES));
         }
