@@ -17,6 +17,7 @@ use crate::ledger::{self, Ledger};
 use crate::model::{Class, Facts, Id, Revision, Stage, Stop, Update};
 use crate::plan::{self, HeldStep, Plan, Situation, Unseen};
 use crate::report::{Report, State, commit_text};
+use crate::source::Gate;
 
 mod back;
 mod bind;
@@ -28,6 +29,7 @@ mod judged;
 mod names;
 mod newest;
 mod offline;
+mod own;
 mod restraint;
 mod reuse;
 mod select;
@@ -179,11 +181,22 @@ pub fn look(host: &Reader, ask: &Ask, report: &mut Report) -> Result<Looked, Sto
 
 /// Whether what was compiled before may be taken from our own copy, `reuse` says.
 fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Result<Looked, Stop> {
+    report.ask_for_signers(!ask.settings.trust.signers.is_empty());
     let own = host.facts().at(Stage::Compile)?;
     let (mut ledger, recovered) = read_ledger(host, &own, report)?;
     report.revision.attempted = ledger.attempted.as_ref().map(commit_text);
     report.revision.applied = ledger.applied.as_ref().map(commit_text);
     let restraint = Restraint::read(host, ask.retry, report)?;
+    // Whom to believe is asked first: where that cannot be told nothing is acted on, our own copy neither.
+    let mut gate = Gate::open(host, &ask.settings.trust).at(Stage::Verify)?;
+    if gate.was_damaged() {
+        report
+            .notes
+            .push("our record of trust was damaged: its previous copy may lack the newest revocation".to_owned());
+    }
+    if ask.command != "plan" {
+        gate.keep_revoked(&host.state()).at(Stage::Verify)?;
+    }
     let later = ask.settings.not_yet();
     report
         .notes
@@ -193,7 +206,7 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
     if reuse && ask.unasked && offline::suffices(host, ask, &restraint.brakes, facts) {
         let mut known = Report { unasked: true, ..report.clone() };
         let ground = (ledger.clone(), recovered, restraint.clone());
-        match offline::look(host, ask, &mut known, ground, &own, Refused::from(offline::not_asked())) {
+        match offline::look(host, ask, &mut known, ground, (&own, &gate), Refused::from(offline::not_asked())) {
             // Our own copy is not to be had after all.
             Err(stop) if offline::is_not_asked(&stop) => {}
             looked => {
@@ -202,12 +215,12 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
             }
         }
     }
-    let newest = newest(host, ask, report, &mut ledger, &restraint.brakes, (facts, &own), reuse);
+    let newest = newest(host, ask, report, &mut ledger, &restraint.brakes, (facts, &own), gate.clone(), reuse);
     let Newest { compiled, revision, forward, standing, below_floor } = match newest {
         Ok(newest) => newest,
         Err(refused) => {
             judged::refuse(report, ask, &restraint.brakes, facts, &refused.why, &host.state());
-            return offline::look(host, ask, report, (ledger, recovered, restraint), &own, refused);
+            return offline::look(host, ask, report, (ledger, recovered, restraint), (&own, &gate), refused);
         }
     };
     names::follow(host, &compiled.desired, &mut ledger);
@@ -242,8 +255,15 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
         Err(why) => {
             judged::refuse(report, ask, &restraint.brakes, facts, &why, &host.state());
             planned.judged.clone_from(&report.judged);
-            offline::look(host, ask, report, (ledger, recovered, restraint), &own, Refused { why, below_floor })
-                .inspect_err(|_| *report = planned)
+            offline::look(
+                host,
+                ask,
+                report,
+                (ledger, recovered, restraint),
+                (&own, &gate),
+                Refused { why, below_floor },
+            )
+            .inspect_err(|_| *report = planned)
         }
     }
 }
@@ -284,6 +304,7 @@ fn weigh(
             message: "ended while it looked, as asked; nothing was changed".to_owned(),
         });
     }
+    own::refuse(host, &ask.settings, &desired, &observed)?;
     let mut plan = plan::make(&Situation {
         ledger,
         desired: &desired,
@@ -333,6 +354,7 @@ fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
     let now = host.now();
     // As long as it has to be, it would pass for whole.
     let mended = if damaged { payloads.write(&state).at(Stage::Record) } else { Ok(()) };
+    host.leave_sign();
     let begun = mended
         .and_then(|()| begin(&state, forward.as_mut(), &revision, &desired, &payloads, now))
         .and_then(|()| if recovered { ledger::save(&state, &ledger).at(Stage::Record) } else { Ok(()) })

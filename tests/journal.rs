@@ -9,6 +9,7 @@ use trueup::host::Entry;
 use trueup::model::{Cause, Class, Stage, Stop};
 use trueup::report::journal::{self, Event, FIELD_BYTES, MESSAGE_BYTES, Told};
 use trueup::report::{CommitWords, Line, Report, State};
+use trueup::source::Anew;
 
 const NOW: i64 = 1_800_000_000;
 const ONE: &str = "1111111aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -223,6 +224,27 @@ fn drift_that_is_only_reported_is_told_until_it_is_another() {
             fine(ONE),
         ],
         &[&[told], &[], &[told], &[], &["converged: in sync with 1111111 \"tls: new\": 3 resources"], &[]],
+    );
+}
+
+#[test]
+fn a_branch_that_is_followed_anew_is_told_once_and_is_no_trouble() {
+    let anew = |anew: Anew| Report { anew: Some(anew), ..fine(ONE) };
+    let lost = || anew(Anew::StateLost { from: None });
+    let other = || anew(Anew::OtherBranch { before: "old\nerror: forged".to_owned() });
+    check(
+        &[lost(), lost(), fine(ONE), other(), fine(ONE)],
+        &[
+            &[
+                "state-lost: what was acted on here is remembered no more; 1111111 \"tls: new\" is adopted anew, and may be \
+               older than that",
+            ],
+            &[],
+            &[],
+            &["branch-changed: another branch than old\\nerror: forged is followed now; it is adopted at 1111111 \
+               \"tls: new\""],
+            &[],
+        ],
     );
 }
 

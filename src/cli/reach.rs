@@ -82,8 +82,8 @@ pub(super) fn reach(host: &Reader, settings: &Settings, executable: &Path) -> Re
     let mut at = Source::open(source, &host.worker(executable.to_owned()))?;
     let record = Record::load(&host.state())?;
     at.only_forward(&record, settings.trust.floor.as_ref())?;
-    let acted = record.branch(&source.branch).attempted.filter(|mark| at.tip().commit.as_ref() == Some(&mark.commit));
-    Gate::open(host, &settings.trust)?.judge(&mut at, acted.map_or(host.now(), |mark| mark.time))?;
+    let acted = at.tip().commit.as_ref().and_then(|commit| record.branch(&source.branch).acted_on_at(commit));
+    Gate::open(host, &settings.trust)?.judge(&mut at, acted.unwrap_or_else(|| host.now()))?;
     let snapshot = at.snapshot()?;
     host.say("");
     Ok(Reached {

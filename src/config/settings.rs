@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::origin::Origin;
@@ -103,6 +103,13 @@ impl Settings {
     pub fn not_yet(&self) -> Vec<&str> {
         self.later.keys().copied().collect()
     }
+
+    /// The files by which sources and signers are believed, wherever root has put them: not for the repository.
+    pub fn trusted_files(&self) -> Vec<&Path> {
+        let source = self.source.iter().flat_map(SourceSettings::files);
+        let trust = self.trust.signers.iter().chain(&self.trust.revoked).map(PathBuf::as_path);
+        source.chain(trust).collect()
+    }
 }
 
 impl Default for Settings {
@@ -121,6 +128,12 @@ impl Default for Settings {
 }
 
 impl SourceSettings {
+    /// Certificates, keys, and what is pinned.
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let optional = [&self.ca_file, &self.token_file, &self.ssh_key].into_iter().flatten();
+        optional.chain([&self.known_hosts]).map(PathBuf::as_path)
+    }
+
     /// The source at `url`, everything else by default.
     pub fn at(url: impl Into<String>) -> Self {
         Self {

@@ -53,6 +53,9 @@ impl Live {
 
     /// Takes in how a pass that asked the source found it.
     pub fn after(&mut self, report: &Report, now: i64) {
+        if let Some(walls) = report.walls {
+            self.looks.behind(walls);
+        }
         if let Some(why) = &report.source_error {
             self.looks.failed(now, &why.message);
             self.failures = self.failures.saturating_add(1);

@@ -24,7 +24,7 @@ impl Reader {
 }
 
 /// What is wrong with the owner or the mode of `path`, and what to do.
-fn not_roots(path: &str, uid: u32, mode: u32) -> Option<String> {
+pub(super) fn not_roots(path: &str, uid: u32, mode: u32) -> Option<String> {
     if uid != 0 {
         return Some(format!("{path} belongs to uid {uid}, and has to be root's: chown root {path}"));
     }

@@ -14,7 +14,7 @@ use crate::host::Reader;
 use crate::ledger::Ledger;
 use crate::model::{Class, CommitId, Facts, Revision, Stage, Stop, Update, one_line};
 use crate::report::{Report, State};
-use crate::source::{BranchRecord, Gate, Origin, Passed, Record, Source, SourceError, Stands};
+use crate::source::{Anew, BranchRecord, Gate, Origin, Passed, Record, Source, SourceError, Stands};
 
 /// The newest revision that this host may have, verified and compiled.
 pub(super) struct Newest {
@@ -48,20 +48,25 @@ pub(super) fn newest(
     ledger: &mut Ledger,
     brakes: &Brakes,
     (facts, own): (&Facts, &Facts),
+    gate: Gate,
     reuse: bool,
 ) -> Result<Newest, Refused> {
     host.say("looking at the source");
-    let record = Record::load(&host.state()).at(Stage::Fetch)?;
-    let mut gate = Gate::open(host, &ask.settings.trust).at(Stage::Verify)?;
-    if ask.command != "plan" {
-        gate.keep_revoked(&host.state()).at(Stage::Verify)?;
-    }
+    let mut record = Record::load(&host.state()).at(Stage::Fetch)?;
     let mut origin = fetch(host, ask)?;
     report.seen(origin.tip());
+    report.walls = origin.walls();
     let branch = match &origin {
         Origin::Git(source) => source.branch().to_owned(),
         Origin::Directory(_) => String::new(),
     };
+    let from = ledger.attempted.as_ref().and_then(|revision| revision.commit.as_ref());
+    let anew = match origin {
+        Origin::Git(_) => record.start(&branch, host.was_acted_on(), from, host.now()),
+        Origin::Directory(_) => None,
+    };
+    // Nothing is adopted where what is known from elsewhere has to be in the tip.
+    report.anew = anew.clone().filter(|anew| matches!(anew, Anew::StateLost { from: Some(_) }));
     let known = record.branch(&branch);
     let has = known.acted_on().or(ledger.attempted.as_ref().and_then(|revision| revision.commit.as_ref()));
     let look = Look { host, ask, facts, reuse, record: &record, known: &known, has: has.cloned(), gate: &gate };
@@ -77,6 +82,7 @@ pub(super) fn newest(
         Err(why) => return Err(Refused { why, below_floor }),
     };
     report.believe(chosen.passed.as_ref());
+    report.anew = anew;
     bind(ledger, &compiled.desired.host, own).at(Stage::Compile)?;
     let (revision, tip) = (origin.revision().clone(), origin.tip().commit.clone());
     let update = compiled.desired.update.unwrap_or(Update::Auto);
@@ -135,8 +141,12 @@ impl Look<'_> {
                 (State::Pending, said)
             }
         };
-        // Root chose it, and what this host has followed contains it. Who signed it is told where that still holds.
-        let passed = self.believed(source).ok().flatten();
+        let passed = match self.believed(source) {
+            Ok(passed) => passed,
+            // Root chose it, and what this host has followed contains it: that was judged when it came.
+            Err(_) if back.followed => None,
+            Err(why) => return Err(why),
+        };
         Ok(Chosen { by_root: back.stands == Stands::Behind, standing: Some(standing), passed })
     }
 
@@ -269,11 +279,8 @@ impl Look<'_> {
 
     /// Whether somebody whom root named has signed what is read. What was acted on already was judged when it came.
     fn believed(&self, source: &mut Source) -> Result<Option<Passed>, Stop> {
-        let marks = [&self.known.attempted, &self.known.applied, &self.known.by_root];
-        let mut acted =
-            marks.into_iter().flatten().filter(|mark| source.revision().commit.as_ref() == Some(&mark.commit));
-        let first = acted.next().map_or(self.host.now(), |mark| mark.time);
-        self.gate.judge(source, first).at(Stage::Verify)
+        let acted = source.revision().commit.as_ref().and_then(|commit| self.known.acted_on_at(commit));
+        self.gate.judge(source, acted.unwrap_or_else(|| self.host.now())).at(Stage::Verify)
     }
 
     fn floor(&self) -> Option<&CommitId> {

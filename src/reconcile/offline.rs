@@ -16,7 +16,7 @@ use crate::host::{DocumentError, Payloads, Reader, StateDir, StateError};
 use crate::ledger::Ledger;
 use crate::model::{Class, CommitId, Digest, Facts, Revision, Stage, Stop, Update};
 use crate::report::{Report, State, commit_text};
-use crate::source::{Gate, Record};
+use crate::source::{Gate, Record, SourceError};
 
 /// Bumped when an older trueup could misread what is written.
 const FORMAT: u32 = 1;
@@ -140,13 +140,26 @@ fn before(host: &Reader, ask: &Ask, report: &mut Report, brakes: &Brakes, facts:
     judged::verdict(&last, ask, brakes, facts)
 }
 
+/// Why nothing is done at all: there is no newest revision to act on, which is `why`, and `error` is why our own copy is
+/// acted on no longer.
+fn kept_no_longer(why: Stop, error: &SourceError) -> Stop {
+    let own = stop(Stage::Verify, error);
+    // Who moves the branch is told first.
+    if why.class == Class::Stalled {
+        let besides = if own.reason == why.reason { String::new() } else { format!("; {}", own.message) };
+        return Stop { message: format!("{}{besides}; nothing is changed here until then", why.message), ..why };
+    }
+    let besides = if is_not_asked(&why) { String::new() } else { format!("; {}", why.message) };
+    Stop { message: format!("{}; nothing is changed here until then{besides}", own.message), ..own }
+}
+
 /// As `look`, from what is stored, since the newest revision cannot be had: `why`.
 pub(super) fn look(
     host: &Reader,
     ask: &Ask,
     report: &mut Report,
     (mut ledger, recovered, restraint): (Ledger, bool, Restraint),
-    own: &Facts,
+    (own, gate): (&Facts, &Gate),
     Refused { why, below_floor }: Refused,
 ) -> Result<Looked, Stop> {
     // Our own state may be of a newer trueup, and is not touched then; a revision that asks for one only waits for it.
@@ -177,9 +190,13 @@ pub(super) fn look(
         return Err(Stop { message: format!("{}: it is kept to no longer{what}", below.message), ..below });
     }
     let Ok(Some(stored)) = Stored::load(&host.state()) else { return Err(why) };
-    // Our own copy was judged when it came.
-    if let (Ok(gate), Some(commit)) = (Gate::open(host, &ask.settings.trust), &stored.revision.commit) {
-        report.believe(gate.passed(commit));
+    if let Some(commit) = &stored.revision.commit {
+        let by_root = restraint.brakes.rolled_back.as_ref().is_some_and(|choice| choice.commit == *commit);
+        match gate.still(commit) {
+            Ok(passed) => report.believe(passed),
+            Err(_) if by_root => {}
+            Err(error) => return Err(kept_no_longer(why, &error)),
+        }
     }
     let may_hold =
         |commit| Record::load(&host.state()).is_ok_and(|record| may_hold(commit, &record, &restraint.brakes, &ledger));

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kinds::{Activation, Refresh};
 use crate::model::{Cause, Id, Stop, Update};
+use crate::source::{Anew, Walls};
 
 mod held;
 mod history;
@@ -18,13 +19,18 @@ pub use history::{Passed, REMEMBERED, history_text, lines_text, matching, passed
 pub use judged::Judged;
 pub use status::{
     AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, RestoreStatus, Running, SourceStatus, Status,
-    SuspendedStatus, change_line, status_text, status_text_for,
+    SuspendedStatus, WallsStatus, change_line, status_text, status_text_for,
 };
 pub use tell::commit_text;
 pub use text::{Palette, age, plan_text, result_text, span};
 
 /// The version of the JSON form.
 const VERSION: u32 = 1;
+
+/// Nobody's signature is asked for: a revision is believed because of the server that gave it.
+const TRANSPORT_ONLY: &str = "transport-only";
+/// Root says who may sign, and of what holds here it is not known who did.
+const UNVERIFIED: &str = "unverified";
 
 /// What a pass, or a look, found and did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -64,7 +70,14 @@ pub struct Report {
     /// The most cautious of agent.toml and the repository, where the latter is known; told by the status.
     #[serde(skip)]
     pub update: Option<Update>,
-    /// How it is known who wrote the revision: `signed`, or `transport-only` where nobody's signature is asked for.
+    /// What stands around the fetch worker that was sent out.
+    #[serde(skip)]
+    pub walls: Option<Walls>,
+    /// Why the branch is followed anew, on a host that followed one before.
+    #[serde(skip)]
+    pub anew: Option<Anew>,
+    /// How it is known who wrote the revision: `signed`, `unverified`, or `transport-only` where nobody's
+    /// signature is asked for.
     pub authenticity: &'static str,
     /// Who signed the revision, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -35,7 +35,8 @@ pub struct Status {
     pub applied: Option<CommitWords>,
     /// The repository; none where none is configured.
     pub source: Option<SourceStatus>,
-    /// How it is known who wrote the revision: `signed`, `transport-only`.
+    /// How it is known who wrote the revision: `signed`, `unverified` where root says who may sign and it is not known
+    /// who did, `transport-only`.
     pub authenticity: String,
     /// Who signed the revision, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,6 +81,20 @@ pub struct SourceStatus {
     pub failing_since: Option<i64>,
     /// How the last look failed.
     pub error: Option<String>,
+    /// What stood around the fetch worker that last looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WallsStatus>,
+}
+
+/// What stands around a fetch worker, as it said itself before it read anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WallsStatus {
+    /// The user that it is; 0 where the host has none for it.
+    pub uid: u32,
+    /// The version of Landlock in force, landlock(7); 0 where the kernel has none.
+    pub landlock: u8,
+    /// Whether its system calls are filtered.
+    pub filtered: bool,
 }
 
 /// Resources in numbers.

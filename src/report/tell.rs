@@ -1,7 +1,8 @@
 //! From plans and what came of them to a report.
 
 use super::{
-    ActivationLine, CommitWords, Counts, Line, NoteLine, RefreshLine, Report, Revisions, SignedBy, State, VERSION,
+    ActivationLine, CommitWords, Counts, Line, NoteLine, RefreshLine, Report, Revisions, SignedBy, State,
+    TRANSPORT_ONLY, UNVERIFIED, VERSION,
 };
 use crate::apply::Applied;
 use crate::kinds::Refresh;
@@ -10,14 +11,18 @@ use crate::plan::{Action, Plan, Step, Told};
 use crate::source::Passed;
 
 impl Report {
-    /// The revision is believed because of `passed`, or of the server that gave it.
+    /// Whether it has to be known who signed a revision. Nothing is known of that yet.
+    pub fn ask_for_signers(&mut self, asked: bool) {
+        self.authenticity = if asked { UNVERIFIED } else { TRANSPORT_ONLY };
+        self.signed = None;
+    }
+
+    /// The revision is believed because of `passed`, where somebody has to have signed it.
     pub fn believe(&mut self, passed: Option<&Passed>) {
-        self.authenticity = if passed.is_some() { "signed" } else { "transport-only" };
-        self.signed = passed.map(|Passed { by, fingerprint, mode, .. }| SignedBy {
-            by: by.clone(),
-            key: fingerprint.clone(),
-            mode: mode.clone(),
-        });
+        if let Some(Passed { by, fingerprint, mode, .. }) = passed {
+            self.authenticity = "signed";
+            self.signed = Some(SignedBy { by: by.clone(), key: fingerprint.clone(), mode: mode.clone() });
+        }
     }
 
     /// Nothing known yet.
@@ -36,8 +41,10 @@ impl Report {
             observed: false,
             unasked: false,
             judged: None,
+            walls: None,
+            anew: None,
             update: None,
-            authenticity: "transport-only",
+            authenticity: TRANSPORT_ONLY,
             signed: None,
             commit: None,
             steps: Vec::new(),

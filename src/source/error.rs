@@ -126,6 +126,14 @@ pub enum SourceError {
         /// Why.
         refusal: Refusal,
     },
+    /// What this host has stored was never verified: it came before root named anybody.
+    #[error(
+        "{commit}, which this host has, was never verified: it came before trust.signers was set; push a commit that is signed"
+    )]
+    Unverified {
+        /// Which commit.
+        commit: String,
+    },
     /// A file that says whom to believe cannot be used.
     #[error("nothing is believed: {0}")]
     Trust(Refusal),
@@ -216,6 +224,7 @@ impl SourceError {
             Self::NotInHistory { .. } => "not-in-history",
             Self::NoSuchCommit { .. } => "no-such-commit",
             Self::Refused { refusal, .. } | Self::Trust(refusal) => refusal.reason(),
+            Self::Unverified { .. } => "unverified",
             Self::Chain { reason, .. } => reason,
             Self::Unintroduced { .. } => "unrelated-history",
             Self::Document(host::DocumentError::CannotLook(error)) => error.word().0,

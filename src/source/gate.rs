@@ -21,13 +21,15 @@ const LARGEST: u64 = 4 << 20;
 type Result<T> = std::result::Result<T, SourceError>;
 
 /// Whom this host believes: the files of trust as they are now, and what is remembered of earlier ones.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Gate {
     /// None where root named nobody: then a commit is believed because of the server that gives it.
     trust: Option<Trust>,
     settings: TrustSettings,
     zone: Zone,
     kept: Kept,
+    /// That was damaged, and is its previous copy.
+    recovered: bool,
     /// Something was revoked that is not remembered yet.
     more_revoked: bool,
 }
@@ -64,8 +66,14 @@ pub struct Passed {
     pub by: String,
     /// With which key.
     pub fingerprint: String,
+    /// Every key that this rests on, by fingerprint; that one alone where an earlier version remembered it.
+    #[serde(default)]
+    pub keys: Vec<String>,
     /// `head` or `chain`.
     pub mode: String,
+    /// It does not contain how far the chain was judged, which stays as it is.
+    #[serde(skip)]
+    behind: bool,
 }
 
 impl Gate {
@@ -76,11 +84,11 @@ impl Gate {
     /// what is remembered cannot be read.
     pub fn open(host: &Reader, settings: &TrustSettings) -> Result<Self> {
         let zone = host.zone();
-        let kept = match host.state().load::<Kept>(NAME, FORMAT)? {
-            Some(kept) => kept.value,
-            None => Kept::default(),
-        };
-        let mut gate = Self { trust: None, settings: settings.clone(), zone, kept, more_revoked: false };
+        let stored = host.state().load::<Kept>(NAME, FORMAT)?;
+        // A copy from before may lack the newest; what is written next is whole again.
+        let recovered = stored.as_ref().is_some_and(|stored| stored.recovered);
+        let kept = stored.map(|stored| stored.value).unwrap_or_default();
+        let mut gate = Self { trust: None, settings: settings.clone(), zone, kept, recovered, more_revoked: false };
         let mut signers: Option<Signers> = None;
         for file in &settings.signers {
             let (name, content) = read(host, file)?;
@@ -96,10 +104,15 @@ impl Gate {
             let (name, content) = read(host, file)?;
             revoked = Revoked::parse(&name, &content).map_err(SourceError::Trust)?;
         }
-        gate.more_revoked = revoked.fingerprints().any(|one| !gate.kept.revoked.contains(one));
+        gate.more_revoked = recovered || revoked.fingerprints().any(|one| !gate.kept.revoked.contains(one));
         revoked.unite(gate.kept.revoked.iter().cloned());
         gate.trust = Some(Trust { signers, revoked });
         Ok(gate)
+    }
+
+    /// What was remembered was damaged: revocations that its previous copy does not know are forgotten.
+    pub fn was_damaged(&self) -> bool {
+        self.recovered
     }
 
     /// Whether root named anybody.
@@ -129,58 +142,95 @@ impl Gate {
         let Some(trust) = &self.trust else { return Ok(None) };
         let Some(commit) = source.revision().commit.clone() else { return Ok(None) };
         let refused = |refusal| SourceError::Refused { commit: commit.short().to_owned(), refusal };
-        let signed = match self.settings.mode {
-            TrustMode::Head => trust::verify(source.raw(), source.hash(), trust, now).map_err(refused)?,
-            TrustMode::Chain => self.chain(source, &commit, trust, now)?,
-        };
-        let Signed { principal, fingerprint, .. } = signed;
-        Ok(Some(Passed { commit, by: principal, fingerprint, mode: self.settings.mode.as_str().to_owned() }))
+        match self.settings.mode {
+            TrustMode::Head => {
+                let signed = trust::verify(source.raw(), source.hash(), trust, now).map_err(refused)?;
+                Ok(Some(self.passes(commit, signed)))
+            }
+            TrustMode::Chain => {
+                let passed = self.chain(source, &commit, trust, now)?;
+                source.judged();
+                Ok(Some(passed))
+            }
+        }
     }
 
-    fn chain(&self, source: &mut Source, commit: &CommitId, trust: &Trust, now: i64) -> Result<Signed> {
+    fn passes(&self, commit: CommitId, signed: Signed) -> Passed {
+        let Signed { principal, fingerprint, keys, .. } = signed;
+        let mode = self.settings.mode.as_str().to_owned();
+        Passed { commit, by: principal, fingerprint, keys, mode, behind: false }
+    }
+
+    fn chain(&self, source: &mut Source, commit: &CommitId, trust: &Trust, now: i64) -> Result<Passed> {
         let Some(introduction) = &self.settings.introduction else {
             return Err(SourceError::Settings("trust.introduction is not set".to_owned()));
         };
         let chained = self.kept.chained.as_ref().filter(|chained| chained.introduction == *introduction);
-        // What was judged before is where it goes on, where the branch still has it.
-        let mut known = introduction.clone();
-        if let Some(chained) = chained
-            && source.reaches(commit, &chained.commit)?
-        {
-            known = chained.commit.clone();
-        }
-        if !source.reaches(commit, introduction)? {
-            return Err(SourceError::Unintroduced {
-                commit: commit.short().to_owned(),
-                introduction: introduction.short().to_owned(),
-            });
-        }
+        // What was judged before is where it goes on, where the branch still has it; it contains the introduction.
+        let known = match chained {
+            Some(chained) if source.reaches(commit, &chained.commit)? => chained.commit.clone(),
+            _ if source.reaches(commit, introduction)? => introduction.clone(),
+            _ => {
+                return Err(SourceError::Unintroduced {
+                    commit: commit.short().to_owned(),
+                    introduction: introduction.short().to_owned(),
+                });
+            }
+        };
         let new: BTreeSet<CommitId> = source.since(commit, &known)?.into_iter().collect();
+        let behind = chained.is_some_and(|chained| chained.commit != known);
         let mut walk = Walk { source, new, known, introduction: introduction.clone() };
         let judged = chain::judge(&mut walk, commit, trust, &self.zone, now).map_err(|error| match error {
             ChainError::History(error) => error,
             other => SourceError::Chain { reason: other.reason().unwrap_or("unsigned"), message: other.to_string() },
         })?;
         match judged.signed {
-            Some(signed) => Ok(signed),
-            // It was judged before, or is the introduction itself; who signed it is told all the same.
-            None => self.signer_of_known(source, commit, trust, now),
+            Some(signed) => Ok(Passed { behind, ..self.passes(commit.clone(), signed) }),
+            None => Ok(Passed { behind, ..self.known(source, commit, trust, now)? }),
         }
     }
 
-    fn signer_of_known(&self, source: &Source, commit: &CommitId, trust: &Trust, now: i64) -> Result<Signed> {
-        let signed = match trust::verify(source.raw(), source.hash(), trust, now) {
-            Ok(signed) => return Ok(signed),
+    /// It was judged before, or is the introduction itself. Who signed it is told all the same, and one whose key was
+    /// revoked since is believed no longer.
+    fn known(&self, source: &Source, commit: &CommitId, trust: &Trust, now: i64) -> Result<Passed> {
+        if let Some(passed) = self.passed(commit) {
+            return self.not_revoked(passed, trust).cloned();
+        }
+        match trust::verify(source.raw(), source.hash(), trust, now) {
+            Ok(signed) => Ok(self.passes(commit.clone(), signed)),
             Err(refusal @ Refusal::RevokedKey { .. }) => {
-                return Err(SourceError::Refused { commit: commit.short().to_owned(), refusal });
+                Err(SourceError::Refused { commit: commit.short().to_owned(), refusal })
             }
-            Err(_) => self.kept.passed.as_ref().filter(|passed| passed.commit == *commit),
-        };
-        let (principal, fingerprint) = match signed {
-            Some(passed) => (passed.by.clone(), passed.fingerprint.clone()),
-            None => ("root's introduction".to_owned(), commit.short().to_owned()),
-        };
-        Ok(Signed { principal, fingerprint, kind: trust::SignatureKind::Ssh })
+            // It may be somebody whom only the repository names, or nobody: root vouches for the introduction.
+            Err(_) => Ok(Passed {
+                commit: commit.clone(),
+                by: "trust.introduction".to_owned(),
+                fingerprint: commit.short().to_owned(),
+                keys: Vec::new(),
+                mode: self.settings.mode.as_str().to_owned(),
+                behind: false,
+            }),
+        }
+    }
+
+    fn not_revoked<'p>(&self, passed: &'p Passed, trust: &Trust) -> Result<&'p Passed> {
+        let keys = if passed.keys.is_empty() { std::slice::from_ref(&passed.fingerprint) } else { &passed.keys };
+        let refused = |refusal| SourceError::Refused { commit: passed.commit.short().to_owned(), refusal };
+        trust.revoked.check(keys.iter().cloned()).map_err(refused)?;
+        Ok(passed)
+    }
+
+    /// Whether what this host has stored of `commit` may still be acted on: it was let through, and no key that this
+    /// rests on was revoked since. `None` where nobody has to have signed it.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn still(&self, commit: &CommitId) -> Result<Option<&Passed>> {
+        match (&self.trust, self.passed(commit)) {
+            (None, _) => Ok(None),
+            (Some(trust), Some(passed)) => self.not_revoked(passed, trust).map(Some),
+            (Some(_), None) => Err(SourceError::Unverified { commit: commit.short().to_owned() }),
+        }
     }
 
     /// Remembers that `passed` was let through; on disk when this returns.
@@ -189,7 +239,8 @@ impl Gate {
     /// Where it cannot be written.
     pub fn remember(&mut self, state: &StateDir, passed: &Passed) -> Result<()> {
         let mut kept = Kept { passed: Some(passed.clone()), ..self.kept.clone() };
-        if let (TrustMode::Chain, Some(introduction)) = (self.settings.mode, &self.settings.introduction) {
+        let moves = self.settings.mode == TrustMode::Chain && !passed.behind;
+        if let Some(introduction) = self.settings.introduction.as_ref().filter(|_| moves) {
             kept.chained = Some(Chained { introduction: introduction.clone(), commit: passed.commit.clone() });
         }
         if kept != self.kept {
@@ -209,12 +260,10 @@ fn read(host: &Reader, file: &Path) -> Result<(String, Vec<u8>)> {
     let name = one_line(&file.display().to_string(), 400);
     let bad = |why: String| SourceError::Trust(Refusal::BadTrust { file: name.clone(), line: None, why });
     let path = file.to_str().ok_or_else(|| bad("its name is not UTF-8".to_owned()))?;
-    let directory = file.parent().and_then(Path::to_str).unwrap_or("/");
-    let wrong = host.not_roots_alone([directory, path]).map_err(SourceError::Host)?;
-    if !wrong.is_empty() {
-        return Err(bad(one_line(&wrong.join("; "), 800)));
-    }
-    match host.read_following(path, LARGEST).map_err(|error| bad(one_line(&error.chain(), 800)))? {
+    match host.read_roots_own(path, LARGEST).map_err(|error| bad(one_line(&error.chain(), 800)))? {
+        Some(content) if content.is_empty() => {
+            Err(bad("is empty, and nothing is believed with it; a comment says that nobody is meant".to_owned()))
+        }
         Some(content) => Ok((name, content)),
         None => Err(bad("is not there, and nothing is believed without it; put it back".to_owned())),
     }

@@ -35,6 +35,8 @@ pub struct Source {
     tree: ObjectName,
     /// The fleet repository within the repository.
     path: String,
+    /// The file of signers that was read last.
+    signers: Option<(ObjectName, Arc<[u8]>)>,
     /// By path: `hosts/web-01` → its tree.
     layers: BTreeMap<String, ObjectName>,
     /// How many files and directories were read.
@@ -92,6 +94,7 @@ impl Source {
             raw: content,
             revision: commit.revision,
             path: path.to_owned(),
+            signers: None,
             layers: BTreeMap::new(),
             entries: 0,
             named: 0,

@@ -21,8 +21,10 @@ pub use error::SourceError;
 pub use gate::{Gate, Passed};
 pub use git::{Back, Source, Stands, walls};
 pub use origin::Origin;
-pub use record::{BranchRecord, Mark, Record, judge};
+pub use record::{Anew, BranchRecord, Mark, Record, judge};
 pub use snapshot::{BadName, Entry, Snapshot};
+
+pub use crate::worker::protocol::Walls;
 
 /// How deep directories may be nested.
 const DEEPEST: usize = 64;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use super::{Directory, Snapshot, Source, SourceError};
 use crate::host::Worker;
 use crate::model::Revision;
+use crate::worker::protocol::Walls;
 
 /// Where a snapshot comes from.
 #[derive(Debug)]
@@ -48,6 +49,14 @@ impl Origin {
         match self {
             Self::Git(source) => source.tip(),
             Self::Directory(directory) => directory.revision(),
+        }
+    }
+
+    /// What stands around the fetch worker; none reads a directory.
+    pub fn walls(&self) -> Option<Walls> {
+        match self {
+            Self::Git(source) => source.walls(),
+            Self::Directory(_) => None,
         }
     }
 

@@ -50,6 +50,21 @@ pub struct Mark {
     pub time: i64,
 }
 
+/// Why a branch is followed anew: nothing is known of it that a tip has to contain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Anew {
+    /// Something was acted on here before, and what was is remembered no more.
+    StateLost {
+        /// The commit that the ledger still knows of: a tip has to contain it.
+        from: Option<CommitId>,
+    },
+    /// Root follows another branch than before.
+    OtherBranch {
+        /// Which it was.
+        before: String,
+    },
+}
+
 /// As stored: the checksum is of `branches` as they are serialized.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,6 +79,12 @@ impl BranchRecord {
     pub fn anchor(&self) -> Option<&CommitId> {
         // Nothing is applied that was not attempted before, so what was attempted is never the older.
         self.attempted.as_ref().or(self.applied.as_ref()).map(|mark| &mark.commit)
+    }
+
+    /// When `commit` was acted on here, where it was: as it was judged then, it stays.
+    pub fn acted_on_at(&self, commit: &CommitId) -> Option<i64> {
+        let marks = [&self.attempted, &self.applied, &self.by_root];
+        marks.into_iter().flatten().find(|mark| mark.commit == *commit).map(|mark| mark.time)
     }
 
     /// What was acted on last, be it by root's word: what this host has.
@@ -101,6 +122,23 @@ impl Record {
             None => {}
         }
         Ok(state.write(NAME, &content)?)
+    }
+
+    /// Why `branch` is followed anew, where it is and this is no new host: it was `acted_here` before, or the ledger
+    /// knows the commit `from`. That commit is believed to be of this branch from now on.
+    pub fn start(&mut self, branch: &str, acted_here: bool, from: Option<&CommitId>, now: i64) -> Option<Anew> {
+        if self.branch(branch).anchor().is_some() {
+            return None;
+        }
+        let last = |of: &BranchRecord| of.attempted.as_ref().or(of.applied.as_ref()).map(|mark| mark.time);
+        let before = self.branches.iter().filter(|(_, of)| last(of).is_some()).max_by_key(|(_, of)| last(of));
+        if let Some((before, _)) = before {
+            return Some(Anew::OtherBranch { before: before.clone() });
+        }
+        if let Some(from) = from {
+            self.attempt(branch, from, now);
+        }
+        (acted_here || from.is_some()).then(|| Anew::StateLost { from: from.cloned() })
     }
 
     /// What is remembered of `branch`.
@@ -254,6 +292,24 @@ mod tests {
         let sum = Digest::of(br#"{"main":{"seen":{"commit":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","time":2},"applied":{"commit":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","time":1}}}"#);
         let record = parse(text.replace("SUM", &sum.to_string()).as_bytes()).expect("reads");
         assert_eq!(record.branch("main").anchor(), Some(&commit('a')));
+    }
+
+    #[test]
+    fn a_branch_that_nothing_is_known_of_is_followed_anew_and_why_depends_on_what_was_before() {
+        let started =
+            |record: &mut Record, here, from: Option<char>| record.start("main", here, from.map(commit).as_ref(), 5);
+        assert_eq!(started(&mut Record::default(), false, None), None, "a new host");
+        assert_eq!(started(&mut Record::default(), true, None), Some(Anew::StateLost { from: None }));
+        let mut known = Record::default();
+        assert_eq!(started(&mut known, false, Some('4')), Some(Anew::StateLost { from: Some(commit('4')) }));
+        assert_eq!(known.branch("main").anchor(), Some(&commit('4')), "a tip has to contain what the ledger knows");
+        assert_eq!(started(&mut known, true, Some('4')), None, "it is known now");
+        let mut other = Record::default();
+        other.apply("old", &commit('1'), 1);
+        other.apply("older", &commit('2'), 0);
+        other.see("seen", &commit('2'), 9);
+        assert_eq!(started(&mut other, true, Some('4')), Some(Anew::OtherBranch { before: "old".to_owned() }));
+        assert_eq!(other.branch("main").anchor(), None, "the ledger speaks of the other branch");
     }
 
     #[test]

@@ -115,6 +115,11 @@ impl Fleet {
         id
     }
 
+    /// Gives the server a branch `name` at the last commit.
+    pub fn branch(&self, name: &str) {
+        self.git(&["push", "--quiet", "origin", &format!("HEAD:refs/heads/{name}")]);
+    }
+
     /// Commits and pushes the opposite of the last commit.
     pub fn revert(&mut self) -> String {
         let id = self.record(&["revert", "--no-edit", "HEAD"]);

@@ -30,6 +30,7 @@ mod demo;
 mod doctor;
 mod drift;
 mod ending;
+mod forward;
 mod harness;
 mod hold;
 mod journal;

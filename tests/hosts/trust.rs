@@ -122,6 +122,10 @@ fn only_what_somebody_signed_whom_root_named_is_acted_on() {
         });
         assert_ne!(status["revision"]["applied"], broken, "{break_it}");
         assert_eq!(host.read("/etc/motd"), "second\n", "{break_it}");
+        // Nothing is put back either: it stops everything.
+        host.write("/etc/motd", "by hand\n");
+        assert_eq!(host.run(&["trueup", "sync"]).status, 3, "{break_it}");
+        assert_eq!(host.read("/etc/motd"), "by hand\n", "{break_it}");
         host.write("/etc/trueup/allowed_signers", &signers);
         host.shell("chmod 644 /etc/trueup/allowed_signers");
         host.await_status("mended", |status| status["reason"] != "bad-trust");
@@ -132,6 +136,65 @@ fn only_what_somebody_signed_whom_root_named_is_acted_on() {
     }
     let doctor = host.run(&["trueup", "doctor"]).stdout;
     assert!(doctor.contains("commits have to be signed by whom root named"), "{doctor}");
+
+    // Root's word goes back to what this host has followed, and to nothing that nobody signed.
+    let good = host.status()["revision"]["applied"].as_str().expect("applied").to_owned();
+    lab.fleet.sign_with(None);
+    let forged = say(&mut lab, "forged");
+    refused(&host, "unsigned", &[]);
+    host.ok(&["trueup", "rollback", &forged]);
+    host.await_status("not even by root's word", |status| {
+        status["reason"] == "unsigned" && !status["rolled_back"].is_null()
+    });
+    assert_eq!(host.read("/etc/motd"), "second\n");
+    host.ok(&["trueup", "rollback", &first]);
+    host.await_that("grep -qx first /etc/motd");
+    host.ok(&["trueup", "resume"]);
+    lab.fleet.reset(&good);
+    host.await_that("grep -qx second /etc/motd");
+
+    // Who signed what is applied is found to be a thief: nothing of it is put back any more.
+    host.write("/etc/trueup/revoked", format!("{}\n", fingerprint(&ben)));
+    refused(&host, "revoked-key", &[&fingerprint(&ben)]);
+    host.write("/etc/motd", "by hand\n");
+    assert_eq!(host.run(&["trueup", "sync"]).status, 3);
+    assert_eq!(host.read("/etc/motd"), "by hand\n");
+    // Nor from our own copy while nobody answers.
+    lab.network.partition(true);
+    host.ok(&["systemctl", "restart", "trueup"]);
+    host.await_status("without a source", |status| status["reason"] == "revoked-key" && status["last"].is_object());
+    assert_eq!(host.read("/etc/motd"), "by hand\n");
+    lab.network.partition(false);
+}
+
+#[test]
+fn what_came_before_root_named_anybody_is_kept_to_no_longer_until_somebody_signs() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let ana = key(&lab, "ana", &["-t", "ed25519"]);
+    let first = say(&mut lab, "first");
+    let host = lab.boot_installed("web-01", QUICK);
+    let status = host.await_applied(&first);
+    assert_eq!(status["authenticity"], "transport-only");
+    host.write("/etc/trueup/allowed_signers", format!("ana@example.org {}\n", public(&ana)));
+    host.write("/etc/trueup/agent.d/trust.toml", "[trust]\nsigners = \"/etc/trueup/allowed_signers\"\n");
+    host.ok(&["systemctl", "reload", "trueup"]);
+    refused(&host, "unsigned", &[]);
+    assert_eq!(host.status()["authenticity"], "unverified");
+    host.write("/etc/motd", "by hand\n");
+    assert_eq!(host.run(&["trueup", "sync"]).status, 3);
+    assert_eq!(host.read("/etc/motd"), "by hand\n");
+    // A repository cannot write the file by which it is believed.
+    lab.fleet.sign_with(Some(&ana));
+    lab.fleet.write("hosts/web-01/files/srv/signers", "eve\n");
+    host.shell("ln -s /etc/trueup/allowed_signers /srv/of-trueup; cp /etc/trueup/allowed_signers /srv/signers");
+    host.write("/etc/trueup/agent.d/trust.toml", "[trust]\nsigners = \"/srv/signers\"\n");
+    host.ok(&["systemctl", "reload", "trueup"]);
+    say(&mut lab, "another");
+    refused(&host, "self-trust", &["/srv/signers"]);
+    lab.fleet.remove("hosts/web-01/files/srv/signers");
+    let second = say(&mut lab, "second");
+    let status = host.await_applied(&second);
+    assert_eq!((status["authenticity"].as_str(), host.read("/etc/motd").as_str()), (Some("signed"), "second\n"));
 }
 
 #[test]

@@ -132,10 +132,10 @@ fn change(name: &str, mut given: Parameters, snapshot: &Snapshot, now: i64) -> R
         "Resume" => Request::Resume { resources: resources(&mut given)? },
         "Approve" => {
             let commit = given.maybe_text("commit")?;
-            Request::Approve { commit: commit.map(|commit| find(&commit, snapshot)).transpose()? }
+            Request::Approve { commit: commit.map(|commit| find(&commit, snapshot, true)).transpose()? }
         }
         "Retry" => Request::Retry,
-        "Rollback" => Request::Rollback { commit: find(&given.text("commit")?, snapshot)? },
+        "Rollback" => Request::Rollback { commit: find(&given.text("commit")?, snapshot, false)? },
         "Restore" => Request::Restore { copy: copy(&mut given)? },
         _ => return Err(Wrong::no_method(name)),
     };
@@ -185,20 +185,22 @@ fn copy(given: &mut Parameters) -> Result<String, Wrong> {
     Ok(copy)
 }
 
-/// The commit that `text` stands for: a full id, or the beginning of one that this host knows of.
-fn find(text: &str, snapshot: &Snapshot) -> Result<CommitId, Wrong> {
-    reconcile::named_commit(text, &known(snapshot)).map_err(|error| match error {
+/// The commit that `text` stands for: a full id, or the beginning of one that this host knows of; also of one that it
+/// has only `seen`, which nobody may have signed.
+fn find(text: &str, snapshot: &Snapshot, seen: bool) -> Result<CommitId, Wrong> {
+    reconcile::named_commit(text, &known(snapshot, seen)).map_err(|error| match error {
         NotNamed::NoId(_) => Wrong::parameter("commit", error.to_string()),
         _ => Wrong::refused(error.reason(), error.to_string()),
     })
 }
 
-/// Every commit that this host has seen of late.
-fn known(snapshot: &Snapshot) -> BTreeSet<CommitId> {
+/// Every commit that this host has acted on of late, and with `seen` that it has seen.
+fn known(snapshot: &Snapshot, seen: bool) -> BTreeSet<CommitId> {
     let status = &*snapshot.status;
     let revision = &status.revision;
     let chosen = [&status.approved, &status.rolled_back].into_iter().flatten().map(|choice| &choice.commit);
     let passed = snapshot.history.iter().filter_map(|passed| passed.revision.as_ref());
-    let named = [&revision.seen, &revision.attempted, &revision.applied].into_iter().flatten();
+    let seen = revision.seen.as_ref().filter(|_| seen);
+    let named = [&revision.attempted, &revision.applied].into_iter().flatten().chain(seen);
     named.chain(chosen).chain(passed).filter_map(|commit| commit.parse().ok()).collect()
 }

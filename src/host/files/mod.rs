@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Flock, FlockType};
 use sha2::Digest as _;
 
-use super::{Error, Reader};
+use super::{Error, Reader, roots};
 use crate::model::Digest;
 
 mod stage;
@@ -173,6 +173,57 @@ impl Reader {
             path = self.follow(&path, &meta)?;
         }
         Err(io("read", &path)(Errno::LOOP))
+    }
+
+    /// As [`Reader::read_following`], of a file that decides what root does: nobody but root can have put there what is
+    /// read. That is asked of the very descriptors that lead there and are read. In a directory that stands for a machine
+    /// nothing of it is asked.
+    ///
+    /// # Errors
+    /// As [`Reader::read`]; `not-roots-alone` with what to do where somebody else could write or exchange it.
+    pub fn read_roots_own(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        if !self.is_machine() {
+            return self.read_following(path, limit);
+        }
+        let refused = |why| Error::Refused { thing: path.to_owned(), reason: "not-roots-alone", why };
+        let mut at = path.to_owned();
+        for _ in 0..8 {
+            let Some(parent) = self.root.parent_judged(&at)? else { return Ok(None) };
+            if let Some(who) = &parent.loose {
+                let why =
+                    format!("{who} could put another in the place of {at}: chown root, chmod go-w that directory");
+                return Err(refused(why));
+            }
+            let Some(meta) = look_in(&parent, &at)? else { return Ok(None) };
+            match meta.node {
+                NodeType::Symlink => at = self.follow(&at, &meta)?,
+                NodeType::Regular => {
+                    let (file, meta) = open_quietly(&parent).map_err(io("read", &at))?;
+                    return match roots::not_roots(&at, meta.uid, meta.mode) {
+                        None if meta.node == NodeType::Regular => read_all(file.into(), &at, limit).map(Some),
+                        None => Err(walk::stale(&at)),
+                        Some(why) => Err(refused(why)),
+                    };
+                }
+                other => return Err(in_the_way(&at, other.describe(), "")),
+            }
+        }
+        Err(io("read", &at)(Errno::LOOP))
+    }
+
+    /// Where `path` leads, all links followed by the rule of those on the way; what is missing stays as it is written.
+    ///
+    /// # Errors
+    /// As [`Reader::look`].
+    pub fn leads_to(&self, path: &str) -> Result<String, Error> {
+        let mut at = path.to_owned();
+        for _ in 0..8 {
+            match self.look(&at)? {
+                Some(meta) if meta.node == NodeType::Symlink => at = self.follow(&at, &meta)?,
+                _ => return self.canonical(&at),
+            }
+        }
+        Err(io("read", &at)(Errno::LOOP))
     }
 
     /// Where the trusted link `path` leads, as a normalised path.

@@ -72,8 +72,12 @@ const OURS: &[&str] = &["/etc/trueup", "/var/lib/trueup", "/run/trueup", "/usr/b
 /// Where unit files are that the service manager reads, systemd.unit(5).
 const UNITS: &[&str] = &[
     "/etc/systemd/system",
+    "/etc/systemd/system.attached",
     "/etc/systemd/system.control",
     "/run/systemd/system",
+    "/run/systemd/system.attached",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
     "/usr/lib/systemd/system",
     "/usr/local/lib/systemd/system",
 ];
@@ -273,6 +277,8 @@ mod tests {
             "/etc/systemd/system/timers.target.wants/trueup.timer",
             "/etc/systemd/system/trueup.timer.wants/x.service",
             "/usr/local/lib/systemd/system/trueup.socket",
+            "/run/systemd/system.attached/trueup.service",
+            "/etc/systemd/system/trueup-.timer.d/x.conf",
         ] {
             assert_eq!(reason(path, Shape::Regular), Some("self-trust"), "{path}");
             assert_eq!(reason(path, Shape::Attributes), Some("self-trust"), "{path}");
@@ -281,6 +287,7 @@ mod tests {
             "/usr/bin/trueup-exporter",
             "/etc/systemd/system/app.service.d/trueup.conf",
             "/etc/systemd/system/trueup.target",
+            "/etc/systemd/system/service.d/x.conf",
             "/etc/systemd/system/nottrueup.service",
             "/etc/systemd/user/trueup.service",
             "/etc/trueup/agent.d/x.toml",

@@ -6,10 +6,11 @@ use super::sentence::{self, count, grouped, tally};
 use super::{Draft, Event, Told};
 use crate::host::Entry;
 use crate::kinds::Activation;
-use crate::model::{Cause, Id, Word};
+use crate::model::{Cause, Id, Word, one_line};
 use crate::report::held::utc;
 use crate::report::text::word;
 use crate::report::{Line, RefreshLine, Report};
+use crate::source::Anew;
 
 mod state;
 
@@ -25,6 +26,7 @@ const LIST: usize = 2000;
 pub fn entries(told: &mut Told, report: &Report, now: i64) -> Vec<Entry> {
     let mut pass = Pass::new(told, report, now);
     pass.lost();
+    pass.anew();
     for line in &report.steps {
         pass.line(line);
     }
@@ -141,6 +143,34 @@ impl<'a> Pass<'a> {
             let draft = self.draft(Event::Lost, &sentence, None).with("TRUEUP_COUNT", &lost.to_string());
             self.push(draft);
         }
+    }
+
+    /// Nothing is known of the branch that a tip has to contain, on a host that followed one before.
+    fn anew(&mut self) {
+        let report = self.report;
+        let (Some(anew), Some(seen)) = (&report.anew, report.revision.seen.as_deref()) else { return };
+        let tip = sentence::titled(seen, &report.revision, report.commit.as_ref());
+        let (event, sentence) = match anew {
+            Anew::StateLost { from: None } => (
+                Event::StateLost,
+                format!(
+                    "what was acted on here is remembered no more; {tip} is adopted anew, and may be older than that"
+                ),
+            ),
+            Anew::StateLost { from: Some(from) } => (
+                Event::StateLost,
+                format!("our record of the branches is gone; going on from {}, which the ledger knows", from.short()),
+            ),
+            Anew::OtherBranch { before } => {
+                let before = one_line(before, 200);
+                (Event::BranchChanged, format!("another branch than {before} is followed now; it is adopted at {tip}"))
+            }
+        };
+        let about = "anew".to_owned();
+        if self.told.is_news(&about, &format!("{anew:?}"), "", self.now) {
+            self.push(self.draft(event, &sentence, Some(seen)));
+        }
+        self.known.insert(about);
     }
 
     /// One resource. What was skipped, deferred or not tried is only counted.

@@ -62,6 +62,10 @@ events! {
     Pending = "pending", "c0bc0d8d23aa4fec8208c8cd5d2e25a4", Notice;
     /// A pass ended between steps, as asked; the next goes on.
     Interrupted = "interrupted", "72e777cceeda4b008e3ac86231015f7a", Notice;
+    /// What was acted on here is remembered no more; the branch is adopted anew.
+    StateLost = "state-lost", "97bc6afda4844558890e662dd2ccd223", Warning;
+    /// Root follows another branch than before.
+    BranchChanged = "branch-changed", "86d0065041044ec5b9a439a7526a9ab3", Notice;
     /// The source does not answer.
     Unreachable = "unreachable", "45d9d3bb55df4f05afec95151026ba5c", Warning;
     /// The source answers again.

@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, RestoreStatus, Running, SourceStatus, Status,
-    SuspendedStatus,
+    SuspendedStatus, WallsStatus,
 };
 use crate::brakes::{Brakes, Choice, Restoring, Suspension};
 use crate::config::Settings;
 use crate::model::{Revision, Stop, Update, Word, one_line};
-use crate::report::{CommitWords, Line, Report, Revisions, State, commit_text, text};
+use crate::report::{CommitWords, Line, Report, Revisions, State, TRANSPORT_ONLY, UNVERIFIED, commit_text, text};
+use crate::source::Walls;
 
 /// The version of the JSON form.
 const VERSION: u32 = 1;
@@ -64,7 +65,7 @@ impl<'a> Parts<'a> {
     pub fn new(settings: &'a Settings, now: i64) -> Self {
         const NOBODY: &Brakes =
             &Brakes { suspensions: Vec::new(), approved: None, rolled_back: None, restoring: Vec::new() };
-        const NEVER: &Looks = &Looks { looked: None, fetched: None, failing_since: None, error: None };
+        const NEVER: &Looks = &Looks { looked: None, fetched: None, failing_since: None, error: None, worker: None };
         Self {
             settings,
             unusable: None,
@@ -99,9 +100,17 @@ pub struct Looks {
     pub failing_since: Option<i64>,
     /// How the last look failed.
     pub error: Option<String>,
+    /// What stood around the fetch worker that last looked.
+    pub worker: Option<WallsStatus>,
 }
 
 impl Looks {
+    /// A fetch worker looked, behind these walls.
+    pub fn behind(&mut self, walls: Walls) {
+        let Walls { uid, landlock, filtered } = walls;
+        self.worker = Some(WallsStatus { uid, landlock, filtered });
+    }
+
     /// The source answered; `new` says that it had something new.
     pub fn succeeded(&mut self, now: i64, new: bool) {
         self.looked = Some(now);
@@ -151,6 +160,7 @@ pub fn make(parts: &Parts<'_>) -> Status {
     let resources = report.map(|report| count(report, &attention, brakes, now)).unwrap_or_default();
     attention.truncate(ATTENTION);
     let update = report.and_then(|report| report.update).unwrap_or(Update::Auto).max(parts.settings.policy.update);
+    let unknown = if parts.settings.trust.signers.is_empty() { TRANSPORT_ONLY } else { UNVERIFIED };
     Status {
         version: VERSION,
         host: report.and_then(|report| report.host.clone()).or_else(|| parts.host.map(ToOwned::to_owned)),
@@ -169,8 +179,9 @@ pub fn make(parts: &Parts<'_>) -> Status {
             fetched: parts.looks.fetched,
             failing_since: parts.looks.failing_since,
             error: parts.looks.error.as_deref().map(|error| one_line(error, 600)),
+            worker: parts.looks.worker,
         }),
-        authenticity: report.map_or("transport-only", |report| report.authenticity).to_owned(),
+        authenticity: report.map_or(unknown, |report| report.authenticity).to_owned(),
         signed: report.and_then(|report| report.signed.clone()),
         resources,
         attention,

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use anstyle::AnsiColor;
 
-use super::{Attention, SourceStatus, Status, SuspendedStatus};
+use super::{Attention, SourceStatus, Status, SuspendedStatus, WallsStatus};
 use crate::model::{Zone, escaped, one_line};
 use crate::report::text::{Palette, age, span, verdict};
-use crate::report::{CommitWords, SignedBy, State};
+use crate::report::{CommitWords, SignedBy, State, TRANSPORT_ONLY, UNVERIFIED};
 
 /// How many resources are listed; the document has more.
 const LISTED: usize = 20;
@@ -26,7 +26,10 @@ fn trust(status: &Status) -> String {
         Some(SignedBy { by, key, mode }) => {
             format!("signed by {} ({}), {} mode", escaped(by), escaped(key), escaped(mode))
         }
-        None if status.authenticity == "transport-only" => "transport-only; no signature is verified".to_owned(),
+        None if status.authenticity == TRANSPORT_ONLY => format!("{TRANSPORT_ONLY}; no signature is verified"),
+        None if status.authenticity == UNVERIFIED => {
+            format!("{UNVERIFIED}; nobody whom root named is known to have signed what holds here")
+        }
         None => escaped(&status.authenticity),
     }
 }
@@ -179,6 +182,20 @@ impl Screen {
             let text = format!("not reached for {}: {}", ago(since), one_line(error, 300));
             self.row("", &self.palette.paint(AnsiColor::Yellow, &text));
         }
+        if let Some(walls) = &source.worker {
+            self.worker(walls);
+        }
+    }
+
+    /// What stands between the host and what the source may send.
+    fn worker(&mut self, walls: &WallsStatus) {
+        let WallsStatus { uid, landlock, filtered } = *walls;
+        let user = if uid == 0 { "root, without its powers".to_owned() } else { format!("uid {uid}") };
+        let paths = if landlock == 0 { "no Landlock".to_owned() } else { format!("Landlock {landlock}") };
+        let calls = if filtered { "system calls filtered" } else { "system calls not filtered" };
+        let text = format!("{user} · {paths} · {calls}");
+        let whole = uid != 0 && landlock != 0 && filtered;
+        self.row("worker", &if whole { text } else { self.palette.paint(AnsiColor::Yellow, &text) });
     }
 
     fn attention(&mut self, one: &Attention, id_width: usize, now: i64) {
@@ -384,6 +401,7 @@ mod tests {
             seen: words("tls: new intermediate", "Ana", 7200),
             applied: words("tls: new intermediate", "Ana", 7200),
             source: Some(SourceStatus {
+                worker: Some(WallsStatus { uid: 990, landlock: 6, filtered: true }),
                 url: "https://git.example.org/fleet.git".to_owned(),
                 branch: "main".to_owned(),
                 looked: Some(NOW - 12),
@@ -419,6 +437,7 @@ mod tests {
 web-01   in-sync   for 3 d                                      update auto
   revision   4f2a9c1  tls: new intermediate   2 h ago  (Ana)
   source     https://git.example.org/fleet.git  main   looked 12 s ago · fetched 6 min ago
+  worker     uid 990 · Landlock 6 · system calls filtered
   trust      transport-only; no signature is verified
   resources  214 managed, all in sync
 ";
@@ -464,6 +483,7 @@ web-01   degraded   package-lock-held   for 6 min               update auto
   revision   applied  4f2a9c1  tls: new intermediate    2 h ago    (Ana)
              seen     b81d07e  nginx 1.22.1-9+deb12u3   6 min ago  (Ben)
   source     https://git.example.org/fleet.git  main   looked 12 s ago · fetched 6 min ago
+  worker     uid 990 · Landlock 6 · system calls filtered
   trust      transport-only; no signature is verified
   resources  214 managed · 212 in sync · 1 failed · 1 skipped · 1 suspended
   failed     package:nginx       dpkg lock held by unattended-upgr (pid 812)   3rd attempt, next in 4 min
@@ -492,6 +512,7 @@ web-01   pending   held   for 3 d                               update hold
   revision   applied  4f2a9c1  tls: new intermediate   2 h ago    (Ana)
              seen     b81d07e  nginx                   6 min ago  (Ben)
   source     https://git.example.org/fleet.git  main   looked 12 s ago · fetched 6 min ago
+  worker     uid 990 · Landlock 6 · system calls filtered
   trust      transport-only; no signature is verified
   resources  214 managed, all in sync
   approved   4f2a9c1  by alice 1 h ago
@@ -520,6 +541,7 @@ web-01   pending   rolled-back-by-root   for 3 d                update auto
   revision   4f2a9c1  tls: new intermediate   2 h ago  (Ana)
   source     https://git.example.org/fleet.git  main   looked 12 s ago · fetched 6 min ago
              not reached for 2 h: no route to host
+  worker     uid 990 · Landlock 6 · system calls filtered
   trust      transport-only; no signature is verified
   resources  214 managed, all in sync
   held       at 4f2a9c1, where root went back to 1 min ago; forward again: trueup resume
@@ -541,6 +563,7 @@ web-01   stalled   not-running                                  update auto
   why        the agent is not running: systemctl start trueup
   revision   4f2a9c1  tls: new intermediate   2 h ago  (Ana)
   source     https://git.example.org/fleet.git  main   not looked at yet · fetched 6 min ago
+  worker     uid 990 · Landlock 6 · system calls filtered
   trust      transport-only; no signature is verified
   resources  214 managed · not looked at
   next       systemctl start trueup · journalctl -u trueup

@@ -19,6 +19,11 @@ pub enum Stands {
     Behind,
 }
 
+/// How many commits of a way are held at once: nobody knows yet who made them.
+const AT_ONCE: usize = 16;
+/// The largest file of signers, in bytes.
+const LARGEST_SIGNERS: usize = 1 << 20;
+
 /// What a file of signers holds; `None` where there is none.
 type FileOfSigners = Option<Arc<[u8]>>;
 
@@ -27,6 +32,8 @@ type FileOfSigners = Option<Arc<[u8]>>;
 pub struct Back {
     /// How it stands to what was acted on before.
     pub stands: Stands,
+    /// It is in the history of the branch as far as this host has followed it, and not only in that of the tip.
+    pub followed: bool,
     /// Why the tip itself may not be acted on, where it may not.
     pub refused: Option<SourceError>,
 }
@@ -97,7 +104,12 @@ impl Source {
             });
         }
         self.above_floor(commit, floor)?;
-        Ok(Back { stands: self.stands(commit, record)?, refused })
+        Ok(Back { stands: self.stands(commit, record)?, followed, refused })
+    }
+
+    /// What is read next has a bound of its own: what was read so far was only to judge it.
+    pub(in super::super) fn judged(&mut self) {
+        self.pipe.refill();
     }
 
     /// Reads `commit` from now on, and no longer the tip. Whether it may be acted on is to be known already.
@@ -148,12 +160,18 @@ impl Source {
             self.tree(root)?.into_iter().find(|entry| matches!(&entry.name, Name::Good(name) if name == SIGNERS));
         let signers = match entry {
             None => None,
-            Some(TreeEntry { node: Node::File { .. }, id, .. }) => {
-                match self.pipe.objects(&[(id, Kind::Blob)])?.pop() {
-                    Some(Received::Content(content)) => Some(Arc::from(content)),
-                    _ => Some(Arc::from(STRANGE)),
+            Some(TreeEntry { node: Node::File { .. }, id, .. }) => match &self.signers {
+                // It seldom changes from one commit to the next.
+                Some((last, content)) if *last == id => Some(Arc::clone(content)),
+                _ => {
+                    let content: Arc<[u8]> = match self.pipe.objects(&[(id, Kind::Blob)])?.pop() {
+                        Some(Received::Content(content)) if content.len() <= LARGEST_SIGNERS => Arc::from(content),
+                        _ => Arc::from(STRANGE),
+                    };
+                    self.signers = Some((id, Arc::clone(&content)));
+                    Some(content)
                 }
-            }
+            },
             Some(_) => Some(Arc::from(STRANGE)),
         };
         Ok((content, signers))
@@ -216,7 +234,7 @@ impl Source {
         }
         // The last one needs no look: that it is there is what its child says.
         let wanted: Vec<(ObjectName, Kind)> = path[..path.len() - 1].iter().map(|name| (*name, Kind::Commit)).collect();
-        for (batch, pairs) in wanted.chunks(256).zip(path.windows(2).collect::<Vec<_>>().chunks(256)) {
+        for (batch, pairs) in wanted.chunks(AT_ONCE).zip(path.windows(2).collect::<Vec<_>>().chunks(AT_ONCE)) {
             for (received, pair) in self.pipe.objects(batch)?.into_iter().zip(pairs) {
                 let Received::Content(content) = received else {
                     return Err(self.pipe.corrupt(pair[0], "is not there"));

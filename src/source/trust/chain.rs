@@ -16,7 +16,7 @@ use crate::model::{CommitId, Digest, Zone};
 /// The most commits that are judged at once.
 const MOST_COMMITS: usize = 50_000;
 /// The most bytes of commits and files of signers that are held at once.
-const MOST_BYTES: usize = 256 << 20;
+const MOST_BYTES: usize = 64 << 20;
 
 /// Where commits come from.
 pub trait History {
@@ -193,7 +193,7 @@ impl Graph {
                 return Err(ChainError::TooLarge { limit: "50000 commits", tip: tip.clone() });
             }
             if bytes > MOST_BYTES {
-                return Err(ChainError::TooLarge { limit: "256 MiB of commits", tip: tip.clone() });
+                return Err(ChainError::TooLarge { limit: "64 MiB of commits", tip: tip.clone() });
             }
         }
         Ok(graph)

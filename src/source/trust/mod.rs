@@ -49,6 +49,8 @@ pub struct Signed {
     pub principal: String,
     /// Of the key, as its own tools write it; of the primary key, where a subkey of OpenPGP signed.
     pub fingerprint: String,
+    /// Every key that this rests on, by fingerprint: the one that signed, and whose word makes it good.
+    pub keys: Vec<String>,
     /// With what.
     pub kind: SignatureKind,
 }
@@ -86,11 +88,12 @@ fn believe(
     match armor::kind(&signature.armored) {
         Some(Armor::Ssh) => {
             let signer = ssh::verify(&signature.armored, &signature.payload)?;
-            revoked.check(signer.fingerprints())?;
+            let keys: Vec<String> = signer.fingerprints().collect();
+            revoked.check(keys.clone())?;
             let principal = allowed::who(signers.ssh(), &signer, times, signers.files())?;
             let certified = signer.certificate.is_some();
             let kind = if certified { SignatureKind::SshCertificate } else { SignatureKind::Ssh };
-            Ok(Signed { principal, fingerprint: signer.key.fingerprint(), kind })
+            Ok(Signed { principal, fingerprint: signer.key.fingerprint(), keys, kind })
         }
         Some(Armor::OpenPgp) => openpgp::verify(&signature, signers, revoked, times),
         None => {

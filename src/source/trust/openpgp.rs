@@ -111,9 +111,10 @@ pub(super) fn verify(
     let Some((certificate, key)) = made else {
         return Err(Refusal::BadSignature(format!("it is not over this (key {})", issuer(packed))));
     };
-    revoked.check(key.fingerprints(certificate))?;
+    let keys = key.fingerprints(certificate);
+    revoked.check(keys.clone())?;
     let principal = certificate.judge(key, packed, times)?;
-    Ok(Signed { principal, fingerprint: certificate.fingerprint(), kind: SignatureKind::OpenPgp })
+    Ok(Signed { principal, fingerprint: certificate.fingerprint(), keys: keys.into(), kind: SignatureKind::OpenPgp })
 }
 
 /// The key that `signature` says that it is by: its fingerprint, or else its id.

@@ -4,6 +4,7 @@ use base64ct::{Base64, Base64Unpadded, Encoding};
 use sha2::Digest as _;
 
 use super::Refusal;
+use super::ssh::Key;
 use crate::model::one_line;
 
 /// The largest file, in bytes.
@@ -61,7 +62,7 @@ impl Revoked {
     ///
     /// # Errors
     /// `revoked-key`.
-    pub(super) fn check(&self, keys: impl IntoIterator<Item = String>) -> Result<(), Refusal> {
+    pub fn check(&self, keys: impl IntoIterator<Item = String>) -> Result<(), Refusal> {
         let mut keys = keys.into_iter().peekable();
         let signer = keys.peek().cloned().unwrap_or_default();
         match keys.find(|key| self.0.contains(key)) {
@@ -95,6 +96,10 @@ fn fingerprint(line: &str) -> Result<String, &'static str> {
     let length = u32::try_from(first.len()).map_err(|_| SHAPE)?;
     if !blob.starts_with(&[&length.to_be_bytes(), first.as_bytes()].concat()) {
         return Err(SHAPE);
+    }
+    // The fingerprint of what is cut is that of no key.
+    if Key::is_cut(&blob) {
+        return Err("is no whole key");
     }
     Ok(format!("{SHA256}{}", Base64Unpadded::encode_string(&sha2::Sha256::digest(&blob))))
 }
@@ -132,6 +137,8 @@ mod tests {
             "ssh-ed25519",
             &KEY.replace("AAAAC3", "AAAAC4"),
             &KEY.replace("ssh-ed25519", "ssh-rsa"),
+            &KEY[..KEY.len() - 4],
+            &format!("{KEY}AAAA"),
             "ssh-ed25519-cert-v01@openssh.com AAAA",
             &format!("no-pty {KEY}"),
             "a\0b",

@@ -43,6 +43,12 @@ pub(in crate::source::trust) fn is_kind(name: &str) -> bool {
     KINDS.iter().any(|kind| kind.name == name || kind.certificate == name)
 }
 
+/// Whether `blob` is the name of its kind and then as many strings as that has.
+fn is_whole(blob: &[u8], kind: &KeyKind) -> bool {
+    let mut wire = Wire::of(blob);
+    (0..=kind.strings).all(|_| wire.string().is_some()) && wire.end().is_some()
+}
+
 /// A public key of SSH.
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::source::trust) struct Key(KeyData);
@@ -81,12 +87,18 @@ impl Key {
 
     /// The key with these bytes, its kind first; `None` where that is no key that can be verified.
     pub fn of_blob(blob: &[u8]) -> Option<Self> {
-        let mut wire = Wire::of(blob);
-        let name = wire.text()?;
+        let name = Wire::of(blob).text()?;
         let kind = KINDS.iter().find(|kind| kind.name == name)?;
-        (0..kind.strings).try_for_each(|_| wire.string().map(drop))?;
-        wire.end()?;
+        if !is_whole(blob, kind) {
+            return None;
+        }
         PublicKey::from_bytes(blob).ok().map(|key| Self(key.key_data().clone()))
+    }
+
+    /// Whether the key with these bytes is cut, or has something after it: as far as its kind is known.
+    pub fn is_cut(blob: &[u8]) -> bool {
+        let kind = Wire::of(blob).text().and_then(|name| KINDS.iter().find(|kind| kind.name == name));
+        kind.is_some_and(|kind| !is_whole(blob, kind))
     }
 
     /// The key of a certificate: its `kind`, and the strings that it is made of, as they stand there.

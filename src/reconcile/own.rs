@@ -1,0 +1,45 @@
+//! What decides whom this host believes, wherever root has put it: not for the repository to write.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::compile::Desired;
+use crate::config::Settings;
+use crate::host::{self, Reader};
+use crate::kinds::file::{Observed as File, Present, What, ancestors};
+use crate::kinds::{Observed, Spec};
+use crate::model::{Class, Id, Stage, Stop};
+
+/// Refuses whole what declares a file of the agent's settings, by whatever name, or takes away a directory it lies in.
+///
+/// # Errors
+/// `self-trust`, with both.
+pub(super) fn refuse(
+    host: &Reader,
+    settings: &Settings,
+    desired: &Desired,
+    observed: &BTreeMap<Id, Result<Observed, host::Error>>,
+) -> Result<(), Stop> {
+    let written = settings.trusted_files();
+    let mut own: BTreeSet<String> = written.iter().filter_map(|path| path.to_str()).map(str::to_owned).collect();
+    // Where that cannot be told it is not believed either, by whoever reads it.
+    own.extend(written.iter().filter_map(|path| path.to_str()).filter_map(|path| host.leads_to(path).ok()));
+    let above: BTreeSet<&str> = own.iter().flat_map(|path| ancestors(path)).collect();
+    for (id, wanted) in &desired.resources {
+        let Spec::File(spec) = &wanted.spec else { continue };
+        let stays = matches!(spec.what, What::Directory | What::Attributes);
+        let real = match observed.get(id) {
+            Some(Ok(Observed::File(File::Present(Present { real: Some(real), .. })))) => real.as_str(),
+            _ => id.name(),
+        };
+        let names = [id.name(), real];
+        if names.iter().any(|name| own.contains(*name) || !stays && above.contains(name)) {
+            let message = format!(
+                "{id} ({}) decides whom this host believes (agent.toml), which is not for the repository to write",
+                wanted.layer
+            );
+            let (class, reason) = (Class::Stalled, "self-trust".to_owned());
+            return Err(Stop { stage: Stage::Plan, class, reason, message });
+        }
+    }
+    Ok(())
+}
