@@ -46,9 +46,8 @@ pub(super) fn newest(
     ask: &Ask,
     report: &mut Report,
     ledger: &mut Ledger,
-    brakes: &Brakes,
+    (brakes, gate): (&Brakes, Gate),
     (facts, own): (&Facts, &Facts),
-    gate: Gate,
     reuse: bool,
 ) -> Result<Newest, Refused> {
     host.say("looking at the source");
