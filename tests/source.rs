@@ -977,12 +977,12 @@ fn a_token_file_that_everybody_can_read_is_refused() {
     assert!(error.to_string().contains("chmod 600"), "{error}");
 }
 
-fn run(program: &str, arguments: &[&str]) {
+pub fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn background(command: &mut Command, port: u16) -> Server {
+pub fn background(command: &mut Command, port: u16) -> Server {
     let command = command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let server = Server(command.spawn().expect("the server starts"));
     wait_for(port);

@@ -8,6 +8,7 @@
 //! Its clone is a cache. Any trouble with it is answered by a fresh one.
 
 mod clone;
+mod http;
 mod local;
 mod look;
 pub mod protocol;

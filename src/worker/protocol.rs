@@ -137,6 +137,12 @@ pub struct Remote {
     pub insecure: bool,
     /// CA certificates to believe instead of the system's; empty for the system's.
     pub ca_file: String,
+    /// The proxy that https and http go through, without credentials; empty for none.
+    pub proxy: String,
+    /// The certificate that the server is shown, PEM; empty for none.
+    pub client_cert: String,
+    /// Its private key, PEM.
+    pub client_key: String,
     /// User name and password, or token; for https only.
     pub login: Option<(String, Secret)>,
     /// The private key for ssh; empty for ssh's own.
@@ -404,7 +410,10 @@ impl Out {
                     .text(&remote.cache)
                     .text(&remote.beside.join("\n"))
                     .byte(u8::from(remote.insecure))
-                    .text(&remote.ca_file);
+                    .text(&remote.ca_file)
+                    .text(&remote.proxy)
+                    .text(&remote.client_cert)
+                    .text(&remote.client_key);
                 self.byte(u8::from(remote.login.is_some())).text(user).text(secret);
                 self.text(&remote.ssh_key).text(&remote.known_hosts)
             }
@@ -482,6 +491,9 @@ impl<'a> In<'a> {
                 beside: self.text()?.lines().map(str::to_owned).collect(),
                 insecure: self.flag()?,
                 ca_file: self.text()?,
+                proxy: self.text()?,
+                client_cert: self.text()?,
+                client_key: self.text()?,
                 login: {
                     let (some, user, secret) = (self.flag()?, self.text()?, self.text()?);
                     some.then_some((user, Secret(secret)))
@@ -515,6 +527,9 @@ mod tests {
                 beside: vec!["2".to_owned(), "3".to_owned()],
                 insecure: true,
                 ca_file: String::new(),
+                proxy: "http://p:3128".to_owned(),
+                client_cert: "/c".to_owned(),
+                client_key: "/ck".to_owned(),
                 login: Some(("ana".to_owned(), Secret("s3cret".to_owned()))),
                 ssh_key: "/k".to_owned(),
                 known_hosts: "/h".to_owned(),
