@@ -56,7 +56,7 @@ pub(super) fn newest(
     if ask.command != "plan" {
         gate.keep_revoked(&host.state()).at(Stage::Verify)?;
     }
-    let mut origin = fetch(host, ask)?;
+    let mut origin = fetch(host, ask, &record)?;
     report.seen(origin.tip());
     let branch = match &origin {
         Origin::Git(source) => source.branch().to_owned(),

@@ -80,6 +80,25 @@ pub struct SourceStatus {
     pub failing_since: Option<i64>,
     /// How the last look failed.
     pub error: Option<String>,
+    /// The URL whose revision was taken last, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<String>,
+    /// Those of several URLs that do not answer, or answer with what may not be acted on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<UrlStatus>,
+}
+
+/// A URL that is passed over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UrlStatus {
+    /// Without anything secret.
+    pub url: String,
+    /// Since when.
+    pub since: i64,
+    /// The stable word.
+    pub reason: String,
+    /// One line for people.
+    pub message: String,
 }
 
 /// Resources in numbers.
