@@ -1053,6 +1053,12 @@ fn ssh_is_cloned_from_with_a_pinned_host_key_only() {
     let unknown = SourceSettings { known_hosts: PathBuf::from(path("no_hosts")), ..settings.clone() };
     let error = bench.open(&unknown).expect_err("not pinned");
     assert_eq!((error.reason(), error.class()), ("bad-host-key", Class::Stalled), "{error}");
+    // Nobody is asked for the passphrase of a key.
+    run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "word", "-f", &path("locked")]);
+    let locked = SourceSettings { ssh_key: Some(PathBuf::from(path("locked"))), ..settings.clone() };
+    let locked = SourceSettings { timeout: Duration::from_secs(20), ..locked };
+    let error = bench.open(&locked).expect_err("it cannot be opened");
+    assert_eq!((error.reason(), error.class()), ("access-denied", Class::Stalled), "{error}");
     let stranger = SourceSettings { ssh_key: Some(PathBuf::from(path("stranger"))), ..settings };
     let error = bench.open(&stranger).expect_err("not let in");
     assert_eq!((error.reason(), error.class()), ("access-denied", Class::Stalled), "{error}");

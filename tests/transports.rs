@@ -257,6 +257,7 @@ struct Seeker<'a> {
     health: SharedHealth,
     record: Record,
     settings: SourceSettings,
+    patience: i64,
 }
 
 impl<'a> Seeker<'a> {
@@ -264,11 +265,12 @@ impl<'a> Seeker<'a> {
         let settings =
             SourceSettings { urls: urls.iter().map(|url| (*url).to_owned()).collect(), ..bench.settings("") };
         let settings = SourceSettings { timeout: Duration::from_secs(2), ..settings };
-        Self { bench, health: SharedHealth::default(), record: Record::default(), settings }
+        Self { bench, health: SharedHealth::default(), record: Record::default(), settings, patience: 0 }
     }
 
     fn look(&self, now: i64) -> Result<Source, SourceError> {
-        let known = Known { health: &self.health, record: &self.record, floor: None, clock: &|| now };
+        let known =
+            Known { health: &self.health, record: &self.record, floor: None, clock: &|| now, patience: self.patience };
         Source::seek(&self.settings, &self.bench.worker, &known)
     }
 
@@ -354,6 +356,27 @@ fn where_no_tip_may_be_acted_on_the_preferred_one_is_what_is_refused() {
         }
     }
     assert_ne!(forced, newest);
+}
+
+#[test]
+fn a_mirror_that_lags_behind_is_no_refusal_while_the_current_one_is_away_for_a_moment() {
+    let bench = Bench::new();
+    let (mirror, _, newest) = lagging(&bench);
+    let away = format!("git://127.0.0.1:{}/work", free_port());
+    for urls in [[&away, &mirror], [&mirror, &away]] {
+        let mut seeker = Seeker { patience: 300, ..Seeker::new(&bench, &[urls[0], urls[1]]) };
+        seeker.record.apply("main", &newest, 1);
+        for now in [1000, 1061, 1299] {
+            let error = seeker.look(now).expect_err("it may come back");
+            assert_eq!((error.reason(), error.class()), ("unreachable", Class::Transient), "{error}");
+        }
+        for now in [1300, 5000] {
+            assert_eq!(seeker.look(now).expect("it answers").place(), mirror);
+        }
+        // Whoever is not patient is told at once.
+        let hasty = Seeker { patience: 0, health: SharedHealth::default(), ..seeker };
+        assert_eq!(hasty.look(1000).expect("it answers").place(), mirror);
+    }
 }
 
 #[test]

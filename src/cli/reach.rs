@@ -89,7 +89,7 @@ pub(super) fn reach(host: &Reader, settings: &Settings, executable: &Path) -> Re
     let began = Instant::now();
     let record = Record::load(&host.state())?;
     let (health, floor) = (SharedHealth::default(), settings.trust.floor.as_ref());
-    let known = Known { health: &health, record: &record, floor, clock: &|| host.now() };
+    let known = Known { health: &health, record: &record, floor, clock: &|| host.now(), patience: 0 };
     let mut at = Source::seek(source, &host.worker(executable.to_owned()), &known)?;
     at.only_forward(&record, settings.trust.floor.as_ref())?;
     let acted = record.branch(&source.branch).attempted.filter(|mark| at.tip().commit.as_ref() == Some(&mark.commit));

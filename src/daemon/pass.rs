@@ -273,7 +273,7 @@ pub(super) fn glance(
         let host = Reader::machine().ok()?;
         let record = Record::load(&host.state()).ok()?;
         let floor = settings.trust.floor.as_ref();
-        let known = Known { health: &health, record: &record, floor, clock: &|| host.now() };
+        let known = Known { health: &health, record: &record, floor, clock: &|| host.now(), patience: journal::BLINK };
         let source = Source::seek(settings.source.as_ref()?, &worker, &known).ok()?;
         source.tip().commit.as_ref().map(ToString::to_string)
     };

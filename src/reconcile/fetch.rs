@@ -4,6 +4,7 @@ use super::Ask;
 use super::stop::{At, stop};
 use crate::host::Reader;
 use crate::model::{Class, Stage, Stop};
+use crate::report::journal;
 use crate::source::{Known, Origin, Record, Source};
 
 /// The tip of the branch, or the directory that stands for one.
@@ -37,7 +38,9 @@ pub(super) fn fetch(host: &Reader, ask: &Ask, record: &Record) -> Result<Origin,
     // asked for piece by piece.
     host.waits(source.timeout * u32::try_from(source.urls.len()).unwrap_or(u32::MAX));
     let floor = ask.settings.trust.floor.as_ref();
-    match Source::seek(source, &ask.worker, &Known { health: &ask.health, record, floor, clock: &|| host.now() }) {
+    let patience = if ask.patient { journal::BLINK } else { 0 };
+    let known = Known { health: &ask.health, record, floor, clock: &|| host.now(), patience };
+    match Source::seek(source, &ask.worker, &known) {
         Ok(source) => Ok(Origin::Git(Box::new(source))),
         Err(error) => Err(stop(Stage::Fetch, &error)),
     }

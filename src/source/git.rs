@@ -9,7 +9,7 @@ use super::pipe::{Pipe, Received};
 use super::{BadName, DEEPEST, Entry, LONGEST_PATH, MOST_ENTRIES, MOST_NAMES, Record, Snapshot, SourceError};
 use crate::config::SourceSettings;
 use crate::host::Worker;
-use crate::model::{CommitId, Revision, one_line};
+use crate::model::{Class, CommitId, Revision, one_line};
 use crate::worker::protocol::{Kind, ObjectName, Open, Place, Walls};
 
 mod errand;
@@ -54,6 +54,9 @@ pub struct Known<'a> {
     pub floor: Option<&'a CommitId>,
     /// Seconds since 1970.
     pub clock: &'a dyn Fn() -> i64,
+    /// For how long, in seconds, a URL may be silent before what others answer instead is refused: they may be mirrors
+    /// that lag behind.
+    pub patience: i64,
 }
 
 /// A leaf whose content is still to come.
@@ -70,7 +73,11 @@ impl Source {
     /// What the last URL said, with what the others said.
     pub fn open(settings: &SourceSettings, worker: &Worker) -> Result<Self> {
         let (health, record) = (SharedHealth::default(), Record::default());
-        Self::seek(settings, worker, &Known { health: &health, record: &record, floor: None, clock: &|| 0 })
+        Self::seek(
+            settings,
+            worker,
+            &Known { health: &health, record: &record, floor: None, clock: &|| 0, patience: 0 },
+        )
     }
 
     /// Looks at the branch at the first of the URLs that answers with a tip which may be acted on as far as history
@@ -78,9 +85,10 @@ impl Source {
     /// preferred URL which answered: why it may not is for the caller to tell.
     ///
     /// # Errors
-    /// What the last URL said, with what the others said, where none answered.
+    /// What the last URL that did not answer said, with what the others said, where none answered, or one is silent that
+    /// is still waited for.
     pub fn seek(settings: &SourceSettings, worker: &Worker, known: &Known<'_>) -> Result<Self> {
-        let Known { health, record, floor, clock } = known;
+        let Known { health, record, floor, clock, patience } = known;
         let several = settings.urls.len() > 1;
         let mut others = BTreeMap::new();
         let mut refused: Option<(usize, Self)> = None;
@@ -108,7 +116,14 @@ impl Source {
                 refused = Some((at, source));
             }
         }
-        if let Some((_, source)) = refused {
+        let (now, how) = (clock(), health.now());
+        let waited_for = |(at, error): (&usize, &SourceError)| {
+            let since = how.failing(&settings.urls[*at]).map_or(now, |failing| failing.since);
+            error.class() == Class::Transient && now.saturating_sub(since) < *patience
+        };
+        if let Some((_, source)) = refused
+            && !others.iter().any(waited_for)
+        {
             return Ok(source);
         }
         // In the order of the settings, so that the same trouble is told the same way whatever was asked first.

@@ -44,6 +44,8 @@ pub(super) struct Exchange {
     /// What is sent; none where nothing is asked for but what is there.
     request: Option<Vec<u8>>,
     head_is_good: bool,
+    /// Nothing came of the last step.
+    idle: bool,
 }
 
 enum State {
@@ -152,7 +154,7 @@ impl Exchange {
         // A large request is not announced first.
         list.append("Expect:")?;
         let easy = prepared(remote, url, list)?;
-        Ok(Self { multi, state: State::Prepared(Box::new(easy)), request, head_is_good: false })
+        Ok(Self { multi, state: State::Prepared(Box::new(easy)), request, head_is_good: false, idle: false })
     }
 
     /// The head of the answer, once that has come and is a good one.
@@ -182,9 +184,11 @@ impl Exchange {
             if let State::Running(handle) = &mut self.state
                 && std::mem::take(&mut handle.get_mut().paused)
             {
+                // What was held back comes at once.
                 handle.unpause_write().map_err(io::Error::other)?;
+            } else {
+                self.step()?;
             }
-            self.step()?;
         }
     }
 
@@ -195,6 +199,11 @@ impl Exchange {
             State::Ended(received) => Some(received),
             State::Failed => None,
         }
+    }
+
+    /// How much there is to read.
+    fn amount(&mut self) -> usize {
+        self.received().map_or(0, |received| received.head.len() + received.body.len())
     }
 
     fn is_over(&self) -> bool {
@@ -214,8 +223,9 @@ impl Exchange {
                 self.state = State::Running(self.multi.add2(*easy).map_err(io::Error::other)?);
             }
             State::Running(handle) => {
-                // It does not wait where there is nothing to wait on yet, as while a name is looked up.
-                if self.multi.wait(&mut [], A_WHILE).map_err(io::Error::other)? == 0 {
+                let ready = self.multi.wait(&mut [], A_WHILE).map_err(io::Error::other)?;
+                // It does not wait where there is nothing to wait on, as while a name is looked up.
+                if ready == 0 && self.idle {
                     thread::sleep(A_MOMENT);
                 }
                 self.state = State::Running(handle);
@@ -225,7 +235,9 @@ impl Exchange {
                 return Ok(());
             }
         }
+        let before = self.amount();
         self.multi.perform().map_err(io::Error::other)?;
+        self.idle = self.amount() == before;
         let State::Running(handle) = &self.state else { return Ok(()) };
         let mut result = None;
         self.multi.messages(|message| result = message.result_for2(handle).or(result.take()));
@@ -378,5 +390,112 @@ impl client::blocking_io::http::Http for Http {
     /// What there is to configure stands in the `Remote`.
     fn configure(&mut self, _config: &dyn std::any::Any) -> gix::Result {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers each request with the next of `answers`; its URL.
+    fn server(answers: Vec<Vec<u8>>) -> String {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/x", socket.local_addr().expect("an address"));
+        thread::spawn(move || {
+            for (answer, stream) in answers.into_iter().zip(socket.incoming()) {
+                let mut stream = stream.expect("a connection");
+                let mut input = io::BufReader::new(stream.try_clone().expect("a socket"));
+                let mut line = String::new();
+                while input.read_line(&mut line).is_ok_and(|length| length > 2) {
+                    line.clear();
+                }
+                // Whoever has read enough goes.
+                let _ = stream.write_all(&answer);
+            }
+        });
+        url
+    }
+
+    fn exchange(url: &str, request: Option<Vec<u8>>) -> Exchange {
+        let remote = Remote {
+            url: url.to_owned(),
+            cache: String::new(),
+            beside: Vec::new(),
+            insecure: true,
+            ca_file: String::new(),
+            proxy: String::new(),
+            client_cert: String::new(),
+            client_key: String::new(),
+            login: None,
+            ssh_key: String::new(),
+            known_hosts: String::new(),
+        };
+        Exchange::new(&remote, Rc::new(Multi::new()), url, ["Accept: x"], request).expect("a request")
+    }
+
+    fn answer(head: &str, body: &[u8]) -> Vec<u8> {
+        [format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes(), body].concat()
+    }
+
+    #[test]
+    fn an_answer_that_nobody_reads_is_not_taken_in_and_whoever_reads_gets_all_of_it() {
+        let long: Vec<u8> = (0..8_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let url = server(vec![answer("200 OK", &long)]);
+        let mut exchange = exchange(&url, None);
+        for _ in 0..200 {
+            if let State::Running(handle) = &mut exchange.state
+                && handle.get_ref().paused
+            {
+                break;
+            }
+            exchange.step().expect("goes on");
+        }
+        let held = exchange.received().expect("it goes on");
+        assert!(held.paused && held.body.len() < 2 * AHEAD, "{}", held.body.len());
+        let mut body = Body::of(exchange);
+        let mut all = Vec::new();
+        while let Ok(part) = body.fill_buf()
+            && !part.is_empty()
+        {
+            assert!(part.len() < 2 * AHEAD, "{}", part.len());
+            let taken = part.len().min(10_000);
+            all.extend_from_slice(&part[..taken]);
+            body.consume(taken);
+        }
+        assert!(all == long, "{} of {}", all.len(), long.len());
+    }
+
+    #[test]
+    fn what_is_no_success_is_an_error_with_its_status_and_nothing_of_it_is_read() {
+        let url = server(vec![
+            answer("404 Not Found", b"secret"),
+            answer("301 Moved\r\nLocation: http://127.0.0.1:1/", b"secret"),
+            answer("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"", b"secret"),
+            answer("nonsense", b"secret"),
+        ]);
+        let read = || {
+            let mut text = String::new();
+            let error = Body::of(exchange(&url, Some(b"ask".to_vec()))).read_to_string(&mut text).expect_err("refused");
+            assert_eq!(text, "");
+            error
+        };
+        assert_eq!(read().to_string(), "Received HTTP status 404");
+        assert_eq!(read().to_string(), "Received HTTP status 301");
+        let error = read();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        let offers = error.get_ref().and_then(|inner| inner.downcast_ref::<client::AuthenticationRequired>());
+        assert_eq!(offers.expect("what it offers").www_authenticate, ["Basic realm=\"x\""]);
+        read();
+    }
+
+    #[test]
+    fn a_head_and_a_request_without_end_are_cut() {
+        let url = server(vec![[b"HTTP/1.1 200 OK\r\nX: ".as_slice(), &vec![b'x'; 4 * LARGEST_HEAD]].concat()]);
+        assert!(Body::of(exchange(&url, None)).read(&mut [0]).is_err());
+        let mut request = Request(Rc::new(RefCell::new(exchange(&url, Some(Vec::new())))));
+        request.write_all(&vec![0; LARGEST_REQUEST]).expect("at the limit");
+        assert_eq!(request.write(&[0]).expect_err("over it").kind(), io::ErrorKind::FileTooLarge);
     }
 }

@@ -75,7 +75,7 @@ fn ssh_command(remote: &Remote) -> Result<String> {
     let mut command = format!(
         "ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o UserKnownHostsFile={} \
          -o GlobalKnownHostsFile=/dev/null -o ConnectTimeout=20 -o ServerAliveInterval=15 -o ServerAliveCountMax=2 \
-         -o ClearAllForwardings=yes -o ForwardAgent=no -o ControlPath=none -o PermitLocalCommand=no",
+         -o PreferredAuthentications=publickey -o IdentityAgent=none -o ClearAllForwardings=yes -o ForwardAgent=no -o ControlPath=none -o PermitLocalCommand=no",
         remote.known_hosts
     );
     if !remote.ssh_key.is_empty() {
