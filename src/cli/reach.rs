@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::config::{Settings, SourceSettings, shown};
+use crate::config::{Settings, SourceSettings, credential, shown};
 use crate::host::{Program, Reader};
 use crate::model::{Class, Revision, one_line};
 use crate::source::{Gate, Health, Known, Record, SharedHealth, Source, SourceError};
@@ -139,10 +139,13 @@ pub(super) fn how_to_pin(server: &str, source: &SourceSettings) -> String {
         Some((name, port)) => (name, format!("-p {port} ")),
         None => (server, String::new()),
     };
-    let file = source.known_hosts.display();
+    let pin = match credential(&source.known_hosts) {
+        Some(name) => format!("put it into the file that the credential {name} of trueup.service is loaded from"),
+        None => format!("`cat key >>{}`", source.known_hosts.display()),
+    };
     format!(
         "`ssh-keyscan {port}{name} >key; ssh-keygen -lf key` shows what the server says now; compare it with the \
-         fingerprint that its operator publishes, and only then `cat key >>{file}`"
+         fingerprint that its operator publishes, and only then {pin}"
     )
 }
 
@@ -163,6 +166,9 @@ mod tests {
         let source = SourceSettings::at("ssh://git@h:2222/x");
         assert!(how_to_pin("[h]:2222", &source).contains("`ssh-keyscan -p 2222 h >key;"));
         assert!(how_to_pin("h", &source).contains("`ssh-keyscan h >key;"));
-        assert!(how_to_pin("h", &source).contains("cat key >>/etc/trueup/known_hosts"));
+        assert!(how_to_pin("h", &source).ends_with("only then `cat key >>/etc/trueup/known_hosts`"));
+        let known_hosts = "/run/credentials/trueup.service/hosts".into();
+        let source = SourceSettings { known_hosts, ..source };
+        assert!(how_to_pin("h", &source).ends_with("the credential hosts of trueup.service is loaded from"));
     }
 }

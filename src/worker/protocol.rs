@@ -121,7 +121,7 @@ pub enum Place {
         directory: String,
     },
     /// A server; what it has is cached in a clone.
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// A server, and what is needed to speak with it.
@@ -485,7 +485,7 @@ impl<'a> In<'a> {
         let branch = self.text()?;
         let place = match self.byte()? {
             b'l' => Place::Local { directory: self.text()? },
-            b'r' => Place::Remote(Remote {
+            b'r' => Place::Remote(Box::new(Remote {
                 url: self.text()?,
                 cache: self.text()?,
                 beside: self.text()?.lines().map(str::to_owned).collect(),
@@ -500,7 +500,7 @@ impl<'a> In<'a> {
                 },
                 ssh_key: self.text()?,
                 known_hosts: self.text()?,
-            }),
+            })),
             _ => return Err(WireError::Malformed("no such place")),
         };
         Ok(Open { place, branch })
@@ -521,7 +521,7 @@ mod tests {
 
     fn open() -> Request {
         Request::Open(Box::new(Open {
-            place: Place::Remote(Remote {
+            place: Place::Remote(Box::new(Remote {
                 url: "https://h/x".to_owned(),
                 cache: "/var/lib/trueup/clone/1".to_owned(),
                 beside: vec!["2".to_owned(), "3".to_owned()],
@@ -533,7 +533,7 @@ mod tests {
                 login: Some(("ana".to_owned(), Secret("s3cret".to_owned()))),
                 ssh_key: "/k".to_owned(),
                 known_hosts: "/h".to_owned(),
-            }),
+            })),
             branch: "main".to_owned(),
         }))
     }

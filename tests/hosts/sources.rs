@@ -217,7 +217,7 @@ fn what_systemd_hands_over_serves_the_agent_and_root_by_hand_and_what_is_missing
     // By a file: what looks for it has a command line too.
     let places = "/var/lib/trueup /var/cache/trueup /run/trueup /var/log /proc/[0-9]*/cmdline /proc/[0-9]*/environ";
     assert!(!host.holds(&format!("grep -rqsf /root/token {places}")), "it is where it was put, and nowhere else");
-    assert!(!host.holds(&"journalctl --no-pager | grep -qf /root/token"), "nor in the journal");
+    assert!(!host.holds("journalctl --no-pager | grep -qf /root/token"), "nor in the journal");
 
     // Of two URLs the first is dead: the status says so, and the agent goes on.
     let dead = format!("https://{address}:1/fleet.git");

@@ -81,7 +81,7 @@ impl Errand {
         let copies = files.copies;
         let name =
             |url: &str| Digest::of(format!("{url}\n{}", settings.branch).as_bytes()).to_string()[..24].to_owned();
-        let place = Place::Remote(Remote {
+        let place = Place::Remote(Box::new(Remote {
             url: url.to_owned(),
             cache: text(&cache.join(name(url)))?,
             beside: settings.urls.iter().filter(|other| *other != url).map(|other| name(other)).collect(),
@@ -93,7 +93,7 @@ impl Errand {
             login,
             ssh_key,
             known_hosts,
-        });
+        }));
         Ok(Self { place, wall, copies })
     }
 
