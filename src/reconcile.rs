@@ -17,7 +17,7 @@ use crate::ledger::{self, Ledger};
 use crate::model::{Class, Facts, Id, Revision, Stage, Stop, Update};
 use crate::plan::{self, HeldStep, Plan, Situation, Unseen};
 use crate::report::{Report, State, commit_text};
-use crate::source::Gate;
+use crate::source::{Gate, SharedHealth};
 
 mod back;
 mod bind;
@@ -78,6 +78,8 @@ pub struct Ask {
     pub patient: bool,
     /// How fetch workers are started here.
     pub worker: Worker,
+    /// How the URLs of the source did in passes before.
+    pub health: SharedHealth,
 }
 
 impl Ask {
@@ -95,6 +97,7 @@ impl Ask {
             unasked: false,
             patient: false,
             worker: host.worker(executable),
+            health: SharedHealth::default(),
         }
     }
 }

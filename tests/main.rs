@@ -20,6 +20,7 @@ mod silent;
 mod socket;
 mod source;
 mod storeys;
+mod transports;
 mod trees;
 mod verbs;
 mod ways;

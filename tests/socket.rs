@@ -278,8 +278,6 @@ fn the_client_speaks_with_the_agent() {
     for request in &requests {
         assert_eq!(client.ask(request).expect("answered").message, format!("{request:?} by 0"));
     }
-    let short = client.rollback("4f2a9").expect("answered").message;
-    assert!(short.contains("4f2a9c1000000000000000000000000000000000"), "{short}");
     // What was only seen may be anybody's: its digits are as many as whoever made it liked.
     let seen = client.rollback("b81d07e");
     assert!(matches!(seen, Err(ClientError::Refused { reason, .. }) if reason == "no-such-commit"));

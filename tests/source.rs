@@ -977,12 +977,12 @@ fn a_token_file_that_everybody_can_read_is_refused() {
     assert!(error.to_string().contains("chmod 600"), "{error}");
 }
 
-fn run(program: &str, arguments: &[&str]) {
+pub fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn background(command: &mut Command, port: u16) -> Server {
+pub fn background(command: &mut Command, port: u16) -> Server {
     let command = command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let server = Server(command.spawn().expect("the server starts"));
     wait_for(port);
@@ -1053,6 +1053,12 @@ fn ssh_is_cloned_from_with_a_pinned_host_key_only() {
     let unknown = SourceSettings { known_hosts: PathBuf::from(path("no_hosts")), ..settings.clone() };
     let error = bench.open(&unknown).expect_err("not pinned");
     assert_eq!((error.reason(), error.class()), ("bad-host-key", Class::Stalled), "{error}");
+    // Nobody is asked for the passphrase of a key.
+    run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "word", "-f", &path("locked")]);
+    let locked = SourceSettings { ssh_key: Some(PathBuf::from(path("locked"))), ..settings.clone() };
+    let locked = SourceSettings { timeout: Duration::from_secs(20), ..locked };
+    let error = bench.open(&locked).expect_err("it cannot be opened");
+    assert_eq!((error.reason(), error.class()), ("access-denied", Class::Stalled), "{error}");
     let stranger = SourceSettings { ssh_key: Some(PathBuf::from(path("stranger"))), ..settings };
     let error = bench.open(&stranger).expect_err("not let in");
     assert_eq!((error.reason(), error.class()), ("access-denied", Class::Stalled), "{error}");

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::config::{Settings, SourceSettings, shown};
+use crate::config::{Settings, SourceSettings, credential, shown};
 use crate::host::{Program, Reader};
 use crate::model::{Class, Revision, one_line};
-use crate::source::{Gate, Record, Source, SourceError};
+use crate::source::{Gate, Health, Known, Record, SharedHealth, Source, SourceError};
 
 /// What a look at the source found.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub(super) struct Reached {
     pub(super) hosts: BTreeSet<String>,
     /// How long it took.
     pub(super) took: Duration,
+    /// The URLs that were passed over for that one, each with the stable word and one line.
+    pub(super) passed_over: Vec<(String, &'static str, String)>,
 }
 
 /// Why there is nothing to act on.
@@ -40,29 +42,35 @@ pub(super) struct Unreached {
 impl Unreached {
     /// What somebody can do about it.
     pub(super) fn advice(&self) -> &'static str {
-        match self.reason {
-            "unreachable" => "check the address, the network, DNS, and whether the server runs",
-            "timed-out" => "check the network and the server, or raise source.timeout",
-            "access-denied" => {
-                "give a token in source.token_file (https) or a key in source.ssh_key (ssh), and let it read the repository"
-            }
-            "bad-certificate" => "name the server's authority in source.ca_file, and check the clock",
-            "bad-host-key" => "pin the server's key in source.known_hosts, having made sure that it is the right one",
-            "no-such-repository" => "check the path in source.url, and whether the token or key may read it",
-            "no-such-branch" => "check source.branch",
-            "redirected" => "put the new address into source.url",
-            "insecure" => "use https or ssh, or set source.allow_insecure = true",
-            "not-a-repository" | "cannot-read" => "check the path and who may read it; git fsck",
-            "not-a-descendant" => "push a branch that contains what was acted on last; nothing older is taken",
-            "below-floor" => "find out who moved the branch and why; trust.floor is what root set",
-            "corrupt-object" => "distrust the server; git fsck there",
-            "damaged-clone" | "fetch-failed" => "try again; if it stays, see the message, the disk and the memory",
-            "state-damaged" => "restore /var/lib/trueup from a backup, or move what is named away",
-            "state-unwritable" | "cannot-tell" => "be root, and check the permissions and the mount of /var/lib/trueup",
-            "disk-full" => "make room",
-            "bad-settings" => "correct the setting or the file that is named",
-            _ => "see the message",
+        advice(self.reason)
+    }
+}
+
+/// What somebody can do about a source that cannot be used for this `reason`.
+pub(super) fn advice(reason: &str) -> &'static str {
+    match reason {
+        "unreachable" => "check the address, the network, DNS, and whether the server runs",
+        "timed-out" => "check the network and the server, or raise source.timeout",
+        "access-denied" => {
+            "give a token in source.token_file or a certificate in source.client_cert (https), or a key in \
+                 source.ssh_key (ssh), and let it read the repository"
         }
+        "bad-certificate" => "name the server's authority in source.ca_file, and check the clock",
+        "bad-host-key" => "pin the server's key in source.known_hosts, having made sure that it is the right one",
+        "no-such-repository" => "check the path in source.url, and whether the token or key may read it",
+        "no-such-branch" => "check source.branch",
+        "redirected" => "put the new address into source.url",
+        "insecure" => "use https or ssh, or set source.allow_insecure = true",
+        "not-a-repository" | "cannot-read" => "check the path and who may read it; git fsck",
+        "not-a-descendant" => "push a branch that contains what was acted on last; nothing older is taken",
+        "below-floor" => "find out who moved the branch and why; trust.floor is what root set",
+        "corrupt-object" => "distrust the server; git fsck there",
+        "damaged-clone" | "fetch-failed" => "try again; if it stays, see the message, the disk and the memory",
+        "state-damaged" => "restore /var/lib/trueup from a backup, or move what is named away",
+        "state-unwritable" | "cannot-tell" => "be root, and check the permissions and the mount of /var/lib/trueup",
+        "disk-full" => "make room",
+        "bad-settings" => "correct the setting or the file that is named",
+        _ => "see the message",
     }
 }
 
@@ -79,8 +87,10 @@ pub(super) fn reach(host: &Reader, settings: &Settings, executable: &Path) -> Re
     let source = settings.source.as_ref().ok_or_else(none)?;
     host.say("looking at the source");
     let began = Instant::now();
-    let mut at = Source::open(source, &host.worker(executable.to_owned()))?;
     let record = Record::load(&host.state())?;
+    let (health, floor) = (SharedHealth::default(), settings.trust.floor.as_ref());
+    let known = Known { health: &health, record: &record, floor, clock: &|| host.now(), patience: 0 };
+    let mut at = Source::seek(source, &host.worker(executable.to_owned()), &known)?;
     at.only_forward(&record, settings.trust.floor.as_ref())?;
     let acted = at.tip().commit.as_ref().and_then(|commit| record.branch(&source.branch).acted_on_at(commit));
     Gate::open(host, &settings.trust)?.judge(&mut at, acted.unwrap_or_else(|| host.now()))?;
@@ -93,7 +103,13 @@ pub(super) fn reach(host: &Reader, settings: &Settings, executable: &Path) -> Re
         fleet: snapshot.entries.contains_key("trueup.toml"),
         hosts: snapshot.hosts,
         took: began.elapsed(),
+        passed_over: source.urls.iter().filter_map(|url| passed_over(&health.now(), url)).collect(),
     })
+}
+
+fn passed_over(health: &Health, url: &str) -> Option<(String, &'static str, String)> {
+    let failing = health.failing(url)?;
+    Some((one_line(&shown(url), 400), failing.reason, failing.message.clone()))
 }
 
 /// The keys that `file` has of `server`, which is named as in known_hosts(5): `ED25519 SHA256:…`. ssh-keygen(1) knows
@@ -123,10 +139,13 @@ pub(super) fn how_to_pin(server: &str, source: &SourceSettings) -> String {
         Some((name, port)) => (name, format!("-p {port} ")),
         None => (server, String::new()),
     };
-    let file = source.known_hosts.display();
+    let pin = match credential(&source.known_hosts) {
+        Some(name) => format!("put it into the file that the credential {name} of trueup.service is loaded from"),
+        None => format!("`cat key >>{}`", source.known_hosts.display()),
+    };
     format!(
         "`ssh-keyscan {port}{name} >key; ssh-keygen -lf key` shows what the server says now; compare it with the \
-         fingerprint that its operator publishes, and only then `cat key >>{file}`"
+         fingerprint that its operator publishes, and only then {pin}"
     )
 }
 
@@ -147,6 +166,9 @@ mod tests {
         let source = SourceSettings::at("ssh://git@h:2222/x");
         assert!(how_to_pin("[h]:2222", &source).contains("`ssh-keyscan -p 2222 h >key;"));
         assert!(how_to_pin("h", &source).contains("`ssh-keyscan h >key;"));
-        assert!(how_to_pin("h", &source).contains("cat key >>/etc/trueup/known_hosts"));
+        assert!(how_to_pin("h", &source).ends_with("only then `cat key >>/etc/trueup/known_hosts`"));
+        let known_hosts = "/run/credentials/trueup.service/hosts".into();
+        let source = SourceSettings { known_hosts, ..source };
+        assert!(how_to_pin("h", &source).ends_with("the credential hosts of trueup.service is loaded from"));
     }
 }

@@ -41,6 +41,15 @@ pub(super) struct Setup {
     /// https: certificate authorities to believe instead of the system's
     #[arg(long, value_name = "FILE")]
     ca_file: Option<String>,
+    /// https: the proxy to go through, http://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// https: the certificate that the server asks for
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<String>,
+    /// https: its private key, root's only
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<String>,
     /// https: the file with the token, root's only
     #[arg(long, value_name = "FILE")]
     token_file: Option<String>,
@@ -115,6 +124,9 @@ impl Setup {
             ("source.branch", self.branch.as_deref()),
             ("source.path", self.path.as_deref()),
             ("source.ca_file", self.ca_file.as_deref()),
+            ("source.proxy", self.proxy.as_deref()),
+            ("source.client_cert", self.client_cert.as_deref()),
+            ("source.client_key", self.client_key.as_deref()),
             ("source.token_file", self.token_file.as_deref()),
             ("source.ssh_key", self.ssh_key.as_deref()),
             ("source.known_hosts", self.known_hosts.as_deref()),
@@ -475,7 +487,7 @@ mod tests {
             (&["http://h/x"], "allow_insecure"),
             (&[URL, "--branch", "a..b"], "source.branch"),
             (&[URL, "--name", "Web 01"], "host.name"),
-            (&[URL, "--ca-file", "ca.pem"], "source.ca_file"),
+            (&[URL, "--ca-file", "tls/ca.pem"], "source.ca_file"),
         ] {
             let error = refused(root, arguments);
             assert!(error.contains(why) && !error.contains("s3cret"), "{error}");

@@ -6,6 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::origin::Origin;
 use super::problem::{ConfigProblem, Place, hint};
+use super::proxy::proxy_port;
 use super::settings::{Settings, SourceSettings};
 use super::url::{is_branch_name, transport};
 use super::values::{Written, article};
@@ -31,6 +32,9 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
             "source.max_age",
             "source.allow_insecure",
             "source.ca_file",
+            "source.proxy",
+            "source.client_cert",
+            "source.client_key",
             "source.token_file",
             "source.ssh_key",
             "source.known_hosts",
@@ -143,10 +147,17 @@ impl Draft {
             }
             "source.max_age" => self.source.max_age = written.duration()?,
             "source.allow_insecure" => self.source.allow_insecure = written.flag()?,
-            "source.ca_file" => self.source.ca_file = Some(written.file()?),
-            "source.token_file" => self.source.token_file = Some(written.file()?),
-            "source.ssh_key" => self.source.ssh_key = Some(written.plain_file()?),
-            "source.known_hosts" => self.source.known_hosts = written.plain_file()?,
+            "source.ca_file" => self.source.ca_file = Some(written.credential()?),
+            "source.proxy" => {
+                let proxy = written.text()?;
+                proxy_port(proxy).map_err(|why| written.problem(&why))?;
+                self.source.proxy = Some(proxy.to_owned());
+            }
+            "source.client_cert" => self.source.client_cert = Some(written.credential()?),
+            "source.client_key" => self.source.client_key = Some(written.credential()?),
+            "source.token_file" => self.source.token_file = Some(written.credential()?),
+            "source.ssh_key" => self.source.ssh_key = Some(written.plain_credential()?),
+            "source.known_hosts" => self.source.known_hosts = written.plain_credential()?,
             "source.timeout" => self.source.timeout = written.duration()?,
             "host.name" => settings.host.name = Some(written.host_name()?),
             "policy.update" => settings.policy.update = written.word()?,
@@ -201,12 +212,26 @@ impl Draft {
             () => None,
         };
         if let Some((key, why)) = wrong {
-            let (path, line) = match self.settings.origin(key) {
-                Origin::File { path, line } => (path, line),
-                _ => (String::new(), 0),
-            };
-            self.problems.push(ConfigProblem { path, line, column: 1, message: format!("{key} {why}") });
+            self.wrong(key, why);
         }
+    }
+
+    /// A certificate is of no use without its key, nor the key without it.
+    fn certificate_is_whole(&mut self) {
+        match (&self.source.client_cert, &self.source.client_key) {
+            (Some(_), None) => self.wrong("source.client_cert", "needs source.client_key, its private key"),
+            (None, Some(_)) => self.wrong("source.client_key", "needs source.client_cert, its certificate"),
+            _ => {}
+        }
+    }
+
+    /// The key that was written is of no use, beside what else was or was not.
+    fn wrong(&mut self, key: &str, why: &str) {
+        let (path, line) = match self.settings.origin(key) {
+            Origin::File { path, line } => (path, line),
+            _ => (String::new(), 0),
+        };
+        self.problems.push(ConfigProblem { path, line, column: 1, message: format!("{key} {why}") });
     }
 
     fn finish(mut self) -> Result<Settings, Vec<ConfigProblem>> {
@@ -214,6 +239,7 @@ impl Draft {
         if !self.source.allow_insecure {
             self.problems.extend(insecure);
         }
+        self.certificate_is_whole();
         self.trust_is_whole();
         if !self.problems.is_empty() {
             return Err(self.problems);
@@ -315,6 +341,9 @@ mod tests {
             max_age = "36h"
             allow_insecure = false
             ca_file = "/etc/ssl/ours.pem"
+            proxy = "http://proxy.example.org:3128"
+            client_cert = "/etc/trueup/client.pem"
+            client_key = "client-key"
             token_file = "/etc/trueup/token"
             ssh_key = "/etc/trueup/key"
             known_hosts = "/etc/trueup/hosts"
@@ -340,6 +369,9 @@ mod tests {
         assert_eq!(source.urls, ["https://a.example/x", "git@b.example:x"]);
         assert_eq!((source.branch.as_str(), source.path.as_str()), ("release/1", "fleet/prod"));
         assert_eq!(source.ssh_key, Some(PathBuf::from("/etc/trueup/key")));
+        assert_eq!(source.proxy.as_deref(), Some("http://proxy.example.org:3128"));
+        assert_eq!(source.client_cert, Some(PathBuf::from("/etc/trueup/client.pem")));
+        assert_eq!(source.client_key, Some(PathBuf::from("/run/credentials/trueup.service/client-key")));
         assert_eq!(source.timeout, Duration::from_secs(600));
         assert_eq!(settings.host.name.as_deref(), Some("web-01"));
         assert_eq!((settings.policy.update, settings.policy.takeover), (Update::Hold, Takeover::Refuse));
@@ -419,6 +451,29 @@ mod tests {
     fn credentials_in_a_url_are_not_repeated() {
         let found = problems("[source]\nurl = \"https://ana:s3cret@h/x\"\n");
         assert!(found[0].contains("token_file") && !found[0].contains("s3cret"), "{found:?}");
+    }
+
+    #[test]
+    fn a_name_without_a_slash_is_a_credential_of_the_unit() {
+        let text = "[source]\nurl = \"git@h:x\"\nssh_key = \"key\"\nknown_hosts = \"hosts\"\ntoken_file = \"t\"\nca_file = \"c\"\n";
+        let source = parse(text).expect("valid").source.expect("a source");
+        let at = |name: &str| PathBuf::from(format!("/run/credentials/trueup.service/{name}"));
+        assert_eq!((source.ssh_key, source.known_hosts), (Some(at("key")), at("hosts")));
+        assert_eq!((source.token_file, source.ca_file), (Some(at("t")), Some(at("c"))));
+        for bad in ["", "..", "a b", "./token", "a:b"] {
+            let found = problems(&format!("[source]\nurl = \"/x\"\ntoken_file = \"{bad}\"\n"));
+            assert!(found[0].contains(":3:14: source.token_file is the absolute path"), "{bad:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_belong_together_and_a_proxy_has_no_password() {
+        let found = problems("[source]\nurl = \"/x\"\nclient_cert = \"/c\"\n");
+        assert_eq!(found, [format!("{PATH}:3:1: source.client_cert needs source.client_key, its private key")]);
+        let found = problems("[source]\nurl = \"/x\"\nclient_key = \"/k\"\n");
+        assert!(found[0].contains("source.client_key needs source.client_cert"), "{found:?}");
+        let found = problems("[source]\nproxy = \"http://ana:s3cret@p:1\"\n");
+        assert!(found[0].contains(":2:9: source.proxy holds a user name") && !found[0].contains("s3cret"), "{found:?}");
     }
 
     #[test]

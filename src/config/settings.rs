@@ -42,6 +42,12 @@ pub struct SourceSettings {
     pub allow_insecure: bool,
     /// CA certificates to believe instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// The proxy that https and http go through: `http://HOST:PORT`.
+    pub proxy: Option<String>,
+    /// The certificate that the server is shown, PEM; with its key, or none at all.
+    pub client_cert: Option<PathBuf>,
+    /// Its private key, PEM, root's only.
+    pub client_key: Option<PathBuf>,
     /// A file with the token for https, root's only.
     pub token_file: Option<PathBuf>,
     /// The private key for ssh, root's only.
@@ -130,8 +136,8 @@ impl Default for Settings {
 impl SourceSettings {
     /// Certificates, keys, and what is pinned.
     fn files(&self) -> impl Iterator<Item = &Path> {
-        let optional = [&self.ca_file, &self.token_file, &self.ssh_key].into_iter().flatten();
-        optional.chain([&self.known_hosts]).map(PathBuf::as_path)
+        let optional = [&self.ca_file, &self.token_file, &self.client_cert, &self.client_key, &self.ssh_key];
+        optional.into_iter().flatten().chain([&self.known_hosts]).map(PathBuf::as_path)
     }
 
     /// The source at `url`, everything else by default.
@@ -144,6 +150,9 @@ impl SourceSettings {
             max_age: Duration::from_secs(DAY),
             allow_insecure: false,
             ca_file: None,
+            proxy: None,
+            client_cert: None,
+            client_key: None,
             token_file: None,
             ssh_key: None,
             known_hosts: PathBuf::from("/etc/trueup/known_hosts"),

@@ -86,7 +86,7 @@ fn check_user(user: Option<&str>, ssh: bool) -> Result<(), String> {
     }
 }
 
-fn check_host(host: &str) -> Result<(), String> {
+pub(super) fn check_host(host: &str) -> Result<(), String> {
     let (name, port) = match host.rsplit_once(':') {
         // An IPv6 address stands in brackets, its own colons with it.
         Some((name, port)) if !port.contains(']') => (name, Some(port)),

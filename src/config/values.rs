@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::credential;
 use super::problem::{ConfigProblem, Place, hint};
 use crate::model::{Word, one_line};
 
@@ -84,9 +85,19 @@ impl Written<'_> {
         Ok(PathBuf::from(text))
     }
 
-    /// An absolute path that can stand in the command line that ssh is started with.
-    pub fn plain_file(&self) -> Result<PathBuf> {
-        let path = self.file()?;
+    /// An absolute path, or the name of a credential of the agent's unit.
+    pub fn credential(&self) -> Result<PathBuf> {
+        let text = self.text()?;
+        if text.contains('/') {
+            return self.file();
+        }
+        let wrong = || self.problem("is the absolute path of a file, or the name of a credential of trueup.service");
+        credential::path(text).ok_or_else(wrong)
+    }
+
+    /// The same, where the path can stand in the command line that ssh is started with.
+    pub fn plain_credential(&self) -> Result<PathBuf> {
+        let path = self.credential()?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._+@:,-".contains(&b);
         if !path.as_os_str().as_encoded_bytes().iter().copied().all(plain) {
             return Err(self.problem("may hold letters, digits and / . _ + @ : , - only"));

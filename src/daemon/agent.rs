@@ -22,6 +22,7 @@ use crate::reconcile;
 use crate::report::journal::{self, Told};
 use crate::report::status::{self, Parts};
 use crate::report::{Last, Passed, Report, RestoreStatus, Status};
+use crate::source::SharedHealth;
 
 mod asked;
 mod desk;
@@ -75,6 +76,8 @@ pub(super) struct Agent {
     desk: Desk,
     live: Live,
     stored: Live,
+    /// How the URLs of the source did.
+    health: SharedHealth,
     /// The source is left alone until then.
     leave_alone: Option<Instant>,
     told: Option<Told>,
@@ -226,6 +229,7 @@ impl Agent {
             desk: Desk::new(written),
             stored: live.clone(),
             live,
+            health: SharedHealth::default(),
             host,
             executable,
             digest: digest.filter(|_| settings.is_ok()),
@@ -389,14 +393,16 @@ impl Agent {
     fn glance(&mut self) {
         let planned = self.doing.borrow().planned.is_some();
         let left_alone = self.leave_alone.is_some_and(|until| Instant::now() < until);
-        if let Ok(Settings { source: Some(source), .. }) = &self.settings
+        if let Ok(settings) = &self.settings
+            && self.configured()
             && planned
             && !left_alone
             && !self.glancing
             && !self.stopping
         {
             self.glancing = true;
-            pass::glance(source.clone(), self.host.worker(self.executable.clone()), self.glanced.clone());
+            let worker = self.host.worker(self.executable.clone());
+            pass::glance(settings.clone(), worker, self.health.clone(), self.glanced.clone());
         }
     }
 
@@ -471,6 +477,7 @@ impl Agent {
             stored: self.stored.clone(),
             started: self.started,
             executable: self.executable.clone(),
+            health: self.health.clone(),
         };
         self.running = Some(Current { pass, since: self.host.now(), link: link.clone(), wanted });
         self.doing.send_replace(Doing::default());

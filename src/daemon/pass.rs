@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{Settings, SourceSettings};
+use crate::config::Settings;
 use crate::host::{LockError, Progress, Pulse, Reader, Worker, Writer};
 use crate::ledger;
 use crate::model::{Class, Facts, Id, Stage, Stop, one_line};
 use crate::reconcile::{self, Ask};
 use crate::report::journal::{self, Told};
 use crate::report::{Passed, Report, State, age};
-use crate::source::Source;
+use crate::source::{Known, Record, SharedHealth, Source};
 
 use super::agent::Held;
 use super::live::Live;
@@ -49,6 +49,8 @@ pub(super) struct Job {
     pub(super) started: i64,
     /// This program.
     pub(super) executable: PathBuf,
+    /// How the URLs of the source did.
+    pub(super) health: SharedHealth,
 }
 
 /// What is shared with the loop while a pass runs.
@@ -164,7 +166,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
         }
     };
     let Job { pass, settings, facts, allow_removals, retry, not_now, unasked, restore, .. } = job;
-    let Job { mut told, early, observed, mut live, mut stored, started, executable, .. } = job;
+    let Job { mut told, early, observed, mut live, mut stored, started, executable, health, .. } = job;
     let left_alone = not_now.is_some();
     let ask = Ask {
         facts,
@@ -174,6 +176,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
         not_now,
         unasked,
         patient: true,
+        health,
         ..Ask::new("agent", settings, &host, executable)
     };
     let given = give_back(&mut host, &restore);
@@ -259,11 +262,23 @@ pub(super) fn judge_age(report: &mut Report, live: &Live, settings: Option<&Sett
 
 /// Looks at the source beside a pass that has read it already; what its branch is at arrives at `told`, nothing where
 /// that could not be seen.
-pub(super) fn glance(source: SourceSettings, worker: Worker, told: mpsc::UnboundedSender<Option<String>>) {
+pub(super) fn glance(
+    settings: Settings,
+    worker: Worker,
+    health: SharedHealth,
+    told: mpsc::UnboundedSender<Option<String>>,
+) {
     let tell = told.clone();
+    let look = move || {
+        let host = Reader::machine().ok()?;
+        let record = Record::load(&host.state()).ok()?;
+        let floor = settings.trust.floor.as_ref();
+        let known = Known { health: &health, record: &record, floor, clock: &|| host.now(), patience: journal::BLINK };
+        let source = Source::seek(settings.source.as_ref()?, &worker, &known).ok()?;
+        source.tip().commit.as_ref().map(ToString::to_string)
+    };
     let started = thread::Builder::new().name("glance".to_owned()).spawn(move || {
-        let seen = Source::open(&source, &worker).ok();
-        let seen = seen.and_then(|source| source.tip().commit.as_ref().map(ToString::to_string));
+        let seen = look();
         // The loop is gone only where the agent ends.
         let _ = tell.send(seen);
     });

@@ -4,10 +4,11 @@ use super::Ask;
 use super::stop::{At, stop};
 use crate::host::Reader;
 use crate::model::{Class, Stage, Stop};
-use crate::source::{Origin, Source};
+use crate::report::journal;
+use crate::source::{Known, Origin, Record, Source};
 
 /// The tip of the branch, or the directory that stands for one.
-pub(super) fn fetch(host: &Reader, ask: &Ask) -> Result<Origin, Stop> {
+pub(super) fn fetch(host: &Reader, ask: &Ask, record: &Record) -> Result<Origin, Stop> {
     let stalled = |reason: &str, message: String| Stop {
         stage: Stage::Fetch,
         class: Class::Stalled,
@@ -36,7 +37,10 @@ pub(super) fn fetch(host: &Reader, ask: &Ask) -> Result<Origin, Stop> {
     // Each worker is ended at its own limit, and there is one for each URL that does not answer; what the last brings is
     // asked for piece by piece.
     host.waits(source.timeout * u32::try_from(source.urls.len()).unwrap_or(u32::MAX));
-    match Source::open(source, &ask.worker) {
+    let floor = ask.settings.trust.floor.as_ref();
+    let patience = if ask.patient { journal::BLINK } else { 0 };
+    let known = Known { health: &ask.health, record, floor, clock: &|| host.now(), patience };
+    match Source::seek(source, &ask.worker, &known) {
         Ok(source) => Ok(Origin::Git(Box::new(source))),
         Err(error) => Err(stop(Stage::Fetch, &error)),
     }

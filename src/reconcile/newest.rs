@@ -52,7 +52,7 @@ pub(super) fn newest(
 ) -> Result<Newest, Refused> {
     host.say("looking at the source");
     let mut record = Record::load(&host.state()).at(Stage::Fetch)?;
-    let mut origin = fetch(host, ask)?;
+    let mut origin = fetch(host, ask, &record)?;
     report.seen(origin.tip());
     report.walls = origin.walls();
     let branch = match &origin {

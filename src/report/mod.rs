@@ -19,7 +19,7 @@ pub use history::{Passed, REMEMBERED, history_text, lines_text, matching, passed
 pub use judged::Judged;
 pub use status::{
     AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, RestoreStatus, Running, SourceStatus, Status,
-    SuspendedStatus, WallsStatus, change_line, status_text, status_text_for,
+    SuspendedStatus, UrlStatus, WallsStatus, change_line, status_text, status_text_for,
 };
 pub use tell::commit_text;
 pub use text::{Palette, age, plan_text, result_text, span};

@@ -84,6 +84,25 @@ pub struct SourceStatus {
     /// What stood around the fetch worker that last looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WallsStatus>,
+    /// The URL whose revision was taken last, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<String>,
+    /// Those of several URLs that do not answer, or answer with what may not be acted on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<UrlStatus>,
+}
+
+/// A URL that is passed over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UrlStatus {
+    /// Without anything secret.
+    pub url: String,
+    /// Since when.
+    pub since: i64,
+    /// The stable word.
+    pub reason: String,
+    /// One line for people.
+    pub message: String,
 }
 
 /// What stands around a fetch worker, as it said itself before it read anything.

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::trust::Refusal;
+use crate::config::how_to_load;
 use crate::host;
 use crate::model::Class;
 
@@ -64,6 +65,12 @@ pub enum SourceError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// A credential that systemd was to hand over is not there.
+    #[error("trueup.service has no credential {name}: {}", how_to_load(name))]
+    NoCredential {
+        /// Its name.
+        name: String,
     },
     /// What is configured cannot be used.
     #[error("{0}")]
@@ -217,7 +224,7 @@ impl SourceError {
             Self::TimedOut { .. } => "timed-out",
             Self::Corrupt { .. } => "corrupt-object",
             Self::TooLarge { .. } => "too-large",
-            Self::Read { .. } => "cannot-read",
+            Self::Read { .. } | Self::NoCredential { .. } => "cannot-read",
             Self::Settings(_) => "bad-settings",
             Self::NotADescendant { .. } => "not-a-descendant",
             Self::BelowFloor { .. } | Self::ChosenBelowFloor { .. } => "below-floor",

@@ -3,12 +3,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::health::SharedHealth;
 use super::objects::{self, Name, Node, TreeEntry};
 use super::pipe::{Pipe, Received};
-use super::{BadName, DEEPEST, Entry, LONGEST_PATH, MOST_ENTRIES, MOST_NAMES, Snapshot, SourceError};
+use super::{BadName, DEEPEST, Entry, LONGEST_PATH, MOST_ENTRIES, MOST_NAMES, Record, Snapshot, SourceError};
 use crate::config::SourceSettings;
 use crate::host::Worker;
-use crate::model::{Revision, one_line};
+use crate::model::{Class, CommitId, Revision, one_line};
 use crate::worker::protocol::{Kind, ObjectName, Open, Place, Walls};
 
 mod errand;
@@ -45,6 +46,21 @@ pub struct Source {
     named: usize,
 }
 
+/// What is known before a source is looked at.
+pub struct Known<'a> {
+    /// How its URLs did.
+    pub health: &'a SharedHealth,
+    /// Where its branches were.
+    pub record: &'a Record,
+    /// What a tip has to contain.
+    pub floor: Option<&'a CommitId>,
+    /// Seconds since 1970.
+    pub clock: &'a dyn Fn() -> i64,
+    /// For how long, in seconds, a URL may be silent before what others answer instead is refused: they may be mirrors
+    /// that lag behind.
+    pub patience: i64,
+}
+
 /// A leaf whose content is still to come.
 struct Leaf {
     path: String,
@@ -58,13 +74,62 @@ impl Source {
     /// # Errors
     /// What the last URL said, with what the others said.
     pub fn open(settings: &SourceSettings, worker: &Worker) -> Result<Self> {
-        let mut others = Vec::new();
-        for url in &settings.urls {
-            match Errand::new(settings, url, worker).and_then(|errand| errand.run(settings, url, worker)) {
-                Ok(source) => return Ok(source),
-                Err(error) => others.push(error),
+        let (health, record) = (SharedHealth::default(), Record::default());
+        Self::seek(
+            settings,
+            worker,
+            &Known { health: &health, record: &record, floor: None, clock: &|| 0, patience: 0 },
+        )
+    }
+
+    /// Looks at the branch at the first of the URLs that answers with a tip which may be acted on as far as history
+    /// goes, in the order of their health, which learns how they did. Where no tip may be acted on it is that of the most
+    /// preferred URL which answered: why it may not is for the caller to tell.
+    ///
+    /// # Errors
+    /// What the last URL that did not answer said, with what the others said, where none answered, or one is silent that
+    /// is still waited for.
+    pub fn seek(settings: &SourceSettings, worker: &Worker, known: &Known<'_>) -> Result<Self> {
+        let Known { health, record, floor, clock, patience } = known;
+        let several = settings.urls.len() > 1;
+        let mut others = BTreeMap::new();
+        let mut refused: Option<(usize, Self)> = None;
+        for at in health.order(&settings.urls, clock()) {
+            let url = &settings.urls[at];
+            let mut source =
+                match Errand::new(settings, url, worker).and_then(|errand| errand.run(settings, url, worker)) {
+                    Ok(source) => source,
+                    Err(error) => {
+                        health.failed(url, clock(), &error);
+                        others.insert(at, error);
+                        continue;
+                    }
+                };
+            // There is nothing that one URL alone could be passed over for.
+            let judged = if several { source.only_forward(record, *floor) } else { Ok(()) };
+            match judged {
+                Ok(()) => {
+                    health.succeeded(url);
+                    return Ok(source);
+                }
+                Err(why) => health.failed(url, clock(), &why),
+            }
+            if refused.as_ref().is_none_or(|(preferred, _)| at < *preferred) {
+                refused = Some((at, source));
             }
         }
+        let (now, how) = (clock(), health.now());
+        let waited_for = |(at, error): (&usize, &SourceError)| {
+            let since = how.failing(&settings.urls[*at]).map_or(now, |failing| failing.since);
+            error.class() == Class::Transient && now.saturating_sub(since) < *patience
+        };
+        if let Some((_, source)) = refused
+            && !others.iter().any(waited_for)
+        {
+            return Ok(source);
+        }
+        // In the order of the settings, so that the same trouble is told the same way whatever was asked first.
+        let mut others: Vec<SourceError> = others.into_values().collect();
         Err(match (others.pop(), others.is_empty()) {
             (None, _) => SourceError::Settings("source.url names nothing".to_owned()),
             (Some(last), true) => last,

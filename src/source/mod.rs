@@ -3,12 +3,13 @@
 //! [`Source`] speaks with the fetch worker, a process of its own, over a pipe, and believes nothing it
 //! says: every object is hashed, from the commit down. [`Record`] is our own synced memory of where each
 //! branch was, and only what contains that is accepted; an older commit only by root's word. [`Directory`] is a plain directory, for checking
-//! and trying out; [`Origin`] is either. [`trust`] judges whose commits are believed.
+//! and trying out; [`Origin`] is either. [`Health`] remembers which URL is asked first. [`trust`] judges whose commits are believed.
 
 mod directory;
 mod error;
 mod gate;
 mod git;
+mod health;
 mod objects;
 mod origin;
 mod pipe;
@@ -19,7 +20,8 @@ pub mod trust;
 pub use directory::Directory;
 pub use error::SourceError;
 pub use gate::{Gate, Passed};
-pub use git::{Back, Source, Stands, walls};
+pub use git::{Back, Known, Source, Stands, walls};
+pub use health::{Failing, Health, SharedHealth};
 pub use origin::Origin;
 pub use record::{Anew, BranchRecord, Mark, Record, judge};
 pub use snapshot::{BadName, Entry, Snapshot};

@@ -4,15 +4,18 @@
 //! It only ever says that the branch is still where the clone has it. Whatever else comes of it, an error as well,
 //! is found again by the whole way in `remote`, which also has the words for it.
 
-use std::time::Duration;
+use std::io::{self, Read};
+use std::rc::Rc;
 
-use curl::easy::{Auth, Easy, List};
+use base64ct::{Base64, Encoding};
+use curl::multi::Multi;
 use gix::ObjectId;
 
+use super::http::{Body, Exchange};
 use super::protocol::Remote;
 
 /// What the answer may hold at most; one branch is one line, and those whose names begin with its name.
-const LARGEST: usize = 64 << 10;
+const LARGEST: u64 = 64 << 10;
 
 /// Whether `branch` at the server is `at_hand`, as far as one request tells.
 pub(super) fn still_there(remote: &Remote, branch: &str, at_hand: ObjectId) -> bool {
@@ -53,41 +56,25 @@ fn tip(answer: &[u8], branch: &str) -> Option<ObjectId> {
     }
 }
 
-/// The answer to one request; with the same limits as the whole way has.
-fn ask(remote: &Remote, request: &str) -> Result<Vec<u8>, curl::Error> {
-    let mut easy = Easy::new();
-    easy.url(&format!("{}/git-upload-pack", remote.url.trim_end_matches('/')))?;
-    easy.follow_location(false)?;
-    easy.fail_on_error(true)?;
-    easy.connect_timeout(Duration::from_secs(20))?;
-    easy.low_speed_limit(10)?;
-    easy.low_speed_time(Duration::from_secs(30))?;
-    if !remote.ca_file.is_empty() {
-        easy.cainfo(&remote.ca_file)?;
-    }
+/// The answer to one request, whole; an error where it is longer than it may be.
+fn ask(remote: &Remote, request: &str) -> io::Result<Vec<u8>> {
+    let url = format!("{}/git-upload-pack", remote.url.trim_end_matches('/'));
+    let mut headers = vec![
+        concat!("User-Agent: trueup/", env!("CARGO_PKG_VERSION")).to_owned(),
+        "Content-Type: application/x-git-upload-pack-request".to_owned(),
+        "Accept: application/x-git-upload-pack-result".to_owned(),
+        "Git-Protocol: version=2".to_owned(),
+    ];
     if let Some((user, secret)) = &remote.login {
-        easy.http_auth(Auth::new().basic(true))?;
-        easy.username(user)?;
-        easy.password(&secret.0)?;
+        headers
+            .push(format!("Authorization: Basic {}", Base64::encode_string(format!("{user}:{}", secret.0).as_bytes())));
     }
-    let mut headers = List::new();
-    headers.append("Content-Type: application/x-git-upload-pack-request")?;
-    headers.append("Accept: application/x-git-upload-pack-result")?;
-    headers.append("Git-Protocol: version=2")?;
-    easy.http_headers(headers)?;
-    easy.useragent(concat!("trueup/", env!("CARGO_PKG_VERSION")))?;
-    easy.post(true)?;
-    easy.post_fields_copy(request.as_bytes())?;
+    let request = Some(request.as_bytes().to_vec());
+    let exchange = Exchange::new(remote, Rc::new(Multi::new()), &url, headers, request).map_err(io::Error::other)?;
     let mut answer = Vec::new();
-    {
-        let mut transfer = easy.transfer();
-        // To take less than there is ends it.
-        transfer.write_function(|part| {
-            let takes = answer.len() + part.len() <= LARGEST;
-            answer.extend_from_slice(if takes { part } else { &[] });
-            Ok(if takes { part.len() } else { 0 })
-        })?;
-        transfer.perform()?;
+    Body::of(exchange).take(LARGEST + 1).read_to_end(&mut answer)?;
+    if answer.len() as u64 > LARGEST {
+        return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(answer)
 }

@@ -5,9 +5,12 @@
 //! the only module that names gix, and it knows [`protocol`] and nothing else of the house. What it
 //! answers is believed by nobody: the agent hashes every object from the commit down.
 //!
+//! What it says over https goes by curl, with limits, certificates and proxy of its own settings alone (`http`).
+//!
 //! Its clone is a cache. Any trouble with it is answered by a fresh one.
 
 mod clone;
+mod http;
 mod local;
 mod look;
 pub mod protocol;

@@ -123,7 +123,7 @@ pub enum Place {
         directory: String,
     },
     /// A server; what it has is cached in a clone.
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// A server, and what is needed to speak with it.
@@ -139,6 +139,12 @@ pub struct Remote {
     pub insecure: bool,
     /// CA certificates to believe instead of the system's; empty for the system's.
     pub ca_file: String,
+    /// The proxy that https and http go through, without credentials; empty for none.
+    pub proxy: String,
+    /// The certificate that the server is shown, PEM; empty for none.
+    pub client_cert: String,
+    /// Its private key, PEM.
+    pub client_key: String,
     /// User name and password, or token; for https only.
     pub login: Option<(String, Secret)>,
     /// The private key for ssh; empty for ssh's own.
@@ -407,7 +413,10 @@ impl Out {
                     .text(&remote.cache)
                     .text(&remote.beside.join("\n"))
                     .byte(u8::from(remote.insecure))
-                    .text(&remote.ca_file);
+                    .text(&remote.ca_file)
+                    .text(&remote.proxy)
+                    .text(&remote.client_cert)
+                    .text(&remote.client_key);
                 self.byte(u8::from(remote.login.is_some())).text(user).text(secret);
                 self.text(&remote.ssh_key).text(&remote.known_hosts)
             }
@@ -479,19 +488,22 @@ impl<'a> In<'a> {
         let branch = self.text()?;
         let place = match self.byte()? {
             b'l' => Place::Local { directory: self.text()? },
-            b'r' => Place::Remote(Remote {
+            b'r' => Place::Remote(Box::new(Remote {
                 url: self.text()?,
                 cache: self.text()?,
                 beside: self.text()?.lines().map(str::to_owned).collect(),
                 insecure: self.flag()?,
                 ca_file: self.text()?,
+                proxy: self.text()?,
+                client_cert: self.text()?,
+                client_key: self.text()?,
                 login: {
                     let (some, user, secret) = (self.flag()?, self.text()?, self.text()?);
                     some.then_some((user, Secret(secret)))
                 },
                 ssh_key: self.text()?,
                 known_hosts: self.text()?,
-            }),
+            })),
             _ => return Err(WireError::Malformed("no such place")),
         };
         Ok(Open { place, branch })
@@ -512,16 +524,19 @@ mod tests {
 
     fn open() -> Request {
         Request::Open(Box::new(Open {
-            place: Place::Remote(Remote {
+            place: Place::Remote(Box::new(Remote {
                 url: "https://h/x".to_owned(),
                 cache: "/var/lib/trueup/clone/1".to_owned(),
                 beside: vec!["2".to_owned(), "3".to_owned()],
                 insecure: true,
                 ca_file: String::new(),
+                proxy: "http://p:3128".to_owned(),
+                client_cert: "/c".to_owned(),
+                client_key: "/ck".to_owned(),
                 login: Some(("ana".to_owned(), Secret("s3cret".to_owned()))),
                 ssh_key: "/k".to_owned(),
                 known_hosts: "/h".to_owned(),
-            }),
+            })),
             branch: "main".to_owned(),
         }))
     }

@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use gix::ObjectId;
-use gix::remote::Direction;
+use gix::protocol::transport::client;
+use gix::protocol::transport::client::blocking_io::http::Transport;
+use gix::remote::{Connection, Direction};
 
 use super::clone::LARGEST_OBJECT;
+use super::http::Http;
 use super::look;
 use super::protocol::Remote;
 use super::trouble::{Result, Trouble};
@@ -32,17 +35,8 @@ pub(super) fn options(remote: &Remote) -> Result<gix::open::Options> {
         format!("protocol.{scheme}.allow=always"),
         "core.logAllRefUpdates=false".to_owned(),
         "gitoxide.credentials.terminalPrompt=false".to_owned(),
-        // What is sent goes to the authority that root named, and to no other.
-        "http.followRedirects=false".to_owned(),
-        // A server that has died, or trickles: bytes a second, over so many seconds.
-        "http.lowSpeedLimit=10".to_owned(),
-        "http.lowSpeedTime=30".to_owned(),
-        "gitoxide.http.connectTimeout=20000".to_owned(),
         format!("gitoxide.objects.allocLimit={LARGEST_OBJECT}"),
     ];
-    if !remote.ca_file.is_empty() {
-        set.push(format!("http.sslCAInfo={}", remote.ca_file));
-    }
     if scheme == "ssh" {
         set.push(format!("core.sshCommand={}", ssh_command(remote)?));
         set.push("ssh.variant=ssh".to_owned());
@@ -81,7 +75,7 @@ fn ssh_command(remote: &Remote) -> Result<String> {
     let mut command = format!(
         "ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o UserKnownHostsFile={} \
          -o GlobalKnownHostsFile=/dev/null -o ConnectTimeout=20 -o ServerAliveInterval=15 -o ServerAliveCountMax=2 \
-         -o ClearAllForwardings=yes -o ForwardAgent=no -o ControlPath=none -o PermitLocalCommand=no",
+         -o PreferredAuthentications=publickey -o IdentityAgent=none -o ClearAllForwardings=yes -o ForwardAgent=no -o ControlPath=none -o PermitLocalCommand=no",
         remote.known_hosts
     );
     if !remote.ssh_key.is_empty() {
@@ -93,7 +87,7 @@ fn ssh_command(remote: &Remote) -> Result<String> {
 /// Looks at the branch, and fetches what is missing of it into `repository`, whole history. Where the
 /// advertised commit is at hand already, no pack is asked for.
 pub(super) fn fetch(repository: &gix::Repository, remote: &Remote, branch: &str) -> Result<Fetched> {
-    let failed = |error: gix::Error| Trouble::remote(&remote.url, &error);
+    let failed = |error: gix::Error| Trouble::remote(remote, &error);
     let has = at_hand(repository)?;
     if let Some(has) = has
         && look::still_there(remote, branch, has)
@@ -106,10 +100,27 @@ pub(super) fn fetch(repository: &gix::Repository, remote: &Remote, branch: &str)
             at.with_fetch_tags(gix::remote::fetch::Tags::None).with_refspecs([spec(branch).as_str()], Direction::Fetch)
         })
         .map_err(failed)?;
-    let connection =
-        prepared.connect(Direction::Fetch).map_err(failed)?.with_credentials(|action| login(remote, action));
-    let fetch =
-        connection.prepare_fetch(gix::progress::Discard, gix::remote::ref_map::Options::default()).map_err(failed)?;
+    if matches!(scheme(remote)?, "https" | "http") {
+        let (url, version) = prepared.sanitized_url_and_version(Direction::Fetch).map_err(failed)?;
+        let transport = Transport::new_http(Http::new(remote), url, version, false);
+        return receive(repository, prepared.to_connection_with_transport(transport), remote, branch, has);
+    }
+    receive(repository, prepared.connect(Direction::Fetch).map_err(failed)?, remote, branch, has)
+}
+
+/// The same over `connection`, whatever that is; `has` is what is at hand.
+fn receive<T: client::blocking_io::Transport>(
+    repository: &gix::Repository,
+    connection: Connection<'_, 'static, '_, T>,
+    remote: &Remote,
+    branch: &str,
+    has: Option<ObjectId>,
+) -> Result<Fetched> {
+    let failed = |error: gix::Error| Trouble::remote(remote, &error);
+    let fetch = connection
+        .with_credentials(|action| login(remote, action))
+        .prepare_fetch(gix::progress::Discard, gix::remote::ref_map::Options::default())
+        .map_err(failed)?;
 
     let map = fetch.ref_map();
     let advertised = map.mappings.iter().find_map(|mapping| mapping.remote.as_id()).map(ToOwned::to_owned);
@@ -184,6 +195,9 @@ mod tests {
             beside: Vec::new(),
             insecure: false,
             ca_file: String::new(),
+            proxy: String::new(),
+            client_cert: String::new(),
+            client_key: String::new(),
             login: Some(("ana".to_owned(), Secret("s3cret".to_owned()))),
             ssh_key: "/k".to_owned(),
             known_hosts: "/h".to_owned(),

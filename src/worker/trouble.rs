@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::protocol::Answer;
+use super::protocol::{Answer, Remote};
 
 /// What cannot be done, and why.
 #[derive(Debug)]
@@ -28,12 +28,13 @@ impl Trouble {
         Self::new("damaged-clone", format!("{what}: {}", chain(error)))
     }
 
-    /// Talking with the server at `url` failed.
-    pub fn remote(url: &str, error: &gix::Error) -> Self {
+    /// Talking with the server `remote` failed.
+    pub fn remote(remote: &Remote, error: &gix::Error) -> Self {
         let said = chain(error);
-        let (reason, hint) = judge(error, &said);
+        let (reason, hint) = judge(remote, error, &said);
         let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
-        Self::new(reason, format!("{url}: {said}{hint}"))
+        let through = if remote.proxy.is_empty() { String::new() } else { format!(" (through {})", remote.proxy) };
+        Self::new(reason, format!("{}{through}: {said}{hint}", remote.url))
     }
 }
 
@@ -69,17 +70,33 @@ fn chain(error: &gix::Error) -> String {
 const REDIRECT: &str = "redirects are not followed; put the address that the repository has now into source.url";
 const NO_LOGIN: &str = "check source.token_file (https) or source.ssh_key (ssh)";
 
+const NO_WAY_THROUGH: &str = "the proxy in source.proxy does not let us through; trueup has no login for it";
+const NOT_OURS: &str = "the server does not take the certificate in source.client_cert";
+const NO_CERTIFICATE: &str = "the server asks for a certificate: set source.client_cert and source.client_key";
+
+/// What a server says when it does not take the certificate that it was shown, or was shown none; RFC 8446, 6.2.
+const ALERTS: &[&str] = &[
+    "alert certificate required",
+    "alert bad certificate",
+    "alert unknown ca",
+    "alert certificate unknown",
+    "alert unsupported certificate",
+    "alert certificate expired",
+    "alert certificate revoked",
+    "alert access denied",
+];
+
 /// The word for the trouble, and what to do about it.
-fn judge(error: &gix::Error, said: &str) -> (&'static str, &'static str) {
+fn judge(remote: &Remote, error: &gix::Error, said: &str) -> (&'static str, &'static str) {
     let has = |text: &str| said.contains(text);
     if let Some(curl) = error.iter_errors().find_map(as_curl) {
-        return (curl, "");
-    }
-    // curl's own words, for where gix has turned its error into text; see libcurl-errors(3).
-    if ["[60]", "[35]", "[51]", "[58]", "[59]", "[77]", "[83]"].iter().any(|code| has(code))
-        && (has("SSL") || has("certificate"))
-    {
-        return ("bad-certificate", "");
+        if ALERTS.iter().any(|alert| has(alert)) {
+            return ("access-denied", if remote.client_cert.is_empty() { NO_CERTIFICATE } else { NOT_OURS });
+        }
+        if has("CONNECT tunnel failed, response 40") {
+            return ("access-denied", NO_WAY_THROUGH);
+        }
+        return curl;
     }
     match () {
         () if has("HTTP status 30") => ("redirected", REDIRECT),
@@ -133,16 +150,22 @@ fn is_away(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-fn as_curl(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+fn as_curl(error: &(dyn std::error::Error + 'static)) -> Option<(&'static str, &'static str)> {
     let inner = |error: &io::Error| error.get_ref().and_then(|inner| inner.downcast_ref::<curl::Error>().map(of_curl));
     error.downcast_ref::<curl::Error>().map(of_curl).or_else(|| error.downcast_ref::<io::Error>().and_then(inner))
 }
 
-fn of_curl(error: &curl::Error) -> &'static str {
+fn of_curl(error: &curl::Error) -> (&'static str, &'static str) {
+    // A key that is not that of the certificate is an argument that is no good.
+    if error.is_ssl_certproblem() || error.is_bad_function_argument() {
+        return (
+            "bad-certificate",
+            "check source.client_cert and source.client_key: PEM, of each other, without a passphrase",
+        );
+    }
     let certificate = error.is_peer_failed_verification()
         || error.is_ssl_cacert()
         || error.is_ssl_cacert_badfile()
-        || error.is_ssl_certproblem()
         || error.is_ssl_issuer_error();
-    if certificate { "bad-certificate" } else { "unreachable" }
+    (if certificate { "bad-certificate" } else { "unreachable" }, "")
 }

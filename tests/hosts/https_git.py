@@ -4,6 +4,7 @@ import argparse
 import base64
 import http.server
 import os
+import socket
 import ssl
 import subprocess
 import urllib.parse
@@ -16,6 +17,9 @@ def arguments():
     parser.add_argument("--certificate", required=True)
     parser.add_argument("--key", required=True)
     parser.add_argument("--token", help="asked for as the password of basic authentication")
+    parser.add_argument("--client-authority", help="clients have to show a certificate of this authority")
+    parser.add_argument("--redirect", help="where everything has moved to: https://HOST:PORT")
+    parser.add_argument("--log", help="a file that gets the head of each request")
     return parser.parse_args()
 
 
@@ -52,8 +56,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return password.decode(errors="replace") == self.server.token
 
     def answer(self, body):
+        if self.server.log is not None:
+            with open(self.server.log, "a") as log:
+                log.write(f"{self.requestline}\n{self.headers}")
         if not self.allowed():
             self.give(401, [("WWW-Authenticate", 'Basic realm="fleet"')], b"a token is needed\n")
+            return
+        if self.server.redirect is not None:
+            self.give(301, [("Location", self.server.redirect + self.path)], b"elsewhere\n")
             return
         url = urllib.parse.urlsplit(self.path)
         environment = dict(
@@ -93,10 +103,24 @@ class Server(http.server.ThreadingHTTPServer):
     def finish_request(self, request, client_address):
         # The handshake in the thread of the request: a client that breaks it off harms nobody else.
         try:
-            with self.context.wrap_socket(request, server_side=True) as stream:
+            with self.context.wrap_socket(request, server_side=True, do_handshake_on_connect=False) as stream:
+                try:
+                    stream.do_handshake()
+                except ssl.SSLError as error:
+                    # What is wrong is read by the client only where its own words do not reset the connection.
+                    drain(socket.socket(fileno=stream.detach()))
+                    raise error
                 self.RequestHandlerClass(stream, client_address, self)
         except (ssl.SSLError, OSError) as error:
             print(f"{client_address[0]}: {error}", flush=True)
+
+
+def drain(stream):
+    with stream:
+        stream.settimeout(5)
+        stream.shutdown(socket.SHUT_WR)
+        while stream.recv(4096):
+            pass
 
 
 def main():
@@ -105,8 +129,13 @@ def main():
     server = Server((address, int(port)), Handler)
     server.root = wanted.root
     server.token = wanted.token
+    server.redirect = wanted.redirect
+    server.log = wanted.log
     server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.context.load_cert_chain(wanted.certificate, wanted.key)
+    if wanted.client_authority is not None:
+        server.context.load_verify_locations(wanted.client_authority)
+        server.context.verify_mode = ssl.CERT_REQUIRED
     print("listening", flush=True)
     server.serve_forever()
 

@@ -178,3 +178,97 @@ fn drift_is_corrected_while_the_source_cannot_be_reached() {
     lab.network.partition(false);
     arrives(&mut lab, &host, "second");
 }
+
+#[test]
+fn what_systemd_hands_over_serves_the_agent_and_root_by_hand_and_what_is_missing_is_named() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    const TOKEN: &str = "tok-8c41aa";
+    let address = lab.network.address();
+    let first = say(&mut lab, "first");
+    let host = lab.boot_installed("web-01", "");
+    host.await_applied(&first);
+    let _closed = git::https(&address, HTTPS_PORT + 1, lab.served(), lab.authority(), Some(TOKEN));
+    let closed = format!("https://{address}:{}/fleet.git", HTTPS_PORT + 1);
+    let keys = "ca_file = \"fleet-ca\"\ntoken_file = \"fleet-token\"\n";
+    host.write("/root/token", format!("{TOKEN}\n"));
+    host.shell("chmod 0600 /root/token");
+
+    // Nobody hands it over yet.
+    configure(&host, &format!("url = \"{closed}\"\n{keys}"));
+    host.ok(&["systemctl", "reload", "trueup"]);
+    let told = host.await_status("a credential that is missing", |status| {
+        status["message"].as_str().is_some_and(|message| message.contains("LoadCredential=fleet-"))
+    });
+    assert_eq!(told["reason"], "cannot-read", "{told}");
+    let told = host.run(&["trueup", "doctor"]);
+    assert!(told.stdout.contains("trueup.service has no credential fleet-token"), "{told:?}");
+
+    host.write(
+        "/etc/systemd/system/trueup.service.d/credentials.conf",
+        "[Service]\nLoadCredential=fleet-token:/root/token\nLoadCredential=fleet-ca:/etc/trueup/ca.pem\n",
+    );
+    let second = say(&mut lab, "second");
+    host.shell("systemctl daemon-reload; systemctl restart trueup");
+    host.await_applied(&second);
+    // Root by hand, while the agent runs.
+    host.trueup(&["plan"]).idle();
+    let told = host.run(&["trueup", "doctor"]);
+    assert!(told.stdout.contains("/run/credentials/trueup.service/fleet-token"), "{told:?}");
+    // By a file: what looks for it has a command line too.
+    let places = "/var/lib/trueup /var/cache/trueup /run/trueup /var/log /proc/[0-9]*/cmdline /proc/[0-9]*/environ";
+    assert!(!host.holds(&format!("grep -rqsf /root/token {places}")), "it is where it was put, and nowhere else");
+    assert!(!host.holds("journalctl --no-pager | grep -qf /root/token"), "nor in the journal");
+
+    // Of two URLs the first is dead: the status says so, and the agent goes on.
+    let dead = format!("https://{address}:1/fleet.git");
+    configure(&host, &format!("url = [\"{dead}\", \"{closed}\"]\ninterval = \"1s\"\n{keys}"));
+    host.ok(&["systemctl", "reload", "trueup"]);
+    let third = say(&mut lab, "third");
+    let status = host.await_applied(&third);
+    assert_eq!(status["source"]["answered"], closed.as_str(), "{status}");
+    let failing = &status["source"]["failing"][0];
+    assert_eq!((&failing["url"], &failing["reason"]), (&dead.as_str().into(), &"unreachable".into()), "{status}");
+    assert_eq!((&status["state"], &status["source"]["failing_since"]), (&"in-sync".into(), &serde_json::Value::Null));
+    let told = host.ok(&["trueup", "status"]);
+    assert!(told.contains(&format!("answered by {closed}")) && told.contains("passed over for"), "{told}");
+    let told = host.run(&["trueup", "doctor"]);
+    assert!(told.stdout.contains(&format!("{dead} is passed over, unreachable")), "{told:?}");
+}
+
+#[test]
+fn a_mirror_that_lags_behind_is_passed_over_and_nothing_flaps() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let address = lab.network.address();
+    let first = say(&mut lab, "first");
+    let host = lab.boot_installed("web-01", "");
+    host.await_applied(&first);
+    // A mirror stops where it is; the host follows it first, and then the server it is a mirror of.
+    host.copy_in(lab.fleet.bare(), "/srv/mirror.git");
+    let https = format!("https://{address}:{HTTPS_PORT}/fleet.git");
+    let second = say(&mut lab, "second");
+    host.await_applied(&second);
+    let urls =
+        format!("url = [\"/srv/mirror.git\", \"{https}\"]\nca_file = \"/etc/trueup/ca.pem\"\ninterval = \"1s\"\n");
+    configure(&host, &urls);
+    host.ok(&["systemctl", "reload", "trueup"]);
+    let status = host.await_status("a mirror that is passed over", |status| {
+        status["source"]["failing"][0]["reason"] == "not-a-descendant"
+    });
+    assert_eq!(status["source"]["answered"], https.as_str(), "{status}");
+    let third = say(&mut lab, "third");
+    host.await_applied(&third);
+    // Over many looks, some of which ask the mirror again.
+    for _ in 0..3 {
+        // What was remembered is lost with the agent.
+        host.ok(&["systemctl", "restart", "trueup"]);
+        host.await_status("in sync", |status| {
+            status["state"] == "in-sync" && status["source"]["answered"] == https.as_str()
+        });
+    }
+    let refused = host.journal(&["TRUEUP_EVENT=refused"]);
+    assert!(refused.is_empty(), "{refused:#?}");
+    host.shell("rm -r /srv/mirror.git");
+    host.copy_in(lab.fleet.bare(), "/srv/mirror.git");
+    host.ok(&["systemctl", "restart", "trueup"]);
+    host.await_status("a mirror that has caught up", |status| status["source"]["answered"] == "/srv/mirror.git");
+}

@@ -225,6 +225,8 @@ fn credentials(source: &SourceSettings) -> Vec<Credential> {
     let (https, ssh) = (over(&Transport::Https), over(&Transport::Ssh));
     let named = [
         ("source.ca_file", source.ca_file.as_deref().filter(|_| https)),
+        ("source.client_cert", source.client_cert.as_deref().filter(|_| https)),
+        ("source.client_key", source.client_key.as_deref().filter(|_| https)),
         ("source.token_file", source.token_file.as_deref().filter(|_| https)),
         ("source.ssh_key", source.ssh_key.as_deref().filter(|_| ssh)),
         ("source.known_hosts", Some(source.known_hosts.as_path()).filter(|_| ssh)),
@@ -336,6 +338,7 @@ pub(super) mod tests {
             fleet: true,
             hosts: ["web-01".to_owned()].into(),
             took: Duration::from_millis(20),
+            passed_over: Vec::new(),
         };
         let disk = Disk { free: 8 << 30, size: 16 << 30, files_free: 900_000, files: 1_000_000, read_only: false };
         Looked {

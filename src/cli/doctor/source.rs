@@ -1,14 +1,17 @@
 //! Where revisions come from, why they are believed, and who this host is to the repository.
 
+use std::path::Path;
+
 use super::Finding;
 use super::looked::{Looked, Unseen};
+use crate::cli::reach::advice;
 use crate::compile;
-use crate::config::{SourceSettings, ssh_server};
+use crate::config::{SourceSettings, credential, how_to_load, ssh_server};
 use crate::model::{Word, one_line};
 
 pub(super) fn reached(looked: &Looked) -> Vec<Finding> {
     const ABOUT: &str = "source";
-    vec![match &looked.source {
+    let mut findings = vec![match &looked.source {
         None => return Vec::new(),
         Some(Err(Unseen::NeedsRoot)) => Finding::needs_root(ABOUT),
         Some(Err(Unseen::Failed(why))) => Finding::bad(ABOUT, why, "see the message"),
@@ -24,7 +27,13 @@ pub(super) fn reached(looked: &Looked) -> Vec<Finding> {
                 Finding::bad(ABOUT, message, "check source.path and source.branch")
             }
         }
-    }]
+    }];
+    if let Some(Ok(Ok(found))) = &looked.source {
+        findings.extend(found.passed_over.iter().map(|(url, reason, message)| {
+            Finding::warn(ABOUT, format!("{url} is passed over, {reason}: {message}"), advice(reason))
+        }));
+    }
+    findings
 }
 
 /// Which directory of the repository this host is.
@@ -122,10 +131,15 @@ pub(super) fn credentials(looked: &Looked) -> Vec<Finding> {
     let mut findings = Vec::new();
     for one in credentials {
         let (key, path) = (one.key, &one.path);
-        let secret = matches!(key, "source.token_file" | "source.ssh_key");
+        let secret = matches!(key, "source.token_file" | "source.ssh_key" | "source.client_key");
+        let handed_over = credential(Path::new(path));
         findings.push(match &one.found {
             Err(why) => {
                 Finding::bad(ABOUT, format!("{path} ({key}) cannot be looked at: {why}"), "check its directory")
+            }
+            Ok(None) if let Some(name) = handed_over => {
+                let message = format!("trueup.service has no credential {name} ({key})");
+                Finding::bad(ABOUT, message, how_to_load(name))
             }
             Ok(None) if key == "source.known_hosts" => Finding::bad(
                 ABOUT,
@@ -225,6 +239,23 @@ mod tests {
     }
 
     #[test]
+    fn urls_that_are_passed_over_are_told_with_what_to_do() {
+        let mut looked = healthy();
+        let Some(Ok(Ok(found))) = &mut looked.source else { panic!("reached") };
+        found.passed_over = vec![("https://h/x".to_owned(), "not-a-descendant", "main moved".to_owned())];
+        let found = reached(&looked);
+        assert_eq!(found.len(), 2);
+        assert_eq!(
+            found[1],
+            Finding::warn(
+                "source",
+                "https://h/x is passed over, not-a-descendant: main moved",
+                "push a branch that contains what was acted on last; nothing older is taken"
+            )
+        );
+    }
+
+    #[test]
     fn a_repository_that_is_no_fleet_or_does_not_know_this_host_is_bad() {
         let mut looked = healthy();
         let Some(Ok(Ok(found))) = &mut looked.source else { panic!("reached") };
@@ -271,7 +302,7 @@ mod tests {
             assert_eq!(found.len(), 1, "{found:?}");
             found.remove(0)
         };
-        for key in ["source.token_file", "source.ssh_key"] {
+        for key in ["source.token_file", "source.ssh_key", "source.client_key"] {
             assert_eq!(of(key, Ok(Some((0, 0o100_600)))).level, Level::Ok);
             for (uid, mode, advice) in [
                 (1000, 0o100_600, "chown root /p"),
@@ -287,11 +318,17 @@ mod tests {
             }
             assert!(of(key, Ok(None)).advice.expect("what to do").contains("install -m 600"));
         }
-        for key in ["source.ca_file", "source.known_hosts"] {
+        for key in ["source.ca_file", "source.client_cert", "source.known_hosts"] {
             assert_eq!(of(key, Ok(Some((0, 0o100_644)))).level, Level::Ok);
             assert_eq!(of(key, Ok(Some((0, 0o100_666)))).level, Level::Bad);
             assert_eq!(of(key, Ok(None)).level, Level::Bad);
         }
+        let mut looked = healthy();
+        let (key, path) = ("source.token_file", "/run/credentials/trueup.service/fleet-token".to_owned());
+        looked.credentials = Ok(vec![Credential { key, path, found: Ok(None) }]);
+        let found = credentials(&looked);
+        assert_eq!(found[0].message, "trueup.service has no credential fleet-token (source.token_file)");
+        assert!(found[0].advice.as_deref().is_some_and(|advice| advice.contains("LoadCredential=fleet-token:")));
         assert!(of("source.known_hosts", Ok(None)).advice.expect("what to do").contains("ssh-keyscan -p 2222 h"));
     }
 

@@ -63,6 +63,7 @@ impl Agent {
             brakes: self.brakes.as_ref().unwrap_or(&nothing),
             restored: &self.restored,
             looks: &self.live.looks,
+            health: &self.health.now(),
             running,
             last: self.last.clone(),
             next,

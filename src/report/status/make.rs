@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, RestoreStatus, Running, SourceStatus, Status,
-    SuspendedStatus, WallsStatus,
+    SuspendedStatus, UrlStatus, WallsStatus,
 };
 use crate::brakes::{Brakes, Choice, Restoring, Suspension};
-use crate::config::Settings;
+use crate::config::{Settings, SourceSettings};
 use crate::model::{Revision, Stop, Update, Word, one_line};
 use crate::report::{CommitWords, Line, Report, Revisions, State, TRANSPORT_ONLY, UNVERIFIED, commit_text, text};
-use crate::source::Walls;
+use crate::source::{Health, Walls};
 
 /// The version of the JSON form.
 const VERSION: u32 = 1;
@@ -44,6 +44,8 @@ pub struct Parts<'a> {
     pub restored: &'a [RestoreStatus],
     /// How looking at the source goes.
     pub looks: &'a Looks,
+    /// How its URLs do.
+    pub health: &'a Health,
     /// The pass that runs.
     pub running: Option<Running>,
     /// The last pass that ended.
@@ -66,6 +68,7 @@ impl<'a> Parts<'a> {
         const NOBODY: &Brakes =
             &Brakes { suspensions: Vec::new(), approved: None, rolled_back: None, restoring: Vec::new() };
         const NEVER: &Looks = &Looks { looked: None, fetched: None, failing_since: None, error: None, worker: None };
+        const UNKNOWN: &Health = &Health::new();
         Self {
             settings,
             unusable: None,
@@ -77,6 +80,7 @@ impl<'a> Parts<'a> {
             brakes: NOBODY,
             restored: &[],
             looks: NEVER,
+            health: UNKNOWN,
             running: None,
             last: None,
             next: None,
@@ -172,15 +176,7 @@ pub fn make(parts: &Parts<'_>) -> Status {
         revision: revisions(parts),
         seen: newest(parts).and_then(|report| report.commit.as_ref()).map(bounded),
         applied: parts.applied.and_then(words),
-        source: parts.settings.source.as_ref().map(|source| SourceStatus {
-            url: source.urls.first().map(|url| bare(url)).unwrap_or_default(),
-            branch: source.branch.clone(),
-            looked: parts.looks.looked,
-            fetched: parts.looks.fetched,
-            failing_since: parts.looks.failing_since,
-            error: parts.looks.error.as_deref().map(|error| one_line(error, 600)),
-            worker: parts.looks.worker,
-        }),
+        source: parts.settings.source.as_ref().map(|settings| source(settings, parts)),
         authenticity: report.map_or(unknown, |report| report.authenticity).to_owned(),
         signed: report.and_then(|report| report.signed.clone()),
         resources,
@@ -194,6 +190,28 @@ pub fn make(parts: &Parts<'_>) -> Status {
         next: parts.next,
         notes: notes(parts),
         agent: parts.agent.clone(),
+    }
+}
+
+/// Of one URL alone nothing is told that the looks do not tell.
+fn source(settings: &SourceSettings, parts: &Parts<'_>) -> SourceStatus {
+    let (looks, health) = (parts.looks, parts.health);
+    let urls = if settings.urls.len() > 1 { &settings.urls[..] } else { &[] };
+    let failing = urls.iter().filter_map(|url| {
+        let failing = health.failing(url)?;
+        let (reason, message) = (failing.reason.to_owned(), one_line(&failing.message, 300));
+        Some(UrlStatus { url: bare(url), since: failing.since, reason, message })
+    });
+    SourceStatus {
+        url: settings.urls.first().map(|url| bare(url)).unwrap_or_default(),
+        branch: settings.branch.clone(),
+        looked: looks.looked,
+        fetched: looks.fetched,
+        failing_since: looks.failing_since,
+        error: looks.error.as_deref().map(|error| one_line(error, 600)),
+        worker: looks.worker,
+        answered: urls.iter().find(|url| health.answered() == Some(url.as_str())).map(|url| bare(url)),
+        failing: failing.collect(),
     }
 }
 
@@ -441,6 +459,7 @@ mod tests {
     use crate::config::SourceSettings;
     use crate::model::{Class, Stage};
     use crate::report::{Counts, NoteLine, RefreshLine};
+    use crate::source::{SharedHealth, SourceError};
 
     const NOW: i64 = 1_795_456_800;
     const DAY: i64 = 86_400;
@@ -490,6 +509,7 @@ mod tests {
                 brakes: &self.brakes,
                 restored: &[],
                 looks: &self.looks,
+                health: &Health::new(),
                 running: self.running.then(|| Running { pass: "P".to_owned(), since: NOW, doing: String::new() }),
                 last: None,
                 next: None,
@@ -724,6 +744,37 @@ mod tests {
         ] {
             assert_eq!(bare(url), told);
         }
+    }
+
+    #[test]
+    fn which_of_several_urls_answered_and_which_did_not_is_told_and_of_one_alone_nothing() {
+        let one = "https://git.example.org/fleet.git".to_owned();
+        let other = "https://mirror.example.org/fleet.git".to_owned();
+        let health = SharedHealth::default();
+        health.failed(&one, NOW - 60, &SourceError::Settings(format!("no\nroute {}", "x".repeat(2000))));
+        health.succeeded(&other);
+        health.failed("https://former.example.org/x", NOW, &SourceError::Settings(String::new()));
+        let health = health.now();
+        let mut settings = Settings::default();
+        let mut told = |urls: &[&String]| {
+            let urls = urls.iter().map(|url| (*url).clone()).collect();
+            settings.source = Some(SourceSettings { urls, ..SourceSettings::at("") });
+            make(&Parts { health: &health, ..Parts::new(&settings, NOW) }).source.expect("configured")
+        };
+        let source = told(&[&one, &other]);
+        assert_eq!((source.url.as_str(), source.answered.as_deref()), (one.as_str(), Some(other.as_str())));
+        let [failing] = &source.failing[..] else { panic!("{:?}", source.failing) };
+        assert_eq!(
+            (failing.url.as_str(), failing.since, failing.reason.as_str()),
+            (one.as_str(), NOW - 60, "bad-settings")
+        );
+        assert!(failing.message.starts_with("no\\nroute") && failing.message.len() < 400, "{failing:?}");
+
+        let source = told(&[&one]);
+        assert!(source.answered.is_none() && source.failing.is_empty());
+        let text = serde_json::to_string(&source).expect("serializes");
+        assert!(!text.contains("answered") && !text.contains("failing\""), "{text}");
+        assert_eq!(serde_json::from_str::<SourceStatus>(&text).expect("as before"), source);
     }
 
     #[test]

@@ -181,6 +181,13 @@ impl Screen {
             let error = source.error.as_deref().unwrap_or("no answer");
             let text = format!("not reached for {}: {}", ago(since), one_line(error, 300));
             self.row("", &self.palette.paint(AnsiColor::Yellow, &text));
+        } else if let Some(answered) = source.answered.as_ref().filter(|answered| **answered != source.url) {
+            self.row("", &format!("answered by {}", one_line(answered, 200)));
+        }
+        for one in &source.failing {
+            // Its message names it.
+            let text = format!("passed over for {}, {}: {}", ago(one.since), one.reason, one_line(&one.message, 300));
+            self.row("", &self.palette.paint(AnsiColor::Yellow, &text));
         }
         if let Some(walls) = &source.worker {
             self.worker(walls);
@@ -374,7 +381,7 @@ fn nth(n: u32) -> String {
 mod tests {
     use super::*;
     use crate::report::Revisions;
-    use crate::report::status::{AgentStatus, ChoiceStatus, Last, ResourceCounts, Running};
+    use crate::report::status::{AgentStatus, ChoiceStatus, Last, ResourceCounts, Running, UrlStatus};
 
     const NOW: i64 = 1_795_456_800;
 
@@ -408,6 +415,8 @@ mod tests {
                 fetched: Some(NOW - 360),
                 failing_since: None,
                 error: None,
+                answered: None,
+                failing: Vec::new(),
             }),
             authenticity: "transport-only".to_owned(),
             signed: None,
@@ -525,6 +534,26 @@ web-01   pending   held   for 3 d                               update hold
         status.approved =
             Some(ChoiceStatus { commit: status.revision.seen.clone().expect("seen"), by: "alice".to_owned(), at: NOW });
         assert!(!status_text(&status, NOW, &Zone::utc(), Palette::default()).contains("waits for"));
+    }
+
+    #[test]
+    fn urls_that_are_passed_over_are_told_below_the_source() {
+        let mut status = well();
+        let source = status.source.as_mut().expect("configured");
+        source.answered = Some("https://mirror.example.org/fleet.git".to_owned());
+        source.failing = vec![UrlStatus {
+            url: source.url.clone(),
+            since: NOW - 7200,
+            reason: "unreachable".to_owned(),
+            message: "https://git.example.org/fleet.git: no route\u{1b}[2J".to_owned(),
+        }];
+        let screen = "\
+  source     https://git.example.org/fleet.git  main   looked 12 s ago · fetched 6 min ago
+             answered by https://mirror.example.org/fleet.git
+             passed over for 2 h, unreachable: https://git.example.org/fleet.git: no route\\u{1b}[2J
+  worker ";
+        let text = status_text(&status, NOW, &Zone::utc(), Palette::default());
+        assert!(text.contains(screen), "{text}");
     }
 
     #[test]

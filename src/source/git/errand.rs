@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::super::SourceError;
 use super::super::pipe::Pipe;
 use super::{Result, Source, text};
-use crate::config::{SourceSettings, Transport, port, transport};
+use crate::config::{SourceSettings, Transport, credential, port, proxy_port, transport};
 use crate::host::{self, Copies, Worker};
 use crate::model::Digest;
 use crate::worker::Wall;
@@ -58,7 +58,14 @@ impl Errand {
             return Err(SourceError::of_worker("insecure", &message));
         }
         let cache = worker.cache().map_err(SourceError::Host)?;
-        let ports = port(url).into_iter().chain([DNS]).collect();
+        let web = matches!(transport, Transport::Https | Transport::Http);
+        let proxy = settings.proxy.as_deref().filter(|_| web);
+        // Whoever goes through a proxy has no need of the server itself.
+        let to = match proxy {
+            Some(proxy) => proxy_port(proxy).map_err(|why| SourceError::Settings(format!("source.proxy {why}")))?,
+            None => port(url).unwrap_or(DNS),
+        };
+        let ports = vec![to, DNS];
         let programs = transport == Transport::Ssh;
         let cached = Some(cache.clone());
         let room = worker.room();
@@ -67,21 +74,30 @@ impl Errand {
         let https = transport == Transport::Https;
         let login = settings.token_file.as_deref().filter(|_| https).map(login).transpose()?;
         let ca_file = files.optional(settings.ca_file.as_deref().filter(|_| https))?;
-        let ssh_key = files.optional(settings.ssh_key.as_deref().filter(|_| programs))?;
+        let client_cert = files.optional(settings.client_cert.as_deref().filter(|_| https))?;
+        let client_key = settings.client_key.as_deref().filter(|_| https);
+        client_key.map(of_root_alone).transpose()?;
+        let client_key = files.optional(client_key)?;
+        let ssh_key = settings.ssh_key.as_deref().filter(|_| programs);
+        ssh_key.map(of_root_alone).transpose()?;
+        let ssh_key = files.optional(ssh_key)?;
         let known_hosts = if programs { files.known_hosts(&settings.known_hosts)? } else { String::new() };
         let copies = files.copies;
         let name =
             |url: &str| Digest::of(format!("{url}\n{}", settings.branch).as_bytes()).to_string()[..24].to_owned();
-        let place = Place::Remote(Remote {
+        let place = Place::Remote(Box::new(Remote {
             url: url.to_owned(),
             cache: text(&cache.join(name(url)))?,
             beside: settings.urls.iter().filter(|other| *other != url).map(|other| name(other)).collect(),
             insecure: settings.allow_insecure,
             ca_file,
+            proxy: proxy.unwrap_or_default().to_owned(),
+            client_cert,
+            client_key,
             login,
             ssh_key,
             known_hosts,
-        });
+        }));
         Ok(Self { place, wall, copies })
     }
 
@@ -107,6 +123,7 @@ impl Files<'_> {
     /// None at all is as none that is pinned: ssh says so.
     fn known_hosts(&mut self, file: &Path) -> Result<String> {
         match self.open(file) {
+            // One that systemd was to hand over is missed here.
             Err(SourceError::Host(host::Error::Io { source, .. })) if source.kind() == io::ErrorKind::NotFound => {
                 text(file)
             }
@@ -115,6 +132,7 @@ impl Files<'_> {
     }
 
     fn open(&mut self, file: &Path) -> Result<String> {
+        handed_over(file)?;
         match &mut self.copies {
             Some(copies) => {
                 let copy = copies.add(file).map_err(SourceError::Host)?;
@@ -129,23 +147,87 @@ impl Files<'_> {
     }
 }
 
+/// Says what is missing where `file` is a credential that systemd was to hand over.
+fn handed_over(file: &Path) -> Result<()> {
+    match credential(file) {
+        Some(name) if !file.exists() => Err(SourceError::NoCredential { name: name.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a file that is nobody's but ours.
+fn of_root_alone(file: &Path) -> Result<File> {
+    handed_over(file)?;
+    let failed = |source| SourceError::Read { path: file.to_owned(), source };
+    let open = File::open(file).map_err(failed)?;
+    let meta = open.metadata().map_err(failed)?;
+    let ours = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
+    if meta.mode() & 0o077 != 0 || !ours {
+        return Err(SourceError::Settings(format!(
+            "{} is a secret, and others than root can read it: chown root and chmod 600 it",
+            file.display()
+        )));
+    }
+    Ok(open)
+}
+
 /// The token in `file`, or `USER:TOKEN`. Servers that take a token take it with any user name.
 fn login(file: &Path) -> Result<(String, Secret)> {
     const LONGEST: u64 = 8 << 10;
     let failed = |source| SourceError::Read { path: file.to_owned(), source };
-    let open = File::open(file).map_err(failed)?;
-    if open.metadata().map_err(failed)?.mode() & 0o007 != 0 {
-        return Err(SourceError::Settings(format!(
-            "{} can be read by everybody on this host: chmod 600 it",
-            file.display()
-        )));
-    }
     let mut token = String::new();
-    open.take(LONGEST).read_to_string(&mut token).map_err(failed)?;
+    of_root_alone(file)?.take(LONGEST).read_to_string(&mut token).map_err(failed)?;
     let token = token.trim();
     if token.is_empty() || token.chars().any(char::is_control) {
         return Err(SourceError::Settings(format!("{} does not hold one token", file.display())));
     }
     let (user, secret) = token.split_once(':').unwrap_or(("x-token-auth", token));
     Ok((user.to_owned(), Secret(secret.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Reader;
+
+    fn errand(settings: &SourceSettings) -> Result<Errand> {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let worker = Reader::directory(scratch.path()).expect("opened").worker(PathBuf::from("/nowhere/trueup"));
+        Errand::new(settings, &settings.urls[0], &worker)
+    }
+
+    #[test]
+    fn the_port_that_is_open_to_the_worker_is_that_of_the_proxy_where_there_is_one() {
+        let ports = |url: &str, proxy: Option<&str>| {
+            let at = SourceSettings::at(url);
+            let settings = SourceSettings { allow_insecure: true, proxy: proxy.map(str::to_owned), ..at };
+            errand(&settings).expect("sent out").wall.ports.expect("it needs the network")
+        };
+        let proxy = Some("http://proxy.example.org:3128");
+        assert_eq!(ports("https://h:8443/x", None), [8443, DNS]);
+        assert_eq!(ports("https://h:8443/x", proxy), [3128, DNS]);
+        assert_eq!(ports("http://h/x", proxy), [3128, DNS]);
+        assert_eq!(ports("git@h:x", proxy), [22, DNS]);
+        assert_eq!(ports("git://h/x", proxy), [9418, DNS]);
+    }
+
+    #[test]
+    fn a_credential_that_is_missing_is_named_with_the_line_that_loads_it() {
+        let missing = Some(PathBuf::from("/run/credentials/trueup.service/no-such-credential"));
+        let at = SourceSettings::at;
+        for settings in [
+            SourceSettings { token_file: missing.clone(), ..at("https://h/x") },
+            SourceSettings { ca_file: missing.clone(), ..at("https://h/x") },
+            SourceSettings { client_cert: missing.clone(), ..at("https://h/x") },
+            SourceSettings { client_key: missing.clone(), ..at("https://h/x") },
+            SourceSettings { ssh_key: missing.clone(), ..at("git@h:x") },
+            SourceSettings { known_hosts: missing.clone().expect("named"), ..at("git@h:x") },
+        ] {
+            let error = errand(&settings).err().expect("missing");
+            assert_eq!(error.reason(), "cannot-read");
+            let said = error.to_string();
+            assert!(said.starts_with("trueup.service has no credential no-such-credential: "), "{said}");
+            assert!(said.contains("`LoadCredential=no-such-credential:/etc/trueup/no-such-credential`"), "{said}");
+        }
+    }
 }
