@@ -15,6 +15,7 @@ mod remote;
 mod serve;
 mod trouble;
 mod wall;
+mod weight;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -9,7 +9,9 @@ use std::io::{self, Read, Write};
 pub const MOST_OBJECTS: usize = 1024;
 /// The largest file that is handed over, in bytes.
 pub const LARGEST_BLOB: u64 = 16 << 20;
-/// The largest commit or tree that is handed over, in bytes.
+/// The largest commit that is handed over, in bytes.
+pub const LARGEST_COMMIT: u64 = 1 << 20;
+/// The largest tree that is handed over, in bytes.
 pub const LARGEST_OBJECT: u64 = 32 << 20;
 /// The longest way from one commit to another.
 pub const LONGEST_PATH: usize = 200_000;
@@ -315,7 +317,8 @@ impl Kind {
     pub fn limit(self) -> u64 {
         match self {
             Self::Blob => LARGEST_BLOB,
-            Self::Commit | Self::Tree => LARGEST_OBJECT,
+            Self::Commit => LARGEST_COMMIT,
+            Self::Tree => LARGEST_OBJECT,
         }
     }
 
@@ -500,6 +503,9 @@ impl<'a> In<'a> {
 }
 
 #[cfg(test)]
+pub(crate) mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -571,6 +577,11 @@ mod tests {
         wire.clear();
         Answer::Object(Kind::Blob, vec![0; LARGEST_BLOB as usize + 1]).send(&mut wire).expect("a frame could hold it");
         assert!(matches!(Answer::receive(&mut &wire[..]), Err(WireError::Malformed(_))));
+        for (over, fits) in [(0, true), (1, false)] {
+            wire.clear();
+            Answer::Object(Kind::Commit, vec![0; LARGEST_COMMIT as usize + over]).send(&mut wire).expect("fits");
+            assert_eq!(Answer::receive(&mut &wire[..]).is_ok(), fits);
+        }
         assert!(Answer::Object(Kind::Tree, vec![0; LARGEST_ANSWER]).send(&mut Vec::new()).is_err());
         wire.clear();
         Request::Objects(vec![name(1); MOST_OBJECTS + 1]).send(&mut wire).expect("a frame could hold it");
