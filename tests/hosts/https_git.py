@@ -6,6 +6,7 @@ import http.server
 import os
 import ssl
 import subprocess
+import time
 import urllib.parse
 
 
@@ -16,6 +17,7 @@ def arguments():
     parser.add_argument("--certificate", required=True)
     parser.add_argument("--key", required=True)
     parser.add_argument("--token", help="asked for as the password of basic authentication")
+    parser.add_argument("--hold", help="while this file is there, a pack stops in the middle")
     return parser.parse_args()
 
 
@@ -86,7 +88,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        half = len(content) // 2
+        self.wfile.write(content[:half])
+        hold = self.server.hold
+        if hold and b"packfile" in content[:20] and os.path.exists(hold):
+            open(hold + ".held", "w").close()
+            while os.path.exists(hold):
+                time.sleep(0.05)
+        self.wfile.write(content[half:])
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -105,6 +114,7 @@ def main():
     server = Server((address, int(port)), Handler)
     server.root = wanted.root
     server.token = wanted.token
+    server.hold = wanted.hold
     server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.context.load_cert_chain(wanted.certificate, wanted.key)
     print("listening", flush=True)

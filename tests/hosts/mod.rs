@@ -32,6 +32,7 @@ mod drift;
 mod ending;
 mod harness;
 mod hold;
+mod hostile;
 mod journal;
 mod letting_go;
 mod observe;
