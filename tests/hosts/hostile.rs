@@ -190,8 +190,10 @@ fn the_worker_has_a_control_group_of_its_own_that_ends_with_all_that_is_in_it() 
     let name = group.strip_prefix("/system.slice/trueup.service/").unwrap_or_else(|| panic!("{group}")).to_owned();
     assert!(name.starts_with(&format!("fetch-{agent}-")), "{name}");
     assert_eq!(host.shell(&format!("sed -n s/^0:://p /proc/{agent}/cgroup")).trim(), "/system.slice/trueup.service");
-    // One that is in no process group of the worker's, as one would be that found a way out: the group alone has it.
-    let stranger = host.shell("setsid sleep 4444 >/dev/null 2>&1 & echo $!").trim().to_owned();
+    // One that is in no process group of the worker's, as one would be that found a way out, and has its end of the pipe:
+    // as long as it lives nobody sees an end.
+    let stranger = format!("setsid sleep 4444 2>/dev/null >/proc/{worker}/fd/1 & echo $!");
+    let stranger = host.shell(&stranger).trim().to_owned();
     host.shell(&format!("echo {stranger} >{ours}/{name}/cgroup.procs"));
     let inside = host.shell(&format!("cat {ours}/{name}/cgroup.procs"));
     assert!(inside.lines().count() >= 5 && inside.lines().any(|line| line == stranger), "{inside}");
