@@ -101,6 +101,21 @@ fn the_agent_answers_and_keeps_its_memory_while_the_worker_meets_a_bomb_and_a_si
         println!("memory of the agent: at most {memory} kB before {what}, {worst} kB since");
         assert!(worst < memory + MORE_MEMORY, "{memory} kB before, {worst} kB at most");
     }
+    // What it says for people forges nothing.
+    let forged = "\x1b[2Jall is well\nMESSAGE_ID=0123456789abcdef0123456789abcdef\nPRIORITY=0\n<0>owned\u{202e}";
+    server.say(&Says { refs: line(format!("ERR {forged}")).into(), ..good(b"evil\n") });
+    host.await_status("what it says", |status| says(status, "all is well"));
+    let status = host.run(&["trueup", "status"]).stdout;
+    let odd = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+    assert!(status.contains("all is well") && !status.contains(odd), "{status:?}");
+    assert!(!status.lines().any(|line| line.starts_with("MESSAGE_ID") || line.starts_with("<0>")), "{status}");
+    let journal = host.journal(&["_SYSTEMD_UNIT=trueup.service"]);
+    for entry in &journal {
+        let said = entry["MESSAGE"].as_str().unwrap_or_else(|| panic!("not text: {entry}"));
+        assert!(!said.contains(odd) && !said.contains('\n'), "{said:?}");
+        assert!(entry["PRIORITY"] != "0" && entry["MESSAGE_ID"] != "0123456789abcdef0123456789abcdef", "{entry}");
+    }
+    server.say(&silent());
     // At its deadline a worker is gone.
     let worker = host.shell("until pgrep -o -x trueup-fetch; do trueup sync >/dev/null 2>&1 & sleep 0.05; done");
     host.await_that(&format!("! [ -d /proc/{} ]", worker.trim()));

@@ -185,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn a_length_that_is_announced_takes_no_memory_until_it_comes(length in any::<u32>(), come in 0..100usize) {
+    fn a_length_that_is_announced_is_believed_once_it_has_come(length in any::<u32>(), come in 0..100usize) {
         let bytes = [&length.to_be_bytes()[..], &vec![b'b'; come]].concat();
         let mut input = Counted(&bytes, 0);
         let answered = Answer::receive(&mut input);
