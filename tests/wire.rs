@@ -5,7 +5,6 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -14,10 +13,15 @@ use std::thread;
 use std::time::Duration;
 
 use trueup::config::SourceSettings;
-use trueup::host::Reader;
-use trueup::source::{Source, SourceError};
 
-use super::source::{Bench, check_first, git, git_daemon, layers, trueup};
+use super::source::{Bench, check_first, git, git_daemon, layers};
+
+mod hostile;
+mod killed;
+mod odd;
+pub mod pack;
+pub mod server;
+mod talk;
 
 /// What somebody on the way does with what the server says.
 #[derive(Debug, Default)]
@@ -253,66 +257,6 @@ print(commit(tree((b"40000", b"hosts", tree((b"40000", b"web-01", host))))))
 }
 
 #[test]
-fn a_chain_of_ten_thousand_deltas_costs_neither_stack_nor_time() {
-    let bench = Bench::new();
-    let (_daemon, url) = git_daemon(bench.at.path());
-    // A pack in which each object is the one before it and a letter more.
-    made(
-        &bench,
-        r#"
-def number(n):
-    out = bytes([n & 127]); n >>= 7
-    while n: out = bytes([(n & 127) | 128]) + out; n >>= 7
-    return out
-def varint(n):
-    out = b""
-    while True:
-        if n < 128: return out + bytes([n])
-        out += bytes([n & 127 | 128]); n >>= 7
-def offset(n):
-    out = bytes([n & 127])
-    while n >= 128:
-        n = (n >> 7) - 1
-        out = bytes([128 | n & 127]) + out
-    return out
-def head(kind, size):
-    byte = kind << 4 | size & 15; size >>= 4; out = b""
-    while size: out += bytes([byte | 128]); byte = size & 127; size >>= 7
-    return out + bytes([byte])
-body, data, at = b"", b"a" * 100, []
-pack = bytearray(b"PACK" + struct.pack(">II", 2, 10000))
-for n in range(10000):
-    here = len(pack)
-    if n == 0:
-        pack += head(3, len(data)) + zlib.compress(data, 1)
-    else:
-        new = data[:-4] + b"%04d" % n
-        delta = varint(len(data)) + varint(len(new)) + bytes([0x90, len(data) - 4]) + bytes([4]) + new[-4:]
-        pack += head(6, len(delta)) + offset(here - last) + zlib.compress(delta, 1)
-        data = new
-    last = here
-pack += hashlib.sha1(pack).digest()
-where = os.path.join(git, "odd.pack")
-open(where, "wb").write(pack)
-import subprocess
-subprocess.run(["git", "--git-dir", git, "index-pack", "--stdin"], stdin=open(where, "rb"), stdout=subprocess.DEVNULL, check=True)
-blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-files = tree((b"100644", b"last", blob))
-print(commit(tree((b"40000", b"hosts", tree((b"40000", b"web-01", tree((b"40000", b"files", files))))))))
-"#,
-    );
-    // However the server packs it for us, what comes is right, or refused with a reason.
-    match bench.open(&bench.settings(&url)) {
-        Ok(mut source) => {
-            let mut snapshot = source.snapshot().expect("a snapshot");
-            source.read_layers(&mut snapshot, &layers(&["hosts/web-01"])).expect("reads");
-            assert_eq!(snapshot.entries.len(), 1);
-        }
-        Err(error) => assert_eq!(error.reason(), "too-large", "{error}"),
-    }
-}
-
-#[test]
 fn a_server_that_advertises_odd_names_writes_nothing_outside_of_the_cache() {
     let bench = Bench::new();
     let id = git(&bench.work(), &["rev-parse", "HEAD"]);
@@ -338,55 +282,6 @@ fn a_server_that_advertises_odd_names_writes_nothing_outside_of_the_cache() {
         let written = files(&bench.at.path().join("machine"));
         assert!(written.iter().all(|path| path.starts_with(bench.cache())), "{name:?}: {written:?}");
     }
-}
-
-/// Runs the worker under strace(1), which kills it at the `n`th of `call`.
-fn struck(bench: &Bench, call: &str, n: usize) -> PathBuf {
-    let wrapper = bench.at.path().join("struck");
-    let script = format!(
-        "#!/bin/sh\nexec strace -f -qq -o /dev/null -e trace={call} -e inject={call}:signal=KILL:when={n} {} \"$@\"\n",
-        trueup().display()
-    );
-    fs::write(&wrapper, script).expect("writes");
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("chmod");
-    wrapper
-}
-
-#[test]
-fn a_worker_that_is_killed_at_any_system_call_of_a_fetch_leaves_a_clone_that_the_next_look_mends() {
-    let (bench, _daemon, settings, _) = bench();
-    let host = Reader::directory(&bench.at.path().join("machine")).expect("opens");
-    let calls =
-        ["openat", "write", "mkdir", "rename", "unlink", "close", "recvfrom", "munmap", "flock", "fstat", "lseek"];
-    let mut points = 0;
-    for call in calls {
-        // Each call of the few, some of the many, until the look gets through to its end.
-        for n in (1..).scan(0, |step, _| {
-            *step += 1 + *step / 6;
-            Some(*step)
-        }) {
-            // Once on the way to a clone, once on the way to what is new.
-            if n % 2 == 0 {
-                drop(fs::remove_dir_all(bench.cache()));
-            } else {
-                bench.file("hosts/web-01/files/etc/motd", &format!("{call} {n}\n"));
-                bench.commit("forward");
-            }
-            let worker = host.worker(struck(&bench, call, n));
-            let done = Source::open(&settings, &worker).and_then(|mut source| {
-                let mut snapshot = source.snapshot()?;
-                source.read_layers(&mut snapshot, &layers(&["hosts/web-01"]))
-            });
-            recovers(&bench, &settings, &format!("{call} number {n}"));
-            match done {
-                Ok(()) => break,
-                Err(SourceError::Worker { .. } | SourceError::Fetch { .. }) => points += 1,
-                Err(error) => panic!("{call} number {n}: {error}"),
-            }
-        }
-    }
-    println!("killed at {points} places of a fetch");
-    assert!(points > 60, "{points}");
 }
 
 #[test]

@@ -34,8 +34,6 @@ pub struct Child {
     /// How much time is left for waiting on it.
     left: Duration,
     since: Option<Instant>,
-    /// A control group that holds it and all that it started, and goes with it.
-    cgroup: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +47,18 @@ struct Clock {
 struct Watched {
     deadline: Option<Instant>,
     over: bool,
+    /// A control group that holds the child and all that it started, and goes with it.
+    cgroup: Option<PathBuf>,
+}
+
+impl Watched {
+    /// Kills `group`, and whatever has left it and is in the control group still; cgroups(7).
+    fn kill(&self, group: Pid) {
+        killpg(group, Signal::SIGKILL).ok();
+        if let Some(cgroup) = &self.cgroup {
+            std::fs::write(cgroup.join("cgroup.kill"), "1").ok();
+        }
+    }
 }
 
 impl Clock {
@@ -72,7 +82,7 @@ impl Clock {
                 Some(deadline) if deadline <= now => {
                     self.expired.store(true, Ordering::SeqCst);
                     // Under the lock: the process is not reaped before `over`, so the id is still its own.
-                    killpg(group, Signal::SIGKILL).ok();
+                    state.kill(group);
                     return;
                 }
                 Some(deadline) => {
@@ -131,14 +141,13 @@ impl Child {
             listener: Some(listener),
             left: limit,
             since: None,
-            cgroup: None,
         })
     }
 
     /// The same, which moves itself into the control group `cgroup`: whatever is in there ends with it.
     #[must_use]
-    pub(super) fn within(mut self, cgroup: Option<PathBuf>) -> Self {
-        self.cgroup = cgroup;
+    pub(super) fn within(self, cgroup: Option<PathBuf>) -> Self {
+        self.clock.set(|state| state.cgroup = cgroup);
         self
     }
 
@@ -176,16 +185,15 @@ impl Child {
         let Some(watch) = self.watch.take() else { return };
         self.stdin = None;
         // Not reaped yet, so the group is still its own, even where the child has ended by itself.
-        killpg(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGKILL).ok();
-        self.clock.set(|state| state.over = true);
+        let group = Pid::from_raw(self.process.id().cast_signed());
+        self.clock.set(|state| {
+            state.kill(group);
+            state.over = true;
+        });
         watch.join().ok();
-        if let Some(cgroup) = &self.cgroup {
-            // Whatever had left the process group; cgroups(7).
-            std::fs::write(cgroup.join("cgroup.kill"), "1").ok();
-        }
         self.process.wait().ok();
-        if let Some(cgroup) = &self.cgroup {
-            remove_group(cgroup);
+        if let Some(cgroup) = self.clock.lock().cgroup.take() {
+            remove_group(&cgroup);
         }
         // What left the group may hold standard error open for good; the thread then stays behind.
         if let Some(listener) = self.listener.take() {

@@ -252,6 +252,11 @@ impl Pipe {
         if self.channel.timed_out() {
             return SourceError::TimedOut { place: self.place.clone(), after: self.limit };
         }
+        // What Rust's own allocator says where a limit of the worker's wall is reached.
+        if said.contains("memory allocation of") {
+            let what = "what the server sends takes more memory than the fetch worker may have".to_owned();
+            return SourceError::TooLarge { place: self.place.clone(), what };
+        }
         let why = if said.is_empty() { error.to_string() } else { format!("{error}: {said}") };
         SourceError::Worker { place: self.place.clone(), why }
     }

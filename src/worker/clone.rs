@@ -100,30 +100,33 @@ fn fetch_into(directory: &Path, remote: &Remote, branch: &str) -> Result<(gix::R
 fn fresh(cache: &Path, remote: &Remote, branch: &str) -> Result<(gix::Repository, ObjectId)> {
     let (new, old) = (beside(cache, "new"), beside(cache, "old"));
     let written = |error: io::Error| Trouble::io("write the clone", cache, &error);
-    let mut hash = gix::hash::Kind::Sha1;
-    let tip = loop {
-        let repository = init(&new, remote, hash)?;
-        match remote::fetch(&repository, remote, branch) {
-            Ok(Fetched::Tip(tip) | Fetched::Same(tip)) => break tip,
-            Ok(Fetched::OtherHash(other)) if other != hash && hash == gix::hash::Kind::Sha1 => hash = other,
-            Ok(Fetched::OtherHash(_)) => {
-                return Err(Trouble::new("fetch-failed", format!("{} changes the kind of its ids", remote.url)));
-            }
-            Err(trouble) => {
-                // What cannot be removed now is removed by the next.
-                remove(&new).ok();
-                return Err(trouble);
-            }
-        }
-        remove(&new).map_err(written)?;
-    };
-    opened(&new, remote, tip)?;
+    let tip = made(&new, remote, branch).inspect_err(|_| {
+        // What cannot be removed now is removed by the next.
+        remove(&new).ok();
+    })?;
     if fs::symlink_metadata(cache).is_ok() {
         fs::rename(cache, &old).map_err(written)?;
     }
     fs::rename(&new, cache).map_err(written)?;
     remove(&old).ok();
     opened(cache, remote, tip)
+}
+
+/// Fetches into the new directory `new`.
+fn made(new: &Path, remote: &Remote, branch: &str) -> Result<ObjectId> {
+    let mut hash = gix::hash::Kind::Sha1;
+    let tip = loop {
+        let repository = init(new, remote, hash)?;
+        match remote::fetch(&repository, remote, branch)? {
+            Fetched::Tip(tip) | Fetched::Same(tip) => break tip,
+            Fetched::OtherHash(other) if other != hash && hash == gix::hash::Kind::Sha1 => hash = other,
+            Fetched::OtherHash(_) => {
+                return Err(Trouble::new("fetch-failed", format!("{} changes the kind of its ids", remote.url)));
+            }
+        }
+        remove(new).map_err(|error| Trouble::io("write the clone", new, &error))?;
+    };
+    opened(new, remote, tip).map(|(_, tip)| tip)
 }
 
 fn init(directory: &Path, remote: &Remote, hash: gix::hash::Kind) -> Result<gix::Repository> {

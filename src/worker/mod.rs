@@ -18,6 +18,7 @@ mod remote;
 mod serve;
 mod trouble;
 mod wall;
+mod weight;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

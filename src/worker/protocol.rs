@@ -515,6 +515,9 @@ impl<'a> In<'a> {
 }
 
 #[cfg(test)]
+pub(crate) mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -589,6 +592,11 @@ mod tests {
         wire.clear();
         Answer::Object(Kind::Blob, vec![0; LARGEST_BLOB as usize + 1]).send(&mut wire).expect("a frame could hold it");
         assert!(matches!(Answer::receive(&mut &wire[..]), Err(WireError::Malformed(_))));
+        for (over, fits) in [(0, true), (1, false)] {
+            wire.clear();
+            Answer::Object(Kind::Commit, vec![0; LARGEST_COMMIT as usize + over]).send(&mut wire).expect("fits");
+            assert_eq!(Answer::receive(&mut &wire[..]).is_ok(), fits);
+        }
         assert!(Answer::Object(Kind::Tree, vec![0; LARGEST_ANSWER]).send(&mut Vec::new()).is_err());
         wire.clear();
         Request::Objects(vec![name(1); MOST_OBJECTS + 1]).send(&mut wire).expect("a frame could hold it");

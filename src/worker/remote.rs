@@ -1,7 +1,6 @@
 //! One look at, and one fetch from, a server.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use gix::ObjectId;
 use gix::protocol::transport::client;
@@ -13,6 +12,7 @@ use super::http::Http;
 use super::look;
 use super::protocol::Remote;
 use super::trouble::{Result, Trouble};
+use super::weight;
 
 /// Where what a server advertises is kept until the agent has judged it.
 const CANDIDATE: &str = "refs/trueup/candidate";
@@ -127,13 +127,24 @@ fn receive<T: client::blocking_io::Transport>(
     let Some(advertised) = advertised else {
         return Err(Trouble::new("no-such-branch", format!("{} has no branch {branch}", remote.url)));
     };
+    if advertised.kind() != map.object_hash {
+        // gix would wait for objects that cannot come.
+        let message = format!("{}: its branch is at {advertised}, which is no id of {}", remote.url, map.object_hash);
+        return Err(Trouble::new("fetch-failed", message));
+    }
     if map.object_hash != repository.object_hash() {
         return Ok(Fetched::OtherHash(map.object_hash));
     }
     if has == Some(advertised) {
         return Ok(Fetched::Same(advertised));
     }
-    fetch.receive(gix::progress::Discard, &AtomicBool::new(false)).map_err(failed)?;
+    match weight::bounded(|scale, stop| fetch.receive(scale, stop)) {
+        Some(received) => received.map_err(failed)?,
+        None => {
+            let message = format!("{}: what it sends unfolds to more than any repository of its size", remote.url);
+            return Err(Trouble::new("too-large", message));
+        }
+    };
     Ok(Fetched::Tip(advertised))
 }
 

@@ -141,6 +141,7 @@ fn is_away(error: &(dyn std::error::Error + 'static)) -> bool {
             Is::ConnectionRefused
                 | Is::ConnectionReset
                 | Is::ConnectionAborted
+                | Is::BrokenPipe
                 | Is::NotConnected
                 | Is::TimedOut
                 | Is::HostUnreachable

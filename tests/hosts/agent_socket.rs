@@ -117,7 +117,7 @@ impl Host {
 
     /// A line of `/proc/PID/status` or `smaps_rollup` of the agent, in kilobytes.
     #[track_caller]
-    fn kilobytes(&self, file: &str, name: &str) -> u64 {
+    pub fn kilobytes(&self, file: &str, name: &str) -> u64 {
         let text = self.read(&format!("/proc/{}/{file}", self.agent()));
         let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("told");
         line.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number")

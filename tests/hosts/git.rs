@@ -201,16 +201,25 @@ impl Authority {
 
 /// `git http-backend` behind HTTPS on `port`, for what is below `served`. With a token, only for who has it.
 pub fn https(address: &str, port: u16, served: &Path, authority: &Authority, token: Option<&str>) -> Server {
+    let token: Vec<String> = token.map(|token| format!("--token={token}")).into_iter().collect();
+    start_https(address, port, served, authority, &token)
+}
+
+fn start_https(address: &str, port: u16, served: &Path, authority: &Authority, more: &[String]) -> Server {
     let mut command = bound_to_us("python3");
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hosts/https_git.py"));
     command.arg(format!("--listen={address}:{port}")).arg(format!("--root={}", served.display()));
     command.arg(format!("--certificate={}", authority.directory.join("server.pem").display()));
     command.arg(format!("--key={}", authority.directory.join("server.key").display()));
-    if let Some(token) = token {
-        command.arg(format!("--token={token}"));
-    }
+    command.args(more);
     command.envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")]);
     Server::start(command, Says::Stdout, "listening")
+}
+
+/// The same for who has `token`; the answer to a fetch stops in the middle while there is a file `hold`, and is held then,
+/// which `hold.held` beside it tells.
+pub fn https_held(address: &str, port: u16, served: &Path, authority: &Authority, token: &str, hold: &Path) -> Server {
+    start_https(address, port, served, authority, &[format!("--token={token}"), format!("--hold={}", hold.display())])
 }
 
 /// The port of sshd; 22 may be the machine's own.

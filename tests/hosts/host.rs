@@ -56,6 +56,8 @@ pub struct Setup<'a> {
     pub files: &'a [(String, Vec<u8>)],
     /// Whether trueup is on it, as this machine built it.
     pub has_trueup: bool,
+    /// Whether it has one hierarchy of control groups, version 2, without controllers; otherwise as the machine has them.
+    pub unified: bool,
 }
 
 /// A host that is up.
@@ -67,6 +69,7 @@ pub struct Host {
     address: String,
     bridge: String,
     gateway: String,
+    unified: bool,
     nspawn: Option<Child>,
     /// Its PID 1, as the machine counts.
     leader: u32,
@@ -75,7 +78,7 @@ pub struct Host {
 impl Host {
     /// Makes the `k`th host of `network` (from 1) and boots it. What it writes goes below `directory`.
     pub fn boot(network: &Network, k: u8, directory: PathBuf, setup: &Setup<'_>) -> Self {
-        let Setup { name, variant, files, has_trueup } = *setup;
+        let Setup { name, variant, files, has_trueup, unified } = *setup;
         let mut host = Self {
             name: name.to_owned(),
             variant,
@@ -84,6 +87,7 @@ impl Host {
             address: network.host_address(k),
             bridge: network.bridge(),
             gateway: network.address(),
+            unified,
             nspawn: None,
             leader: 0,
         };
@@ -133,6 +137,8 @@ impl Host {
             .arg(format!("--directory={}", self.directory.join("root").display()))
             .arg(format!("--network-bridge={}", self.bridge))
             .env("NOTIFY_SOCKET", &notify)
+            // systemd-nspawn(1) has it in its list of variables.
+            .envs(self.unified.then_some(("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")))
             .stdout(console.try_clone().expect("a second handle"))
             .stderr(console)
             .spawn()

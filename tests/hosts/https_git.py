@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import subprocess
+import time
 import urllib.parse
 
 
@@ -20,6 +21,7 @@ def arguments():
     parser.add_argument("--client-authority", help="clients have to show a certificate of this authority")
     parser.add_argument("--redirect", help="where everything has moved to: https://HOST:PORT")
     parser.add_argument("--log", help="a file that gets the head of each request")
+    parser.add_argument("--hold", help="while this file is there, a pack stops in the middle")
     return parser.parse_args()
 
 
@@ -96,7 +98,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        half = len(content) // 2
+        self.wfile.write(content[:half])
+        hold = self.server.hold
+        if hold and b"packfile" in content[:20] and os.path.exists(hold):
+            open(hold + ".held", "w").close()
+            while os.path.exists(hold):
+                time.sleep(0.05)
+        self.wfile.write(content[half:])
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -131,6 +140,7 @@ def main():
     server.token = wanted.token
     server.redirect = wanted.redirect
     server.log = wanted.log
+    server.hold = wanted.hold
     server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.context.load_cert_chain(wanted.certificate, wanted.key)
     if wanted.client_authority is not None:

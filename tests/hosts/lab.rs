@@ -141,7 +141,8 @@ impl Lab {
     /// Boots a host of `variant` that follows the fleet, with `more` in its agent's configuration.
     pub fn boot_on(&self, variant: Variant, name: &str, more: &str) -> Host {
         let files = self.agent_files(more);
-        let setup = Setup { name, variant, files: &[files, self.sources(variant)].concat(), has_trueup: true };
+        let setup =
+            Setup { name, variant, files: &[files, self.sources(variant)].concat(), has_trueup: true, unified: false };
         let host = self.start(&setup);
         self.fetch_indexes(variant, &host);
         host
@@ -149,15 +150,20 @@ impl Lab {
 
     /// Boots a host with these files and trueup's program, and nothing that configures it.
     pub fn boot_bare(&self, name: &str, files: &[(String, Vec<u8>)]) -> Host {
-        self.start(&Setup { name, variant: Variant::Bookworm, files, has_trueup: true })
+        self.start(&Setup { name, variant: Variant::Bookworm, files, has_trueup: true, unified: false })
     }
 
     /// Boots a host of `variant` without trueup, with these files and the lab's package repository as a source.
     pub fn boot_plain(&self, variant: Variant, name: &str, files: &[(String, Vec<u8>)]) -> Host {
         let files = [files, &self.sources(variant)].concat();
-        let host = self.start(&Setup { name, variant, files: &files, has_trueup: false });
+        let host = self.start(&Setup { name, variant, files: &files, has_trueup: false, unified: false });
         self.fetch_indexes(variant, &host);
         host
+    }
+
+    /// The same, where control groups are one hierarchy of version 2.
+    pub fn boot_unified(&self, name: &str, files: &[(String, Vec<u8>)]) -> Host {
+        self.start(&Setup { name, variant: Variant::Bookworm, files, has_trueup: false, unified: true })
     }
 
     /// What an agent needs to follow the fleet, with `more` in its configuration: path → content.

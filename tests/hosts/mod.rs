@@ -33,6 +33,7 @@ mod ending;
 mod forward;
 mod harness;
 mod hold;
+mod hostile;
 mod journal;
 mod letting_go;
 mod observe;

@@ -7,6 +7,8 @@ use super::*;
 use crate::worker;
 use crate::worker::protocol::{Answer, Request};
 
+mod fuzz;
+
 /// Both ends of a conversation with a thread that plays the worker.
 #[derive(Debug)]
 struct Line {
@@ -261,6 +263,53 @@ fn what_a_worker_has_not_is_no_way_and_a_tip_that_it_has_not_is_got_anew() {
     let error = source.back_to(&objects::commit_id(stranger), &record, None).expect_err("it is not there");
     assert_eq!(error.reason(), "no-such-commit");
     assert!(source.descends_from(&objects::commit_id(old)).expect("got anew"));
+}
+
+#[test]
+fn of_a_thousand_hosts_only_the_layers_of_its_own_are_asked_for() {
+    let mut store = Store::default();
+    let layer = |store: &mut Store, name: &str, toml: &str| {
+        let motd = store.put(Kind::Blob, format!("this is {name}\n").as_bytes());
+        let etc = store.tree(&[("100644", "motd", motd)]);
+        let files = store.tree(&[("40000", "etc", etc)]);
+        let toml = (toml, store.put(Kind::Blob, format!("# {name}\n").as_bytes()));
+        store.tree(&[("40000", "files", files), ("100644", toml.0, toml.1)])
+    };
+    let all = |store: &mut Store, what: &str, count: usize, toml: &str| {
+        let names: Vec<String> = (0..count).map(|n| format!("{what}-{n:04}")).collect();
+        let trees: Vec<ObjectName> = names.iter().map(|name| layer(store, name, toml)).collect();
+        let entries: Vec<_> = names.iter().zip(trees).map(|(name, tree)| ("40000", name.as_str(), tree)).collect();
+        store.tree(&entries)
+    };
+    let hosts = all(&mut store, "web", 1000, "host.toml");
+    let roles = all(&mut store, "role", 50, "role.toml");
+    let toml = store.put(Kind::Blob, b"format = 1\n");
+    let tree = store.tree(&[("40000", "hosts", hosts), ("40000", "roles", roles), ("100644", "trueup.toml", toml)]);
+    let old = store.commit(tree, &[]);
+    let tip = store.commit(tree, &[old]);
+    let held = store.0.len();
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    let pipe = fake(move |request| match request {
+        Request::Open(_) => vec![Answer::Tip(tip)],
+        other => {
+            if let Request::Objects(names) = &other {
+                heard.lock().expect("whole").extend_from_slice(names);
+            }
+            store.answer(&other)
+        }
+    });
+    let mut source = Source::over(pipe, open(), "").expect("opens");
+    let mut snapshot = source.snapshot().expect("reads");
+    assert_eq!((snapshot.hosts.len(), snapshot.roles.len()), (1000, 50));
+    source.read_layers(&mut snapshot, &["hosts/web-0500".to_owned()]).expect("reads");
+    source.read_layers(&mut snapshot, &["roles/role-0007".to_owned(), "roles/role-0033".to_owned()]).expect("reads");
+    assert_eq!(snapshot.entries.len(), 1 + 3 * 2);
+    let asked = asked.lock().expect("whole").clone();
+    println!("{} of {held} objects were asked for", asked.len());
+    // The commit, its tree, the names of hosts and roles, trueup.toml; of each layer three directories and two files.
+    assert_eq!(asked.len(), 5 + 3 * 5);
+    assert!(held > 5000 && asked.iter().collect::<BTreeSet<_>>().len() == asked.len(), "{held}: each once");
 }
 
 #[test]
