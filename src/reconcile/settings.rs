@@ -57,18 +57,21 @@ pub fn settings_files(host: &Reader) -> Result<Vec<(String, String)>, Stop> {
     let fragments = host.list(FRAGMENTS).map_err(|error| unusable(&error))?.into_iter();
     let fragments = fragments.filter(|name| name.ends_with(".toml") && !name.starts_with('.'));
     paths.extend(fragments.map(|name| format!("{FRAGMENTS}/{name}")));
-    let wrong = host.not_roots_alone([DIRECTORY, FRAGMENTS]).map_err(|error| unusable(&error))?;
-    if !wrong.is_empty() {
-        return Err(bad(&wrong.join("; ")));
-    }
+    let mut wrong = host.not_roots_alone([DIRECTORY, FRAGMENTS]).map_err(|error| unusable(&error))?;
     let mut texts = Vec::new();
     for path in paths {
-        if let Some(bytes) = host.read_roots_own(&path, SETTINGS_BYTES).map_err(|error| unusable(&error))? {
-            let text = String::from_utf8(bytes).map_err(|_| bad(&format!("{path} is not UTF-8")))?;
-            texts.push((path, text));
+        match host.read_roots_own(&path, SETTINGS_BYTES) {
+            Ok(Some(bytes)) => {
+                let text = String::from_utf8(bytes).map_err(|_| bad(&format!("{path} is not UTF-8")))?;
+                texts.push((path, text));
+            }
+            Ok(None) => {}
+            // All that is wrong is told.
+            Err(Error::Refused { reason: "not-roots-alone", why, .. }) => wrong.push(why),
+            Err(error) => return Err(unusable(&error)),
         }
     }
-    Ok(texts)
+    if wrong.is_empty() { Ok(texts) } else { Err(bad(&wrong.join("; "))) }
 }
 
 fn parsed(texts: &[(String, String)]) -> Result<Settings, Stop> {

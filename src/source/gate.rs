@@ -10,7 +10,7 @@ use super::trust::chain::{self, ChainError, History, Link};
 use super::trust::{self, Refusal, Revoked, Signed, Signers, Trust};
 use super::{Source, SourceError};
 use crate::config::TrustSettings;
-use crate::host::{Reader, StateDir};
+use crate::host::{self, Reader, StateDir};
 use crate::model::{CommitId, TrustMode, Word, Zone, one_line};
 
 const NAME: &str = "trust";
@@ -260,7 +260,11 @@ fn read(host: &Reader, file: &Path) -> Result<(String, Vec<u8>)> {
     let name = one_line(&file.display().to_string(), 400);
     let bad = |why: String| SourceError::Trust(Refusal::BadTrust { file: name.clone(), line: None, why });
     let path = file.to_str().ok_or_else(|| bad("its name is not UTF-8".to_owned()))?;
-    match host.read_roots_own(path, LARGEST).map_err(|error| bad(one_line(&error.chain(), 800)))? {
+    let unreadable = |error: host::Error| match error {
+        host::Error::Refused { why, .. } => bad(one_line(&why, 800)),
+        error => bad(one_line(&error.chain(), 800)),
+    };
+    match host.read_roots_own(path, LARGEST).map_err(unreadable)? {
         Some(content) if content.is_empty() => {
             Err(bad("is empty, and nothing is believed with it; a comment says that nobody is meant".to_owned()))
         }

@@ -202,7 +202,7 @@ impl Lab {
         let host = Host::boot(&self.network, k, self.directory(&format!("host-{k}")), setup);
         if setup.has_trueup {
             // As its package brings it.
-            host.shell("mkdir -m 700 /var/lib/trueup; mkdir -p /var/cache/trueup");
+            host.shell("mkdir -m 700 /var/lib/trueup; mkdir -p /var/cache/trueup /run/trueup");
             host.write("/usr/lib/sysusers.d/trueup.conf", include_str!("../../systemd/trueup.sysusers"));
             host.ok(&["systemd-sysusers", "trueup.conf"]);
         }
