@@ -17,6 +17,7 @@ mod depend;
 mod intend;
 mod record;
 mod settle;
+mod validate;
 mod withhold;
 
 pub use activate::activate;
@@ -112,6 +113,7 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     let mut applied = Applied { owed: ground.ledger.refreshes.keys().cloned().collect(), ..Applied::default() };
     intend::intend(ground, plan, &mut applied)?;
 
+    validate::validate(ground, plan, &[Phase::Stop, Phase::Early], &mut applied);
     walk(ground, plan, &[Phase::Stop, Phase::Early], &mut applied)?;
     for early in [Activation::Sysusers, Activation::PackageIndex].into_iter().filter(|it| plan.activations.contains(it))
     {
@@ -127,8 +129,10 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     let plan = second.as_ref().unwrap_or(plan);
     needed.extend(plan.activations.iter().copied());
 
-    // What a package's script did to files that are read early is put right now.
-    walk(ground, plan, &[Phase::Stop, Phase::Early, Phase::Files, Phase::Removals], &mut applied)?;
+    // What a package's script did to files that are read early is put right now. Judges may come with packages.
+    let files = [Phase::Stop, Phase::Early, Phase::Files, Phase::Removals];
+    validate::validate(ground, plan, &files, &mut applied);
+    walk(ground, plan, &files, &mut applied)?;
     intend::drop_implied(ground)?;
     // What failed lately and waits is owed and not planned.
     for needed in needed {

@@ -94,6 +94,8 @@ pub(super) fn compile(work: &mut Work<'_>, about: &About<'_, '_>, claims: &[Clai
     let group = about.attribute(work, "group", |entry| entry.group.as_ref(), Clone::clone);
     let mode = about.attribute(work, "mode", |entry| entry.mode.as_ref(), |mode| format!("{mode:04o}"));
     let replace = about.attribute(work, "replace", |entry| entry.replace.as_ref(), show_replace);
+    let validate =
+        about.attribute(work, "validate", |entry| entry.validate.as_ref(), |words| words.join(" "));
     let drift = about.attribute(work, "drift", |entry| entry.drift.as_ref(), ToString::to_string);
     let release = about.attribute(work, "release", |entry| entry.release.as_ref(), ToString::to_string);
     let Some(stand) = stand.filter(|_| !broken) else { return };
@@ -104,6 +106,11 @@ pub(super) fn compile(work: &mut Work<'_>, about: &About<'_, '_>, claims: &[Clai
         group: group.map(|claim| claim.value),
         mode: mode.map(|claim| claim.value),
         replace: replace.map(|claim| claim.value).unwrap_or_default(),
+        // A pattern may match links and directories among files.
+        validate: match stand.value.what {
+            What::Regular { .. } => validate.map(|claim| claim.value).unwrap_or_default(),
+            _ => Vec::new(),
+        },
     };
     complete(&mut spec, stand.value.mode);
     if let Err(refused) = paths::permitted(path, Shape::of(&spec), regular(&spec, stand.value.content.as_deref())) {

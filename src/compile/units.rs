@@ -12,13 +12,9 @@ use super::work::Work;
 use crate::kinds;
 use crate::kinds::file::What;
 use crate::kinds::file::protected::is_our_unit;
-use crate::kinds::unit::{self, OnChange, Spec};
+use crate::kinds::unit::{self, OnChange, Spec, TYPES};
 use crate::manifest::{At, Problem, UnitEntry};
 use crate::model::{Id, one_line};
-
-/// The types of units, systemd.unit(5).
-const TYPES: &[&str] =
-    &["service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope"];
 
 const LINKS_HINT: &str = "say it in [units]: \"NAME.service\" = \"on\" enables a unit by its own [Install] section";
 
@@ -162,6 +158,8 @@ fn unit(work: &mut Work<'_>, name: &str, entries: &[(usize, &UnitEntry)], files:
         OnChange::Start => "start".to_owned(),
         OnChange::None => "none".to_owned(),
     });
+    let validate = entries.iter().filter_map(|(layer, entry)| work.claim(*layer, entry.validate.as_ref())).collect();
+    let validate = work.settle(validate, &format!("`validate` of unit:{shown}"), |words| words.join(" "));
     let drifts = entries.iter().filter_map(|(layer, entry)| work.claim(*layer, entry.drift.as_ref())).collect();
     let drift = work.settle(drifts, &format!("`drift` of unit:{shown}"), ToString::to_string);
     let releases = entries.iter().filter_map(|(layer, entry)| work.claim(*layer, entry.release.as_ref())).collect();
@@ -176,6 +174,7 @@ fn unit(work: &mut Work<'_>, name: &str, entries: &[(usize, &UnitEntry)], files:
         masked: masked.map(|claim| claim.value),
         on_change: on_change.map(|claim| claim.value).unwrap_or_default(),
         watch: watch(work, entries, files),
+        validate: validate.map(|claim| claim.value).unwrap_or_default(),
     };
     let layer = entries.last().map_or(0, |(layer, _)| *layer);
     let (drift, release) = (drift.map(|claim| claim.value), release.map(|claim| claim.value));

@@ -160,6 +160,7 @@ mod tests {
                 group: None,
                 mode: Some(mode),
                 replace: file::Replace::Nothing,
+                validate: Vec::new(),
             })
         };
         let entry = Entry {

@@ -133,6 +133,7 @@ fn unit(walk: &mut Walk<'_>, key: &Key<'_>, value: &Value<'_>) -> Option<UnitEnt
         masked: None,
         on_change: None,
         watch: Vec::new(),
+        validate: None,
         when: None,
         drift: None,
         release: None,
@@ -196,7 +197,7 @@ fn unit_at_length(walk: &mut Walk<'_>, entry: &mut UnitEntry, value: &Value<'_>)
             "masked" => entry.masked = walk.boolean("masked", value),
             "on_change" => entry.on_change = walk.one_of("on_change", value, ON_CHANGE),
             "watch" => entry.watch = walk.texts("watch", value).unwrap_or_default(),
-            "validate" => validate(walk, key, value),
+            "validate" => entry.validate = walk.command("validate", value),
             "when" => entry.when = walk.text("when", value),
             "drift" => entry.drift = walk.word("drift", value),
             "release" => entry.release = walk.word("release", value),
@@ -210,11 +211,3 @@ fn unit_at_length(walk: &mut Walk<'_>, entry: &mut UnitEntry, value: &Value<'_>)
     }
 }
 
-/// `validate`: its shape is judged; nothing is done with it in this version.
-pub(super) fn validate(walk: &mut Walk<'_>, key: &Key<'_>, value: &Value<'_>) {
-    let before = walk.errors();
-    walk.command("validate", value);
-    if walk.errors() == before {
-        walk.note(key.span(), "`validate` is parsed, not acted on by this version");
-    }
-}

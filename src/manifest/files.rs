@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
-use super::entries::{fell_in, validate};
+use super::entries::fell_in;
 use super::types::{At, FileEntry, Stand};
 use super::walk::{Value, Walk};
 use crate::kinds::file::Replace;
@@ -77,6 +77,7 @@ fn file(walk: &mut Walk<'_>, key: &Spanned<DeString<'_>>, value: &Value<'_>) -> 
         group: None,
         mode: None,
         replace: None,
+        validate: None,
         raw: None,
         when: None,
         drift: None,
@@ -123,7 +124,9 @@ fn attribute(
             let words = &[("symlink", Replace::Symlink), ("directory", Replace::Directory), ("any", Replace::Any)];
             entry.replace = walk.one_of("replace", value, words);
         }
-        "validate" => validate(walk, key, value),
+        "validate" => {
+            entry.validate = walk.command("validate", value).filter(|command| names_the_file(walk, command));
+        }
         "when" => entry.when = walk.text("when", value),
         "drift" => entry.drift = walk.word("drift", value),
         "release" => entry.release = walk.word("release", value),
@@ -173,6 +176,17 @@ fn stand(walk: &mut Walk<'_>, said: Said, path: &Range<usize>) -> Option<At<Stan
         );
     }
     stands.into_iter().next().map(|(_, stand)| stand)
+}
+
+/// Whether a validator of a file is told which: it judges the new file where that is staged, not what stands there.
+fn names_the_file(walk: &mut Walk<'_>, command: &At<Vec<String>>) -> bool {
+    let named = command.value[1..].iter().any(|word| word.contains("{}"));
+    if !named {
+        let hint = "{} stands for the new file, as in [\"nginx\", \"-t\", \"-c\", \"{}\"]; what judges files where they \
+                    are used is the `validate` of a unit";
+        walk.error_hint(command.span.clone(), "`validate` of a file names it nowhere", hint);
+    }
+    named
 }
 
 /// A user or group by name or number.

@@ -205,6 +205,8 @@ pub struct FileEntry {
     pub mode: Option<At<u32>>,
     /// What may be in the way.
     pub replace: Option<At<Replace>>,
+    /// What judges it before it is installed: a program and its arguments.
+    pub validate: Option<At<Vec<String>>>,
     /// Ships a file of the tree as it is, suffixes and all.
     pub raw: Option<At<bool>>,
     /// Declared only where this holds.
@@ -232,6 +234,8 @@ pub struct UnitEntry {
     pub on_change: Option<At<OnChange>>,
     /// Patterns of declared files that it uses.
     pub watch: Vec<At<String>>,
+    /// What judges those once all are in place: a program and its arguments.
+    pub validate: Option<At<Vec<String>>>,
     /// Declared only where this holds.
     pub when: Option<At<String>>,
     /// Its own policy.

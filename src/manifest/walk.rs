@@ -195,16 +195,22 @@ impl<'p> Walk<'p> {
     }
 
     /// A command: a program and its arguments, the program first. Arguments may be empty.
-    pub(super) fn command(&mut self, key: &str, value: &Value<'_>) {
-        let Some(array) = self.array(key, value) else { return };
+    pub(super) fn command(&mut self, key: &str, value: &Value<'_>) -> Option<At<Vec<String>>> {
+        let array = self.array(key, value)?;
         let Some((program, arguments)) = array.split_first() else {
             self.error_hint(value.span(), format!("`{key}` is empty"), "it is a program and its arguments");
-            return;
+            return None;
         };
-        self.text(key, program);
+        let mut words = vec![self.text(key, program)?.value];
         for argument in arguments {
-            self.string(key, argument);
+            words.push(self.string(key, argument)?.value);
         }
+        // What execve(2) cannot be given.
+        if words.iter().any(|word| word.contains('\0')) {
+            self.error(value.span(), format!("`{key}` holds a NUL, which no command can be given"));
+            return None;
+        }
+        Some(At::new(words, value.span()))
     }
 }
 

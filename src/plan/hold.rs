@@ -176,7 +176,14 @@ mod tests {
 
     fn file(content: &str) -> Spec {
         let what = file::What::Regular { content: Digest::of(content.as_bytes()), size: content.len() as u64 };
-        Spec::File(file::Spec { what, owner: None, group: None, mode: None, replace: file::Replace::Nothing })
+        Spec::File(file::Spec {
+            what,
+            owner: None,
+            group: None,
+            mode: None,
+            replace: file::Replace::Nothing,
+            validate: Vec::new(),
+        })
     }
 
     fn seen(content: &str) -> Observed {
@@ -404,6 +411,7 @@ mod tests {
             group: None,
             mode: None,
             replace: file::Replace::Nothing,
+            validate: Vec::new(),
         };
         for (id, spec) in
             [("/srv/app", Spec::File(directory)), ("/srv/app/sub/x", file("one")), ("/srv/apple", file("one"))]

@@ -49,6 +49,7 @@ mod trixie;
 mod trust;
 mod unit_files;
 mod units;
+mod validation;
 mod varlink;
 mod wall;
 

@@ -130,6 +130,7 @@ impl Before {
                 group: last.group.as_ref().and(old.gid).map(|gid| gid.to_string()),
                 mode: last.mode.and(Some(old.mode)).filter(|_| !matches!(self, Self::Symlink { .. })),
                 replace: Replace::Nothing,
+                validate: Vec::new(),
             });
         }
         self.as_found()
@@ -152,6 +153,7 @@ impl Before {
             mode: old.map(|old| old.mode).filter(|_| !matches!(what, What::Symlink { .. })),
             what,
             replace: Replace::Own,
+            validate: Vec::new(),
         })
     }
 }

@@ -21,6 +21,9 @@ pub struct Spec {
     /// What may be in the way and be replaced.
     #[serde(default, skip_serializing_if = "Replace::is_nothing")]
     pub replace: Replace,
+    /// What judges it before it is installed, `{}` being the new file; no property of what stands there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validate: Vec<String>,
 }
 
 /// What stands at a path.

@@ -18,7 +18,7 @@ mod spec;
 mod state;
 
 use install::Install;
-pub use name::{DIRECTORIES, is_valid};
+pub use name::{DIRECTORIES, TYPES, is_valid};
 pub use rules::{is_its_file, uses, watches};
 pub use spec::{OnChange, Spec};
 pub use state::{Active, Before, FileState, Load, Observed};

@@ -4,8 +4,9 @@
 /// the time that anything has an id.
 pub const DIRECTORIES: [&str; 3] = ["/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"];
 
-const SUFFIXES: [&str; 11] =
-    ["service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope"];
+/// The types of units.
+pub const TYPES: &[&str] =
+    &["service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope"];
 
 /// Whether `name` is a full unit name, suffix included.
 pub fn is_valid(name: &str) -> bool {
@@ -14,7 +15,7 @@ pub fn is_valid(name: &str) -> bool {
     name.len() <= 255
         && !stem.is_empty()
         && !stem.starts_with('@')
-        && SUFFIXES.contains(&suffix)
+        && TYPES.contains(&suffix)
         && name.bytes().all(allowed)
 }
 

@@ -1,0 +1,215 @@
+//! Files are judged before they are installed: by the system's own judges, and by what the repository says. One that
+//! fails is not installed, nor is any other of a set that a unit uses.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Applied, Ground};
+use crate::host::{Output, Program, Trial, Writer};
+use crate::kinds::file::{self, Judge};
+use crate::kinds::{Observed, Phase, Spec, unit};
+use crate::model::{Id, Outcome, one_line};
+use crate::plan::{Action, Plan, Step};
+
+/// How long one judge may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long the service manager may take besides, to run it.
+const BESIDES: Duration = Duration::from_secs(20);
+/// The word for what was judged and failed.
+const FAILED: &str = "validation-failed";
+
+/// Judges what the steps of these phases are to install. What fails is noted as failed, and the others of its set as
+/// skipped: neither is tried then.
+pub(super) fn validate(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Applied) {
+    // In a directory there is nothing that could run a command.
+    if !ground.host.is_machine() {
+        return;
+    }
+    let due = |step: &&Step| phases.contains(&step.phase) && !applied.outcomes.contains_key(&step.id);
+    let due: Vec<&Step> = plan.steps.iter().filter(due).collect();
+    let mut failed = BTreeMap::new();
+    let units = judge(ground, &due, &mut failed);
+    judge_units(ground, &units, &mut failed);
+    for (id, because) in whole_sets(ground, plan, &failed) {
+        applied.outcomes.entry(id).or_insert(Outcome::Skipped { because });
+    }
+    for (id, message) in failed {
+        applied.outcomes.insert(id, Outcome::Failed { reason: FAILED.to_owned(), message });
+    }
+}
+
+/// A new unit file or drop-in, to be judged with the others.
+struct NewUnit<'p> {
+    id: &'p Id,
+    name: &'p str,
+    content: std::sync::Arc<[u8]>,
+}
+
+/// Judges each file by itself; gives back the unit files, which are judged together.
+fn judge<'p>(ground: &mut Ground<'_>, due: &[&'p Step], failed: &mut BTreeMap<Id, String>) -> Vec<NewUnit<'p>> {
+    let mut units = Vec::new();
+    for step in due {
+        let Some(digest) = new_content(step) else { continue };
+        let Spec::File(spec) = &step.want else { continue };
+        let judges = file::judges(step.id.name(), spec);
+        if judges.is_empty() || ground.host.interrupted() {
+            continue;
+        }
+        // What is not to be had fails when it is to be written.
+        let Some(content) = ground.payloads.get(&digest) else { continue };
+        for judge in judges {
+            if judge == Judge::Unit {
+                let name = file::unit_file(step.id.name()).unwrap_or_default();
+                units.push(NewUnit { id: &step.id, name, content: content.clone() });
+            } else if let Err(why) = judged(ground.host, step.id.name(), &content, &judge) {
+                failed.insert(step.id.clone(), why);
+                break;
+            }
+        }
+    }
+    units
+}
+
+/// The content that `step` is going to install, where it is another than what stands there.
+fn new_content(step: &Step) -> Option<crate::model::Digest> {
+    let Spec::File(file::Spec { what: file::What::Regular { content, .. }, .. }) = &step.want else { return None };
+    let same = match &step.seen {
+        Observed::File(file::Observed::Present(present)) => {
+            matches!(&present.what, file::Standing::Regular { digest, .. } if digest == content)
+        }
+        _ => false,
+    };
+    // What stood there before was good enough then.
+    (!same && step.action != Action::LetGo).then_some(*content)
+}
+
+/// Whether `judge` accepts `content` at `path`, staged under its own name.
+fn judged(host: &mut Writer, path: &str, content: &[u8], judge: &Judge) -> Result<(), String> {
+    host.say(&format!("judging {path}"));
+    let trial = host.trial().map_err(|error| error.chain())?;
+    let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or("file");
+    let staged = trial.put(name, content).map_err(|error| error.chain())?;
+    let staged = staged.to_string_lossy().into_owned();
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
+    let command = match judge {
+        Judge::Declared(command) => command.iter().map(|word| word.replace("{}", &staged)).collect(),
+        Judge::Sudoers if is_there(host, "/usr/sbin/visudo") => words(&["/usr/sbin/visudo", "-cf", &staged]),
+        Judge::Sshd if is_there(host, "/usr/sbin/sshd") => words(&["/usr/sbin/sshd", "-t", "-f", &staged]),
+        // Whose judge is not installed has nobody who reads it either.
+        Judge::Sudoers | Judge::Sshd | Judge::Unit => return Ok(()),
+    };
+    // Where sshd was never started by its unit it has no directory for its unprivileged half.
+    let properties: &[&str] = match judge {
+        Judge::Sshd => &["RuntimeDirectory=sshd", "RuntimeDirectoryPreserve=yes", "RuntimeDirectoryMode=0755"],
+        _ => &[],
+    };
+    let output = run(host, &command, properties)?;
+    let said = said(&output, &trial, path);
+    match output.status {
+        0 => Ok(()),
+        _ if *judge == Judge::Sshd && file::sshd_cannot_tell(&said) => Ok(()),
+        status if said.is_empty() => Err(format!("{} refuses it (exit status {status})", one_line(&command[0], 100))),
+        _ => Err(format!("{} refuses it: {said}", one_line(&command[0], 100))),
+    }
+}
+
+fn is_there(host: &Writer, path: &str) -> bool {
+    host.look(path).is_ok_and(|found| found.is_some())
+}
+
+/// Runs a judge: with an environment of its own, without network, and ended with all that it started.
+fn run(host: &mut Writer, command: &[String], properties: &[&str]) -> Result<Output, String> {
+    let (program, arguments) = command.split_first().ok_or("there is no command")?;
+    // Where systemd is the service manager, see sd_booted(3).
+    let alone = Program::new(program).args(arguments).limit(LIMIT);
+    let booted = host.below_root("/run/systemd/system").is_dir();
+    let program = if booted { in_unit(command, properties) } else { alone };
+    host.run(&program.any_status()).map_err(|error| error.chain())
+}
+
+fn in_unit(command: &[String], properties: &[&str]) -> Program {
+    let limit = format!("RuntimeMaxSec={}", LIMIT.as_secs());
+    let mut run = Program::new("systemd-run").args(["--quiet", "--pipe", "--wait", "--collect", "--service-type=exec"]);
+    run = run.arg("--description=Validation of trueup").limit(LIMIT + BESIDES);
+    for property in [&limit, "PrivateNetwork=yes", "KillMode=control-group"].iter().chain(properties) {
+        run = run.arg("-p").arg(*property);
+    }
+    run.args(["--setenv=LC_ALL=C.UTF-8", "--"]).args(command)
+}
+
+/// What was said, of the file that is meant.
+fn said(output: &Output, trial: &Trial, path: &str) -> String {
+    let both = [output.stderr.as_slice(), output.stdout.as_slice()].concat();
+    let text = String::from_utf8_lossy(&both);
+    let staged = format!("{}/", trial.path().display());
+    let real = path.rfind('/').map_or("", |at| &path[..=at]);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(6).collect();
+    one_line(&lines.join("; ").replace(&staged, real), 600)
+}
+
+/// Judges new unit files and drop-ins together, as they belong together; of a drop-in with the unit file that is there.
+fn judge_units(ground: &mut Ground<'_>, units: &[NewUnit<'_>], failed: &mut BTreeMap<Id, String>) {
+    if units.is_empty() || ground.host.interrupted() {
+        return;
+    }
+    ground.host.say("judging unit files");
+    let found = stage_units(ground.host, units).and_then(|(trial, names)| {
+        let mut command: Vec<String> =
+            ["/usr/bin/systemd-analyze", "verify", "--man=no"].iter().map(|&word| word.to_owned()).collect();
+        command.extend(names.iter().map(|name| trial.path().join(name).to_string_lossy().into_owned()));
+        Ok((run(ground.host, &command, &[])?, trial))
+    });
+    match found {
+        Ok((output, trial)) => {
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            for unit in units {
+                let staged = trial.path().join(unit.name);
+                let complaints = file::unit_complaints(&text, &staged.to_string_lossy(), unit.name);
+                if !complaints.is_empty() {
+                    let why = format!("systemd refuses it: {}", complaints.join("; "));
+                    failed.insert(unit.id.clone(), one_line(&why, 600));
+                }
+            }
+        }
+        Err(why) => failed.extend(units.iter().map(|unit| (unit.id.clone(), format!("cannot be judged: {why}")))),
+    }
+}
+
+/// Puts new unit files where they are judged; with the names of the units that are to be loaded.
+fn stage_units(host: &Writer, units: &[NewUnit<'_>]) -> Result<(Trial, Vec<String>), String> {
+    let trial = host.trial().map_err(|error| error.chain())?;
+    let mut names = Vec::new();
+    for unit in units {
+        trial.put(unit.name, &unit.content).map_err(|error| error.chain())?;
+        let name = unit.name.split_once(".d/").map_or(unit.name, |(of, _)| of);
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    // A drop-in alone is no unit; that of a unit nobody has, or of a template, cannot be judged.
+    names.retain(|name| {
+        let new = units.iter().any(|unit| unit.name == name);
+        new || unit::DIRECTORIES.iter().any(|directory| {
+            let there = host.read_following(&format!("{directory}/{name}"), 1 << 20);
+            there.is_ok_and(|content| content.is_some_and(|content| trial.put(name, &content).is_ok()))
+        })
+    });
+    names.retain(|name| !name.contains("@."));
+    Ok((trial, names))
+}
+
+/// What may not be installed since something of the same set failed: the files that one unit uses are installed
+/// together or not at all. What is removed stays with the rest.
+fn whole_sets(ground: &Ground<'_>, plan: &Plan, failed: &BTreeMap<Id, String>) -> BTreeMap<Id, Id> {
+    let mut others = BTreeMap::new();
+    for (id, wanted) in &ground.desired.resources {
+        let Spec::Unit(spec) = &wanted.spec else { continue };
+        let of_set = |file: &Id| file.kind() == "file" && unit::uses(id.name(), spec, file);
+        let Some(because) = failed.keys().find(|file| of_set(file)) else { continue };
+        let steps = plan.steps.iter().filter(|step| of_set(&step.id) && !failed.contains_key(&step.id));
+        others.extend(steps.map(|step| (step.id.clone(), because.clone())));
+    }
+    others
+}
+

@@ -1,0 +1,149 @@
+//! Who judges a file before it is installed, and what the system's own judges mean by what they say. Pure.
+
+use super::protected::is_or_below;
+use super::{Spec, What};
+use crate::kinds::unit;
+
+/// What judges a new file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judge {
+    /// A command of the repository; `{}` stands for the new file.
+    Declared(Vec<String>),
+    /// visudo(8): a mistake there locks everybody out of sudo.
+    Sudoers,
+    /// sshd(8): with a mistake there it does not start again.
+    Sshd,
+    /// systemd-analyze(1) `verify`.
+    Unit,
+}
+
+/// Who judges the new file at `path`.
+pub fn judges(path: &str, want: &Spec) -> Vec<Judge> {
+    if !matches!(want.what, What::Regular { .. }) {
+        return Vec::new();
+    }
+    let declared = (!want.validate.is_empty()).then(|| Judge::Declared(want.validate.clone()));
+    let own = if is_sudoers(path) {
+        Some(Judge::Sudoers)
+    } else if is_sshd(path) {
+        Some(Judge::Sshd)
+    } else {
+        unit_file(path).map(|_| Judge::Unit)
+    };
+    own.into_iter().chain(declared).collect()
+}
+
+/// Whether sudo(8) reads `path`; what holds a dot or ends in a tilde it passes over, see sudoers(5).
+fn is_sudoers(path: &str) -> bool {
+    let within = path.strip_prefix("/etc/sudoers.d/");
+    path == "/etc/sudoers" || within.is_some_and(|name| !name.contains(['.', '/']) && !name.ends_with('~'))
+}
+
+/// Whether sshd reads `path` as Debian, Fedora and their kin configure it.
+fn is_sshd(path: &str) -> bool {
+    let within = path.strip_prefix("/etc/ssh/sshd_config.d/");
+    path == "/etc/ssh/sshd_config" || within.is_some_and(|name| name.ends_with(".conf") && !name.contains('/'))
+}
+
+/// What of `path` is below a directory of unit files: `app.service`, `nginx.service.d/limits.conf`.
+pub fn unit_file(path: &str) -> Option<&str> {
+    let directory = unit::DIRECTORIES.iter().find(|directory| is_or_below(path, directory))?;
+    let name = path.strip_prefix(directory)?.strip_prefix('/')?;
+    let typed = |name: &str| unit::TYPES.iter().any(|of| name.strip_suffix(of).is_some_and(|stem| stem.ends_with('.')));
+    match name.split_once('/') {
+        None => typed(name).then_some(name),
+        Some((above, file)) => {
+            (above.strip_suffix(".d").is_some_and(typed) && file.ends_with(".conf") && !file.contains('/')).then_some(name)
+        }
+    }
+}
+
+/// What sshd says where it has no host keys yet: no word on its configuration.
+pub fn sshd_cannot_tell(said: &str) -> bool {
+    said.contains("no hostkeys available")
+}
+
+/// Of what `systemd-analyze verify` has said, what makes the file `name` (`app.service`, `app.service.d/x.conf`), which
+/// is staged at `path`, unusable: its lines that systemd does not understand, and units that would not be loaded. Keys
+/// that this version does not know it passes over as systemd does; a program that is not there yet may be installed
+/// later in the same pass.
+pub fn unit_complaints(said: &str, path: &str, name: &str) -> Vec<String> {
+    let own = |line: &str| {
+        let (number, what) = line.strip_prefix(path)?.strip_prefix(':')?.split_once(": ")?;
+        let passed_over = ["Unknown key", "Unknown section", "Unknown lvalue"].iter().any(|word| what.starts_with(word));
+        (number.parse::<u32>().is_ok() && !passed_over).then(|| format!("line {number}: {what}"))
+    };
+    let whole = |line: &str| {
+        // Of a drop-in only what stands in it.
+        let what = line.strip_prefix(name).filter(|_| !name.contains('/'))?.strip_prefix(": ")?;
+        let refused = ["Refusing", "fatal error", "will not be started"].iter().any(|word| what.contains(word));
+        refused.then(|| what.to_owned())
+    };
+    said.lines().filter_map(|line| own(line).or_else(|| whole(line))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::file::Replace;
+    use crate::model::Digest;
+
+    fn judged(path: &str, validate: &[&str]) -> Vec<Judge> {
+        let what = What::Regular { content: Digest::of(b""), size: 0 };
+        let validate = validate.iter().map(|&word| word.to_owned()).collect();
+        let spec = Spec { what, owner: None, group: None, mode: None, replace: Replace::Nothing, validate };
+        assert_eq!(judges(path, &Spec { what: What::Absent, ..spec.clone() }), [], "what goes is not judged");
+        judges(path, &spec)
+    }
+
+    #[test]
+    fn what_can_lock_people_out_is_judged_by_the_system_itself() {
+        for path in ["/etc/sudoers", "/etc/sudoers.d/admins"] {
+            assert_eq!(judged(path, &[]), [Judge::Sudoers], "{path}");
+        }
+        for path in ["/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d/50-fleet.conf"] {
+            assert_eq!(judged(path, &[]), [Judge::Sshd], "{path}");
+        }
+        for path in ["/etc/systemd/system/app.service", "/usr/lib/systemd/system/a@.timer.d/x.conf"] {
+            assert_eq!(judged(path, &[]), [Judge::Unit], "{path}");
+        }
+        for path in [
+            "/etc/sudoers.d/admins.bak",
+            "/etc/sudoers.d/x/y",
+            "/etc/ssh/sshd_config.d/x",
+            "/etc/ssh/ssh_config",
+            "/etc/systemd/system/app.conf",
+            "/etc/systemd/system/app.service.wants/x.service",
+            "/etc/systemd/system/x.d/y.conf",
+            "/etc/motd",
+        ] {
+            assert_eq!(judged(path, &[]), [], "{path}");
+        }
+    }
+
+    #[test]
+    fn a_declared_judge_comes_after_the_systems_own() {
+        let declared = Judge::Declared(vec!["check".to_owned(), "{}".to_owned()]);
+        assert_eq!(judged("/etc/motd", &["check", "{}"]), [declared.clone()]);
+        assert_eq!(judged("/etc/sudoers", &["check", "{}"]), [Judge::Sudoers, declared]);
+    }
+
+    #[test]
+    fn what_systemd_does_not_understand_of_a_unit_is_told_and_what_it_passes_over_is_not() {
+        let complaints = |said: &str| unit_complaints(said, "/t/bad.service", "bad.service");
+        assert_eq!(complaints("/t/bad.service:5: Missing '=', ignoring line."), ["line 5: Missing '=', ignoring line."]);
+        assert_eq!(complaints("/t/bad.service:5: Unknown key 'Foo' in section [Service], ignoring.").len(), 0);
+        assert_eq!(
+            complaints(
+                "/t/bad.service:2: Unknown key 'ExecStrat' in section [Service], ignoring.\n\
+                 bad.service: Service has no ExecStart=, ExecStop=, or SuccessAction=. Refusing.\n\
+                 Unit bad.service has a bad unit file setting."
+            ),
+            ["Service has no ExecStart=, ExecStop=, or SuccessAction=. Refusing."]
+        );
+        assert_eq!(complaints("bad.service: Command /nowhere/x is not executable: No such file or directory").len(), 0);
+        let others = "/t/other.service:1: Missing '=', ignoring line.\n/lib/systemd/system/x.service:3: Missing '='\n\
+                      other.service: no ExecStart. Refusing.\n";
+        assert_eq!(complaints(others).len(), 0, "of another unit");
+    }
+}

@@ -1,0 +1,121 @@
+//! What a broken file can do to a host: nothing, since it is judged before it is installed, with its set.
+
+use super::report::Told;
+use super::{Host, Lab};
+
+fn failed(told: &Told, id: &str, words: &[&str]) {
+    let step = told.step(id);
+    assert_eq!(step.reason.as_deref(), Some("validation-failed"), "{id}: {told:#?}");
+    let said = step.message.clone().unwrap_or_default();
+    words.iter().for_each(|word| assert!(said.contains(word), "{id}: {word:?} in {said}"));
+    assert!(!said.contains("/run/trueup"), "it speaks of the file that is meant: {said}");
+}
+
+/// What a daemon logs of itself: what its configuration said each time that it was started or reloaded.
+const APP: &str = "#!/bin/sh
+trap 'echo reloaded >>/run/app.log' HUP
+echo started >>/run/app.log
+while :; do sleep 0.1; done
+";
+
+fn nothing_is_left(host: &Host) {
+    assert_eq!(host.shell("ls -A /run/trueup/trial 2>/dev/null"), "", "no staged file stays");
+    assert_eq!(host.shell("find /etc -name '.trueup-*'"), "");
+}
+
+#[test]
+fn a_broken_unit_or_sshd_or_declared_file_is_not_installed_and_the_rest_is() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let unit = "[Service]\nExecStart=/bin/sleep infinity\n";
+    lab.fleet.write("hosts/web-01/units/app.service", unit);
+    lab.fleet.write("hosts/web-01/files/etc/ssh/sshd_config.d/50-fleet.conf", "X11Forwarding no\n");
+    lab.fleet.write("hosts/web-01/files/etc/sudoers.d/admins", "%admins ALL=(ALL) ALL\n");
+    lab.fleet.write("hosts/web-01/files/etc/numbers", "1\n");
+    let validate = "validate = [\"sh\", \"-c\", \"grep -q '^[0-9]*$' \\\"$1\\\" || { echo $1: not a number; exit 1; }\", \"sh\", \"{}\"]";
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        format!("[units]\n\"app.service\" = \"on\"\n[files.\"/etc/numbers\"]\n{validate}\n"),
+    );
+    lab.fleet.commit("good");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    let before = host.unit("app.service", "InvocationID");
+    nothing_is_left(&host);
+
+    lab.fleet.write("hosts/web-01/units/app.service", "[Service]\nExecStart=/bin/sleep infinity\nthis is no assignment\n");
+    lab.fleet.write("hosts/web-01/files/etc/ssh/sshd_config.d/50-fleet.conf", "X11Forwarding perhaps\n");
+    lab.fleet.write("hosts/web-01/files/etc/sudoers.d/admins", "%admins ALL=(ALL ALL\n");
+    lab.fleet.write("hosts/web-01/files/etc/numbers", "one\n");
+    lab.fleet.write("hosts/web-01/files/etc/motd", "the rest\n");
+    lab.fleet.commit("broken");
+    let told = host.trueup(&["run"]);
+    assert_eq!(told.status, 1, "{told:#?}");
+    failed(&told, "file:/etc/systemd/system/app.service", &["line 3", "Missing '='"]);
+    failed(&told, "file:/etc/ssh/sshd_config.d/50-fleet.conf", &["/etc/ssh/sshd_config.d/50-fleet.conf"]);
+    failed(&told, "file:/etc/sudoers.d/admins", &["visudo", "/etc/sudoers.d/admins:1"]);
+    failed(&told, "file:/etc/numbers", &["/etc/numbers: not a number"]);
+    assert_eq!(host.read("/etc/systemd/system/app.service"), unit);
+    assert_eq!(host.read("/etc/ssh/sshd_config.d/50-fleet.conf"), "X11Forwarding no\n");
+    assert_eq!(host.read("/etc/numbers"), "1\n");
+    assert_eq!(host.read("/etc/motd"), "the rest\n");
+    assert_eq!(host.unit("app.service", "InvocationID"), before, "the old service runs on");
+    nothing_is_left(&host);
+
+    // A drop-in is judged with the unit that it is for, and a plan runs no commands.
+    lab.fleet.write("hosts/web-01/units/app.service", unit);
+    lab.fleet.write("hosts/web-01/units/app.service.d/x.conf", "[Service]\nRestart=sometimes\n");
+    lab.fleet.write("hosts/web-01/files/etc/ssh/sshd_config.d/50-fleet.conf", "X11Forwarding yes\n");
+    lab.fleet.write("hosts/web-01/files/etc/sudoers.d/admins", "%admins ALL=(ALL) NOPASSWD: ALL\n");
+    lab.fleet.write("hosts/web-01/files/etc/numbers", "2\n");
+    lab.fleet.commit("a broken drop-in");
+    assert_eq!(host.run(&["trueup", "plan"]).status, 2);
+    let told = host.trueup(&["run", "--retry"]);
+    failed(&told, "file:/etc/systemd/system/app.service.d/x.conf", &["line 2", "sometimes"]);
+    assert!(!host.has("/etc/systemd/system/app.service.d/x.conf"));
+    assert_eq!(host.read("/etc/numbers"), "2\n");
+    lab.fleet.write("hosts/web-01/units/app.service.d/x.conf", "[Service]\nRestart=always\n");
+    lab.fleet.commit("mended");
+    host.trueup(&["run", "--retry"]).converged();
+    assert_ne!(host.unit("app.service", "InvocationID"), before, "once, for what it uses has changed");
+}
+
+#[test]
+fn of_six_files_of_a_set_one_is_broken_so_none_is_installed_and_nothing_reloads() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write("hosts/web-01/units/app.service", "[Service]\nExecStart=/usr/local/bin/app\nExecReload=/bin/kill -HUP $MAINPID\n");
+    lab.fleet.write_executable("hosts/web-01/files/usr/local/bin/app", APP);
+    let set = |lab: &Lab, text: &str| {
+        (1..=6).for_each(|n| lab.fleet.write(&format!("hosts/web-01/files/etc/app/{n}.conf"), format!("{text} {n}\n")));
+    };
+    set(&lab, "good");
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[units.\"app.service\"]\nactive = true\non_change = \"reload\"\nwatch = [\"/etc/app/*\"]\n\
+         [files.\"/etc/app/*\"]\nvalidate = [\"grep\", \"-q\", \"good\", \"{}\"]\n",
+    );
+    lab.fleet.commit("good");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    host.await_that("grep -qx started /run/app.log");
+
+    set(&lab, "also good");
+    lab.fleet.write("hosts/web-01/files/etc/app/4.conf", "broken\n");
+    lab.fleet.commit("one is broken");
+    let told = host.trueup(&["run"]);
+    assert_eq!(told.status, 1, "{told:#?}");
+    failed(&told, "file:/etc/app/4.conf", &["grep"]);
+    for n in 1..=6 {
+        assert_eq!(host.read(&format!("/etc/app/{n}.conf")), format!("good {n}\n"), "none of them");
+    }
+    assert_eq!(told.step("file:/etc/app/1.conf").outcome, "skipped");
+    assert_eq!(host.read("/run/app.log"), "started\n", "nothing reloads");
+
+    set(&lab, "also good");
+    lab.fleet.commit("mended");
+    host.trueup(&["run", "--retry"]).converged();
+    assert_eq!(host.read("/etc/app/4.conf"), "also good 4\n");
+    host.await_that("[ \"$(cat /run/app.log)\" = \"$(printf 'started\\nreloaded')\" ]");
+    // What was stopped stays stopped.
+    host.ok(&["systemctl", "stop", "app.service"]);
+    nothing_is_left(&host);
+}
