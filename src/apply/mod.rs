@@ -16,6 +16,7 @@ mod again;
 mod depend;
 mod intend;
 mod record;
+mod set;
 mod settle;
 mod validate;
 mod withhold;
@@ -73,6 +74,8 @@ pub struct Applied {
     pub stays: BTreeMap<Id, &'static str>,
     /// What this pass took charge of.
     made: BTreeSet<Id>,
+    /// What the `validate` of units said of what stands in place.
+    judged: BTreeMap<Id, Result<(), String>>,
     /// What was owed already when this pass began.
     owed: BTreeSet<Id>,
     /// Copies made of what was overwritten, by resource.
@@ -132,7 +135,9 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     // What a package's script did to files that are read early is put right now. Judges may come with packages.
     let files = [Phase::Stop, Phase::Early, Phase::Files, Phase::Removals];
     validate::validate(ground, plan, &files, &mut applied);
+    let sets = set::remember(ground, plan, &files, &mut applied);
     walk(ground, plan, &files, &mut applied)?;
+    set::judge(ground, &sets, &mut applied)?;
     intend::drop_implied(ground)?;
     // What failed lately and waits is owed and not planned.
     for needed in needed {
@@ -293,6 +298,7 @@ fn refresh(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Resul
             outcome: outcome.clone(),
         }));
     }
+    let due = accepted(ground, due, applied);
     let jobs: Vec<(&str, Refresh)> = due.iter().map(|refresh| (refresh.id.name(), refresh.how)).collect();
     let results = if jobs.is_empty() { Vec::new() } else { kinds::unit::refresh(ground.host, &jobs) };
     for (refresh, result) in due.iter().zip(results) {
@@ -315,6 +321,37 @@ fn refresh(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Resul
         ledger::save(ground.state, ground.ledger)?;
     }
     Ok(())
+}
+
+/// Those of `due` whose unit accepts what stands in place. The others stay owed: they run on what was there before.
+fn accepted<'p>(
+    ground: &mut Ground<'_>,
+    due: Vec<&'p PlannedRefresh>,
+    applied: &mut Applied,
+) -> Vec<&'p PlannedRefresh> {
+    let desired = ground.desired;
+    let mut accepted = Vec::new();
+    for refresh in due {
+        let command = match desired.resources.get(&refresh.id).map(|wanted| &wanted.spec) {
+            Some(kinds::Spec::Unit(spec)) if ground.host.is_machine() => spec.validate.as_slice(),
+            _ => &[],
+        };
+        let verdict = match applied.judged.get(&refresh.id) {
+            _ if command.is_empty() => Ok(()),
+            Some(verdict) => verdict.clone(),
+            None => validate::in_place(ground.host, command),
+        };
+        match verdict {
+            Ok(()) => accepted.push(refresh),
+            Err(message) => applied.refreshed.push(Refreshed {
+                id: refresh.id.clone(),
+                how: refresh.how,
+                because: refresh.because.clone(),
+                outcome: Outcome::Failed { reason: validate::FAILED.to_owned(), message },
+            }),
+        }
+    }
+    accepted
 }
 
 fn failed(error: &host::Error) -> Outcome {

@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long the service manager may take besides, to run it.
 const BESIDES: Duration = Duration::from_secs(20);
 /// The word for what was judged and failed.
-const FAILED: &str = "validation-failed";
+pub(super) const FAILED: &str = "validation-failed";
 
 /// Judges what the steps of these phases are to install. What fails is noted as failed, and the others of its set as
 /// skipped: neither is tried then.
@@ -109,9 +109,34 @@ fn judged(host: &mut Writer, path: &str, content: &[u8], judge: &Judge) -> Resul
     match output.status {
         0 => Ok(()),
         _ if *judge == Judge::Sshd && file::sshd_cannot_tell(&said) => Ok(()),
-        status if said.is_empty() => Err(format!("{} refuses it (exit status {status})", one_line(&command[0], 100))),
-        _ => Err(format!("{} refuses it: {said}", one_line(&command[0], 100))),
+        status => Err(refusal(&command[0], &said, status)),
     }
+}
+
+/// Whether the `validate` of a unit accepts what stands in place now.
+pub(super) fn in_place(host: &mut Writer, command: &[String]) -> Result<(), String> {
+    host.say(&format!("judging with {}", one_line(&command.join(" "), 100)));
+    let output = run(host, command, &[])?;
+    let both = [output.stderr.as_slice(), output.stdout.as_slice()].concat();
+    match output.status {
+        0 => Ok(()),
+        status => Err(refusal(&command[0], &last_lines(&String::from_utf8_lossy(&both)), status)),
+    }
+}
+
+fn refusal(program: &str, said: &str, status: i32) -> String {
+    let program = one_line(program, 100);
+    if said.is_empty() {
+        format!("{program} refuses it (exit status {status})")
+    } else {
+        format!("{program} refuses it: {said}")
+    }
+}
+
+/// What was said last, which is why.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    one_line(&lines[lines.len().saturating_sub(6)..].join("; "), 600)
 }
 
 fn is_there(host: &Writer, path: &str) -> bool {
@@ -144,8 +169,7 @@ fn said(output: &Output, trial: &Trial, path: &str) -> String {
     let text = String::from_utf8_lossy(&both);
     let staged = format!("{}/", trial.path().display());
     let real = path.rfind('/').map_or("", |at| &path[..=at]);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(6).collect();
-    one_line(&lines.join("; ").replace(&staged, real), 600)
+    last_lines(&text.replace(&staged, real))
 }
 
 /// Judges new unit files and drop-ins together, as they belong together; of a drop-in with the unit file that is there.
@@ -212,4 +236,3 @@ fn whole_sets(ground: &Ground<'_>, plan: &Plan, failed: &BTreeMap<Id, String>) -
     }
     others
 }
-

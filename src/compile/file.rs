@@ -94,8 +94,7 @@ pub(super) fn compile(work: &mut Work<'_>, about: &About<'_, '_>, claims: &[Clai
     let group = about.attribute(work, "group", |entry| entry.group.as_ref(), Clone::clone);
     let mode = about.attribute(work, "mode", |entry| entry.mode.as_ref(), |mode| format!("{mode:04o}"));
     let replace = about.attribute(work, "replace", |entry| entry.replace.as_ref(), show_replace);
-    let validate =
-        about.attribute(work, "validate", |entry| entry.validate.as_ref(), |words| words.join(" "));
+    let validate = about.attribute(work, "validate", |entry| entry.validate.as_ref(), |words| words.join(" "));
     let drift = about.attribute(work, "drift", |entry| entry.drift.as_ref(), ToString::to_string);
     let release = about.attribute(work, "release", |entry| entry.release.as_ref(), ToString::to_string);
     let Some(stand) = stand.filter(|_| !broken) else { return };

@@ -210,4 +210,3 @@ fn unit_at_length(walk: &mut Walk<'_>, entry: &mut UnitEntry, value: &Value<'_>)
         entry.active.get_or_insert_with(|| At::new(None, span.clone()));
     }
 }
-

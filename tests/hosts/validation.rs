@@ -42,7 +42,8 @@ fn a_broken_unit_or_sshd_or_declared_file_is_not_installed_and_the_rest_is() {
     let before = host.unit("app.service", "InvocationID");
     nothing_is_left(&host);
 
-    lab.fleet.write("hosts/web-01/units/app.service", "[Service]\nExecStart=/bin/sleep infinity\nthis is no assignment\n");
+    lab.fleet
+        .write("hosts/web-01/units/app.service", "[Service]\nExecStart=/bin/sleep infinity\nthis is no assignment\n");
     lab.fleet.write("hosts/web-01/files/etc/ssh/sshd_config.d/50-fleet.conf", "X11Forwarding perhaps\n");
     lab.fleet.write("hosts/web-01/files/etc/sudoers.d/admins", "%admins ALL=(ALL ALL\n");
     lab.fleet.write("hosts/web-01/files/etc/numbers", "one\n");
@@ -82,7 +83,10 @@ fn a_broken_unit_or_sshd_or_declared_file_is_not_installed_and_the_rest_is() {
 #[test]
 fn of_six_files_of_a_set_one_is_broken_so_none_is_installed_and_nothing_reloads() {
     let Some(mut lab) = Lab::new(1) else { return };
-    lab.fleet.write("hosts/web-01/units/app.service", "[Service]\nExecStart=/usr/local/bin/app\nExecReload=/bin/kill -HUP $MAINPID\n");
+    lab.fleet.write(
+        "hosts/web-01/units/app.service",
+        "[Service]\nExecStart=/usr/local/bin/app\nExecReload=/bin/kill -HUP $MAINPID\n",
+    );
     lab.fleet.write_executable("hosts/web-01/files/usr/local/bin/app", APP);
     let set = |lab: &Lab, text: &str| {
         (1..=6).for_each(|n| lab.fleet.write(&format!("hosts/web-01/files/etc/app/{n}.conf"), format!("{text} {n}\n")));
@@ -118,4 +122,58 @@ fn of_six_files_of_a_set_one_is_broken_so_none_is_installed_and_nothing_reloads(
     // What was stopped stays stopped.
     host.ok(&["systemctl", "stop", "app.service"]);
     nothing_is_left(&host);
+}
+
+#[test]
+fn what_a_unit_refuses_once_it_is_in_place_is_put_back_whole_and_nothing_reads_it() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write(
+        "hosts/web-01/units/app.service",
+        "[Service]\nExecStart=/usr/local/bin/app\nExecReload=/bin/kill -HUP $MAINPID\n",
+    );
+    lab.fleet.write_executable("hosts/web-01/files/usr/local/bin/app", APP);
+    // Only together are they right or wrong.
+    lab.fleet.write_executable(
+        "hosts/web-01/files/usr/local/bin/app-check",
+        "#!/bin/sh\necho judged >>/run/judged\n[ \"$(cat /etc/app/a.conf)\" = \"$(cat /etc/app/b.conf)\" ] || { echo a and b differ; exit 1; }\n",
+    );
+    lab.fleet.write("hosts/web-01/files/etc/app/a.conf", "1\n");
+    lab.fleet.write("hosts/web-01/files/etc/app/b.conf", "1\n");
+    lab.fleet.write("hosts/web-01/files/etc/app/gone.conf", "goes\n");
+    let manifest = "[units.\"app.service\"]\nactive = true\non_change = \"reload\"\nwatch = [\"/etc/app/**\"]\n\
+                    validate = [\"/usr/local/bin/app-check\"]\n[files.\"/etc/app/b.conf\"]\nmode = \"0640\"\n";
+    lab.fleet.write("hosts/web-01/host.toml", manifest);
+    lab.fleet.commit("good");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    host.await_that("grep -qx started /run/app.log");
+    let standing = host.shell("stat -c '%n %a %U' /etc/app/*");
+
+    lab.fleet.write("hosts/web-01/files/etc/app/a.conf", "2\n");
+    lab.fleet.write("hosts/web-01/files/etc/app/c.conf", "new\n");
+    lab.fleet.remove("hosts/web-01/files/etc/app/gone.conf");
+    lab.fleet.write("hosts/web-01/files/etc/motd", "the rest\n");
+    lab.fleet.commit("they differ");
+    host.shell("rm /run/judged");
+    let told = host.trueup(&["run"]);
+    assert_eq!(told.status, 1, "{told:#?}");
+    failed(&told, "file:/etc/app/a.conf", &["app.service", "a and b differ"]);
+    assert_eq!(host.read("/run/judged"), "judged\n", "once");
+    assert_eq!(
+        (host.read("/etc/app/a.conf"), host.read("/etc/app/gone.conf")),
+        ("1\n".to_owned(), "goes\n".to_owned())
+    );
+    assert!(!host.has("/etc/app/c.conf"));
+    assert_eq!(host.shell("stat -c '%n %a %U' /etc/app/*"), standing, "owners and modes too");
+    assert_eq!(host.read("/etc/motd"), "the rest\n");
+    assert_eq!(host.read("/run/app.log"), "started\n", "nothing reloads");
+    nothing_is_left(&host);
+
+    // It is as if it had never been there: the next commit goes on from what stood before.
+    lab.fleet.write("hosts/web-01/files/etc/app/b.conf", "2\n");
+    lab.fleet.commit("they are equal");
+    host.trueup(&["run", "--retry"]).converged();
+    host.await_that("[ \"$(cat /run/app.log)\" = \"$(printf 'started\\nreloaded')\" ]");
+    assert_eq!((host.has("/etc/app/c.conf"), host.has("/etc/app/gone.conf")), (true, false));
+    host.trueup(&["run"]).idle();
 }

@@ -53,7 +53,8 @@ pub fn unit_file(path: &str) -> Option<&str> {
     match name.split_once('/') {
         None => typed(name).then_some(name),
         Some((above, file)) => {
-            (above.strip_suffix(".d").is_some_and(typed) && file.ends_with(".conf") && !file.contains('/')).then_some(name)
+            (above.strip_suffix(".d").is_some_and(typed) && file.ends_with(".conf") && !file.contains('/'))
+                .then_some(name)
         }
     }
 }
@@ -70,7 +71,8 @@ pub fn sshd_cannot_tell(said: &str) -> bool {
 pub fn unit_complaints(said: &str, path: &str, name: &str) -> Vec<String> {
     let own = |line: &str| {
         let (number, what) = line.strip_prefix(path)?.strip_prefix(':')?.split_once(": ")?;
-        let passed_over = ["Unknown key", "Unknown section", "Unknown lvalue"].iter().any(|word| what.starts_with(word));
+        let passed_over =
+            ["Unknown key", "Unknown section", "Unknown lvalue"].iter().any(|word| what.starts_with(word));
         (number.parse::<u32>().is_ok() && !passed_over).then(|| format!("line {number}: {what}"))
     };
     let whole = |line: &str| {
@@ -124,14 +126,17 @@ mod tests {
     #[test]
     fn a_declared_judge_comes_after_the_systems_own() {
         let declared = Judge::Declared(vec!["check".to_owned(), "{}".to_owned()]);
-        assert_eq!(judged("/etc/motd", &["check", "{}"]), [declared.clone()]);
+        assert_eq!(judged("/etc/motd", &["check", "{}"]).as_slice(), std::slice::from_ref(&declared));
         assert_eq!(judged("/etc/sudoers", &["check", "{}"]), [Judge::Sudoers, declared]);
     }
 
     #[test]
     fn what_systemd_does_not_understand_of_a_unit_is_told_and_what_it_passes_over_is_not() {
         let complaints = |said: &str| unit_complaints(said, "/t/bad.service", "bad.service");
-        assert_eq!(complaints("/t/bad.service:5: Missing '=', ignoring line."), ["line 5: Missing '=', ignoring line."]);
+        assert_eq!(
+            complaints("/t/bad.service:5: Missing '=', ignoring line."),
+            ["line 5: Missing '=', ignoring line."]
+        );
         assert_eq!(complaints("/t/bad.service:5: Unknown key 'Foo' in section [Service], ignoring.").len(), 0);
         assert_eq!(
             complaints(
