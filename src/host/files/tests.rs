@@ -504,3 +504,18 @@ fn what_a_crash_left_is_swept_and_nothing_else() {
         assert_eq!(host.text("/srv/.trueup-2123456789abcdef~/roots"), "r");
     }
 }
+
+#[test]
+fn the_longest_path_that_can_be_declared_can_be_written() {
+    let mut host = host();
+    let path = |bytes: usize| {
+        let mut path = "/d".repeat(2000) + "/";
+        path.push_str(&"x".repeat(bytes - path.len()));
+        path
+    };
+    let attributes = Attributes { mode: Some(0o644), ..Attributes::default() };
+    let path_of_4096 = path(4096);
+    host.writer.write_file(&path_of_4096, attributes, b"far down", Over::Nothing).expect("written");
+    assert_eq!(host.writer.read(&path_of_4096, 100).expect("read").as_deref(), Some(&b"far down"[..]));
+    assert_eq!(host.writer.look(&path(4097)).expect_err("one more").reason(), "bad-path");
+}

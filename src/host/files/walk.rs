@@ -142,8 +142,9 @@ pub(super) fn components(path: &str) -> Result<Vec<&str>, Error> {
         why: why.to_owned(),
     };
     let Some(rest) = path.strip_prefix('/') else { return Err(refused("paths are absolute")) };
-    if path.len() > 4095 || path.contains('\0') {
-        return Err(refused("a path has at most 4095 bytes, none of them zero"));
+    // The kernel is given it without the slash at its beginning, so that it fits with the zero at its end; path_resolution(7).
+    if path.len() > 4096 || path.contains('\0') {
+        return Err(refused("a path has at most 4096 bytes, none of them zero"));
     }
     if rest.is_empty() {
         return Ok(Vec::new());
