@@ -70,6 +70,7 @@ fn whole(snapshot: &Snapshot, host: &str, facts: &Facts, options: &Options) -> R
         problems,
         resources: BTreeMap::new(),
         payloads: Payloads::new(),
+        content: 0,
         policies: BTreeMap::new(),
     };
     let files = files::compile(&mut work);

@@ -118,7 +118,7 @@ pub(super) fn compile(work: &mut Work<'_>, about: &About<'_, '_>, claims: &[Clai
         return work.problems.push(problem);
     }
     if let Some(content) = stand.value.content {
-        work.payloads.insert(content);
+        work.keep(content, &stand.place);
     }
     let (drift, release) = (drift.map(|claim| claim.value), release.map(|claim| claim.value));
     work.add(Id::new("file", path), kinds::Spec::File(spec), stand.layer, drift, release);

@@ -644,3 +644,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_templates_come_to_is_bounded_in_sum() {
+    let host = format!("[vars]\nbig = \"{}\"\n", "x".repeat(1_000_000));
+    let template = |n: usize| (format!("hosts/web-01/files/etc/{n}.j2"), format!("{n}{}", "{{ vars.big }}".repeat(16)));
+    let templates: Vec<(String, String)> = (0..34).map(template).collect();
+    let files = |count: usize| {
+        let templates = templates[..count].iter().map(|(path, text)| (path.as_str(), text.as_str()));
+        [("trueup.toml", "format = 1\n"), ("hosts/web-01/host.toml", host.as_str())]
+            .into_iter()
+            .chain(templates)
+            .collect()
+    };
+    let fits: Vec<(&str, &str)> = files(33);
+    assert_eq!(compiled(&fits).payloads.len(), 33);
+    let over: Vec<(&str, &str)> = files(34);
+    let told = errors(&over);
+    assert!(told.len() == 1 && told[0].contains("536870912 bytes together"), "{told:?}");
+}

@@ -1,6 +1,7 @@
 //! One compilation under way: what it reads, and what it has made so far.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Wanted;
 use super::expr::Scope;
@@ -15,6 +16,9 @@ use crate::source::Snapshot;
 /// The most resources of one host.
 pub(super) const RESOURCE_LIMIT: usize = 20_000;
 
+/// How many bytes the files of one host hold together at most: what templates come to has no other bound in sum.
+pub(super) const CONTENT_LIMIT: usize = 512 << 20;
+
 pub(super) struct Work<'a> {
     pub snapshot: &'a Snapshot,
     pub layers: &'a Layers,
@@ -25,6 +29,8 @@ pub(super) struct Work<'a> {
     pub problems: Vec<Problem>,
     pub resources: BTreeMap<Id, Wanted>,
     pub payloads: Payloads,
+    /// How many bytes those hold.
+    pub content: usize,
     /// Policies of layers that have been asked for.
     pub policies: BTreeMap<usize, (Drift, Release)>,
 }
@@ -39,6 +45,24 @@ impl<'a> Work<'a> {
             self.problems.push(problem);
             false
         })
+    }
+
+    /// Keeps the content of a file that is declared at `place`, equal ones once.
+    pub fn keep(&mut self, content: Arc<[u8]>, place: &Place) {
+        if self.content > CONTENT_LIMIT {
+            // That was told already.
+            return;
+        }
+        let (size, kept) = (content.len(), self.payloads.len());
+        self.payloads.insert(content);
+        if self.payloads.len() > kept {
+            self.content += size;
+        }
+        if self.content > CONTENT_LIMIT {
+            let message =
+                format!("the files of one host may hold {CONTENT_LIMIT} bytes together, and this is one too many");
+            self.problems.push(place.error(message));
+        }
     }
 
     /// A place in the manifest of a layer.
