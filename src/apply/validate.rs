@@ -211,7 +211,7 @@ fn stage_units(host: &Writer, units: &[NewUnit<'_>]) -> Result<(Trial, Vec<Strin
             names.push(name.to_owned());
         }
     }
-    // A drop-in alone is no unit; that of a unit nobody has, or of a template, cannot be judged.
+    // A drop-in alone is no unit; that of a unit nobody has cannot be judged.
     names.retain(|name| {
         let new = units.iter().any(|unit| unit.name == name);
         new || unit::DIRECTORIES.iter().any(|directory| {
@@ -219,7 +219,6 @@ fn stage_units(host: &Writer, units: &[NewUnit<'_>]) -> Result<(Trial, Vec<Strin
             there.is_ok_and(|content| content.is_some_and(|content| trial.put(name, &content).is_ok()))
         })
     });
-    names.retain(|name| !name.contains("@."));
     Ok((trial, names))
 }
 

@@ -62,7 +62,8 @@ fn a_broken_unit_or_sshd_or_declared_file_is_not_installed_and_the_rest_is() {
     assert_eq!(host.unit("app.service", "InvocationID"), before, "the old service runs on");
     nothing_is_left(&host);
 
-    // A drop-in is judged with the unit that it is for, and a plan runs no commands.
+    // A drop-in is judged with the unit that it is for, a template as any instance, and a plan runs no commands.
+    lab.fleet.write("hosts/web-01/units/many@.service", "[Service]\nExecStart=/bin/sleep %i\n[Install\n");
     lab.fleet.write("hosts/web-01/units/app.service", unit);
     lab.fleet.write("hosts/web-01/units/app.service.d/x.conf", "[Service]\nRestart=sometimes\n");
     lab.fleet.write("hosts/web-01/files/etc/ssh/sshd_config.d/50-fleet.conf", "X11Forwarding yes\n");
@@ -72,7 +73,9 @@ fn a_broken_unit_or_sshd_or_declared_file_is_not_installed_and_the_rest_is() {
     assert_eq!(host.run(&["trueup", "plan"]).status, 2);
     let told = host.trueup(&["run", "--retry"]);
     failed(&told, "file:/etc/systemd/system/app.service.d/x.conf", &["line 2", "sometimes"]);
-    assert!(!host.has("/etc/systemd/system/app.service.d/x.conf"));
+    failed(&told, "file:/etc/systemd/system/many@.service", &["line 3", "Invalid section header"]);
+    assert!(!host.has("/etc/systemd/system/app.service.d/x.conf") && !host.has("/etc/systemd/system/many@.service"));
+    lab.fleet.remove("hosts/web-01/units/many@.service");
     assert_eq!(host.read("/etc/numbers"), "2\n");
     lab.fleet.write("hosts/web-01/units/app.service.d/x.conf", "[Service]\nRestart=always\n");
     lab.fleet.commit("mended");
@@ -176,4 +179,46 @@ fn what_a_unit_refuses_once_it_is_in_place_is_put_back_whole_and_nothing_reads_i
     host.await_that("[ \"$(cat /run/app.log)\" = \"$(printf 'started\\nreloaded')\" ]");
     assert_eq!((host.has("/etc/app/c.conf"), host.has("/etc/app/gone.conf")), (true, false));
     host.trueup(&["run"]).idle();
+}
+
+#[test]
+fn what_only_looks_odd_is_installed_and_a_judge_sees_neither_the_network_nor_our_environment() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    // A template, with an instance of it, and a program that comes with the same commit.
+    lab.fleet.write(
+        "hosts/web-01/units/app@.service",
+        "[Unit]\nDocumentation=man:nobody(8)\n[Service]\nExecStart=/usr/local/bin/app %i\n\
+         LaterKey=of another version\n[Install]\nWantedBy=multi-user.target\n",
+    );
+    lab.fleet.write_executable("hosts/web-01/files/usr/local/bin/app", APP);
+    // Drop-ins of an instance, of a unit of the system, and of one that nobody has.
+    lab.fleet.write("hosts/web-01/units/app@1.service.d/x.conf", "[Service]\nNice=1\n");
+    lab.fleet.write("hosts/web-01/units/cron.service.d/x.conf", "[Service]\nNice=1\n");
+    lab.fleet.write("hosts/web-01/units/nobody.service.d/x.conf", "[Service]\nExecStart=\nExecStart=/bin/true\n");
+    lab.fleet.write("hosts/web-01/units/app.timer", "[Timer]\nOnCalendar=daily\nUnit=app@1.service\n");
+    let sshd = "PasswordAuthentication no\nMatch Group admins\n  PasswordAuthentication yes\n";
+    lab.fleet.write("hosts/web-01/files/etc/ssh/sshd_config.d/50-fleet.conf", sshd);
+    lab.fleet.write(
+        "hosts/web-01/files/etc/sudoers.d/admins",
+        "Defaults:%admins !lecture\nCmnd_Alias WEB = /bin/systemctl restart nginx\n%admins ALL=(root) NOPASSWD: WEB\n",
+    );
+    // It tells what it sees of the machine.
+    let look = "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' >/run/seen-net; env | cut -d= -f1 | sort >/run/seen-env; basename $1 >/run/seen-name";
+    lab.fleet.write("hosts/web-01/files/etc/odd name.conf", "1\n");
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        format!(
+            "[units]\n\"app@1.service\" = \"on\"\n[files.\"/etc/odd name.conf\"]\n\
+             validate = [\"sh\", \"-c\", \"{}\", \"sh\", \"{{}}\"]\n",
+            look.replace("$1", "\\\"$1\\\"")
+        ),
+    );
+    lab.fleet.commit("odd");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.unit_state("app@1.service"), "active enabled");
+    assert_eq!(host.read("/run/seen-net"), "lo\n");
+    assert_eq!(host.read("/run/seen-name"), "odd name.conf\n");
+    assert!(!host.read("/run/seen-env").contains("TRUEUP"), "{}", host.read("/run/seen-env"));
+    nothing_is_left(&host);
 }
