@@ -1,6 +1,9 @@
 //! A hostile server before a real host: the agent answers, keeps its memory and lives; the worker is gone in time, with
 //! everything it started.
 
+use std::fs::File;
+use std::io::Read;
+
 use serde_json::Value;
 
 use super::installed::QUICK;
@@ -219,4 +222,28 @@ fn the_worker_has_a_control_group_of_its_own_that_ends_with_all_that_is_in_it() 
     assert!(!host.holds(&format!("[ -d /proc/{worker} ] || [ -d /proc/{stranger} ]")));
     assert_eq!(host.agent(), agent, "the agent lives");
     host.await_status("the deadline", |status| says(status, "nothing complete came"));
+}
+
+#[test]
+fn a_repository_takes_no_more_than_its_share_of_the_disk() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write("hosts/web-01/files/etc/motd", "first\n");
+    let first = lab.fleet.commit("first");
+    let host = lab.boot_installed("web-01", QUICK);
+    host.await_applied(&first);
+    host.shell("mount -t tmpfs -o size=8m tmpfs /var/cache/trueup");
+    // Nothing of it can be packed any smaller.
+    let mut noise = Vec::new();
+    let random = File::open("/dev/urandom").expect("there");
+    random.take(3_000_000).read_to_end(&mut noise).expect("read");
+    lab.fleet.write("roles/other/files/srv/noise", &noise);
+    lab.fleet.write("hosts/web-01/files/etc/motd", "second\n");
+    let second = lab.fleet.commit("large");
+    let status = host.await_status("too large", |status| status["reason"] == "too-large");
+    assert!(status["message"].as_str().is_some_and(|said| said.contains("share of the disk")), "{status:#}");
+    assert_eq!(host.read("/etc/motd"), "first\n");
+    let used = host.shell("du -sk /var/cache/trueup | cut -f1");
+    assert!(used.trim().parse::<u32>().is_ok_and(|used| used < 4000), "{used} KiB stay");
+    host.shell("mount -o remount,size=64m /var/cache/trueup");
+    host.await_applied(&second);
 }
