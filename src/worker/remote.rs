@@ -36,6 +36,8 @@ pub(super) fn options(remote: &Remote) -> Result<gix::open::Options> {
         "core.logAllRefUpdates=false".to_owned(),
         "gitoxide.credentials.terminalPrompt=false".to_owned(),
         format!("gitoxide.objects.allocLimit={LARGEST_OBJECT}"),
+        // Each has memory of its own, of which the worker has only so much, however many cores there are.
+        "pack.threads=4".to_owned(),
     ];
     if scheme == "ssh" {
         set.push(format!("core.sshCommand={}", ssh_command(remote)?));
