@@ -15,6 +15,7 @@ use trueup::report::{Report, State};
 
 use super::source::{git, trueup};
 
+mod documents;
 mod killed;
 
 /// What somebody can see at a path: type, mode, owner, group, and content or target.
