@@ -16,6 +16,7 @@ use trueup::report::{Report, State};
 use super::source::{git, trueup};
 
 mod documents;
+mod failing;
 mod killed;
 
 /// What somebody can see at a path: type, mode, owner, group, and content or target.
@@ -63,6 +64,8 @@ struct Place {
     n: usize,
     /// It writes, or opens what it may have to make, and on no pipe: that a worker or a reader is gone is not the disk.
     stores: bool,
+    /// The path of the descriptor that it is given, where it is given one.
+    on: String,
 }
 
 const HOST: &str = r#"
@@ -238,7 +241,8 @@ impl Scene {
             if begun {
                 let piped = ["<pipe:", "<anon_inode:", "<socket:", "<UNIX"].iter().any(|to| line.contains(to));
                 let stores = EFFECTS.contains(&call) && !piped || line.contains("O_CREAT");
-                places.push(Place { call: call.to_owned(), n: *n, stores });
+                let on = line.split_once('<').and_then(|(_, rest)| rest.split_once('>')).unwrap_or_default().0;
+                places.push(Place { call: call.to_owned(), n: *n, stores, on: on.to_owned() });
             }
         }
         places
