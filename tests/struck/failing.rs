@@ -36,7 +36,7 @@ fn words(error: &str) -> &'static [&'static str] {
     match error {
         "ENOSPC" | "EDQUOT" => &["disk-full"],
         "EROFS" => &["read-only"],
-        _ => &["io-error", "cannot-tell", "state-unwritable", "fetch-failed"],
+        _ => &["io-error", "cannot-tell", "state-unwritable", "fetch-failed", "cannot-read"],
     }
 }
 
@@ -167,4 +167,14 @@ fn a_directory_that_was_made_on_the_way_and_cannot_be_synced_is_ours_all_the_sam
         words.insert(fails(&scene, &call, n, "EIO").expect("it fails").word);
     }
     assert!(words.contains("EIO: io-error"), "{words:?}");
+}
+
+#[test]
+fn a_revision_is_said_to_be_applied_once_that_is_on_disk() {
+    let scene = Scene::new();
+    let renames: Vec<Place> = scene.places().into_iter().filter(|place| place.call == "rename").collect();
+    // The last of them put down what came of the pass, in several documents.
+    for Place { call, n, .. } in renames.iter().rev().take(5) {
+        fails(&scene, call, *n, "ENOSPC").expect("it fails");
+    }
 }
