@@ -15,6 +15,7 @@ use trueup::report::{Report, State};
 
 use super::source::{git, trueup};
 
+mod alone;
 mod documents;
 mod failing;
 mod killed;
@@ -187,13 +188,27 @@ impl Scene {
         self.check_out(1);
     }
 
-    /// A pass under strace(1), of its own process only: the fetch worker has sweeps of its own.
-    fn struck(&self, strace: &[&str]) -> Output {
-        let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", "300", "strace", "-qq"]).args(strace).arg(trueup());
-        command.args(["run", "--host", "web-01", "--json", "--root"]).arg(self.at("root"));
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(trueup());
+        self.of(&mut command, verb);
+        command
+    }
+
+    fn of(&self, command: &mut Command, verb: &str) {
+        command.args([verb, "--host", "web-01", "--json", "--root"]).arg(self.at("root"));
         command.arg("--repo").arg(self.at("repo"));
-        command.output().expect("it starts")
+    }
+
+    /// A pass under strace(1), of its own process only: the fetch worker has sweeps of its own.
+    fn strace(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", "300", "strace", "-qq"]).args(arguments).arg(trueup());
+        self.of(&mut command, "run");
+        command
+    }
+
+    fn struck(&self, strace: &[&str]) -> Output {
+        self.strace(strace).output().expect("it starts")
     }
 
     /// The host, hours after the pass that was struck: what failed and waited before it is tried again does no longer.
