@@ -78,13 +78,18 @@ pub fn record(
     ground.ledger.attempted = Some(revision.clone());
     ground.ledger.making.clear();
     ground.ledger.writing.clear();
+    let before = ground.ledger.applied.clone();
     if converged {
         ground.ledger.applied = Some(revision.clone());
     }
     let limits = KeptLimits { originals: ground.originals, edits };
     let fresh = applied.kept.values().cloned().collect();
     ground.ledger.expire(ground.host.now(), limits, &fresh);
-    ledger::save(ground.state, ground.ledger)?;
+    if let Err(error) = ledger::save(ground.state, ground.ledger) {
+        // It is said to be applied once that is on disk.
+        ground.ledger.applied = before;
+        return Err(error.into());
+    }
     Ok(())
 }
 

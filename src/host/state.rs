@@ -38,6 +38,7 @@ impl StateError {
         match self.source.kind() {
             STRANGE => ("state-damaged", Class::Stalled),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ("disk-full", Class::Transient),
+            io::ErrorKind::ReadOnlyFilesystem => ("read-only", Class::Transient),
             _ if LOOKS.contains(&self.doing) => ("cannot-tell", Class::Transient),
             _ => ("state-unwritable", Class::Transient),
         }
@@ -520,6 +521,19 @@ mod tests {
         let denied = |doing| StateError { doing, path: "/s".into(), source: io::ErrorKind::PermissionDenied.into() };
         assert_eq!(denied("read").to_string(), "cannot read our state /s: permission denied; this needs root");
         assert_eq!((denied("read").word().0, denied("make").word().0), ("cannot-tell", "state-unwritable"));
+    }
+
+    #[test]
+    fn a_disk_that_is_full_or_read_only_is_said_to_be() {
+        for (errno, word) in [
+            (rustix::io::Errno::NOSPC, "disk-full"),
+            (rustix::io::Errno::DQUOT, "disk-full"),
+            (rustix::io::Errno::ROFS, "read-only"),
+            (rustix::io::Errno::IO, "state-unwritable"),
+        ] {
+            let error = StateError { doing: "write", path: "/s".into(), source: errno.into() };
+            assert_eq!(error.word(), (word, Class::Transient));
+        }
     }
 
     #[test]

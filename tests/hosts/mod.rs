@@ -27,6 +27,7 @@ mod agent_killed;
 mod agent_socket;
 mod deb;
 mod demo;
+mod disk_full;
 mod doctor;
 mod drift;
 mod ending;

@@ -3,6 +3,7 @@
 use super::apt::Package;
 use super::listing::Listing;
 use super::{Host, Lab};
+use crate::sample::{self, Dice};
 
 const FILES: usize = 400;
 
@@ -18,21 +19,31 @@ fn no_left_over(host: &Host) {
     assert_eq!(listing.paths(|path| path.contains(".trueup-")), Vec::<&str>::new());
 }
 
+/// How often the plug is pulled where nobody asked for more.
+const PULLS: usize = 5;
+const MANY_PULLS: usize = 25;
+
 #[test]
 fn after_the_plug_is_pulled_while_files_are_written_each_is_old_or_new_and_the_next_pass_converges() {
     let Some(mut lab) = Lab::new(1) else { return };
-    number(&lab, "old");
-    lab.fleet.commit("old");
+    number(&lab, "0");
+    lab.fleet.commit("0");
     let mut host = lab.boot("web-01");
     host.trueup(&["run"]).converged();
 
-    for (what, before) in [("new", "old"), ("newest", "new")] {
-        number(&lab, what);
-        lab.fleet.commit(what);
+    let mut dice = Dice::new();
+    let (mut moments, mut amid) = (Vec::new(), 0);
+    let pulls = if sample::long() { MANY_PULLS } else { PULLS };
+    for pull in 1..=pulls {
+        let (what, before) = (pull.to_string(), (pull - 1).to_string());
+        number(&lab, &what);
+        lab.fleet.commit(&what);
         // What it prints is more than a pipe holds that nobody reads.
         let running = host.spawn(&["sh", "-c", "exec trueup run >/run/told 2>&1"], None);
-        // Somewhere in the middle: when the first that is written is seen, whichever it is.
-        host.shell(&format!("until grep -rqs '^{what} ' /srv/app; do :; done"));
+        // Somewhere in the middle: when this one is seen.
+        let moment = dice.below(FILES / 2);
+        moments.push(moment);
+        host.shell(&format!("until grep -qs '^{what} ' /srv/app/{moment:03}.conf; do :; done"));
         host.cut();
         drop(running.wait());
 
@@ -42,12 +53,14 @@ fn after_the_plug_is_pulled_while_files_are_written_each_is_old_or_new_and_the_n
         for (n, line) in lines.iter().enumerate() {
             assert!([format!("{what} {n:03}"), format!("{before} {n:03}")].contains(&(*line).to_owned()), "{line}");
         }
-        assert!(lines.iter().any(|line| line.starts_with(before)), "it was cut too late to show anything");
+        amid += usize::from(lines.iter().any(|line| line.starts_with(&format!("{before} "))));
         host.trueup(&["run"]).converged();
         assert_eq!(host.shell("cat /srv/app/*.conf | uniq | cut -d' ' -f1 | uniq"), format!("{what}\n"));
         no_left_over(&host);
         host.trueup(&["run"]).idle();
     }
+    println!("the plug was pulled {pulls} times, {amid} of them before the last of {FILES} files, at {moments:?}");
+    assert!(amid * 2 > pulls, "{amid} of {pulls} were in the middle");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use trueup::config::SourceSettings;
 use trueup::host::Reader;
 use trueup::source::{Source, SourceError};
 
+use super::super::sample::sample;
 use super::super::source::{Bench, layers, trueup};
 
 /// What a worker does while it fetches, and so what it can be killed at.
@@ -104,12 +105,6 @@ impl Scene {
     }
 }
 
-/// Numbers that look as if thrown, from a seed; Knuth's MMIX.
-fn thrown(state: &mut u64) -> usize {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    (*state >> 33) as usize
-}
-
 #[test]
 fn a_worker_that_is_killed_at_any_system_call_of_a_fetch_leaves_a_clone_that_the_next_look_mends() {
     let (bench, _daemon, settings, _) = super::bench();
@@ -117,19 +112,9 @@ fn a_worker_that_is_killed_at_any_system_call_of_a_fetch_leaves_a_clone_that_the
     let mut points = scene.points(Way::Fresh);
     points.extend(scene.points(Way::Forward));
     let all = points.len();
-    if std::env::var_os("TRUEUP_LONG").is_none() {
-        let seed = std::env::var("TRUEUP_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
-        println!("TRUEUP_SEED={seed}");
-        let mut state = seed;
-        for i in 0..SAMPLE.min(all) {
-            let other = i + thrown(&mut state) % (all - i);
-            points.swap(i, other);
-        }
-        points.truncate(SAMPLE);
-        // Each from where the one before it left off.
-        points.sort_by_key(|point| point.way == Way::Forward);
-    }
+    let mut points = sample(points, SAMPLE);
+    // Each from where the one before it left off.
+    points.sort_by_key(|point| point.way == Way::Forward);
     let (mut struck, mut calls) = (0, BTreeMap::<String, usize>::new());
     for point in &points {
         scene.prepare(point.way);

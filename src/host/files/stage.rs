@@ -148,6 +148,12 @@ impl<'p> Staged<'p> {
 
     /// Takes the place of what stands there (`standing`, as just looked at), and is on disk when this returns.
     pub(super) fn place(mut self, parent: &Parent, standing: Option<&Meta>, over: Over) -> Result<(), Error> {
+        self.take_place(parent, standing, over)?;
+        sync_here(self.dir).map_err(io("sync the directory of", self.path))
+    }
+
+    /// The same, not yet synced.
+    pub(super) fn take_place(&mut self, parent: &Parent, standing: Option<&Meta>, over: Over) -> Result<(), Error> {
         let (dir, path, to) = (self.dir, self.path, parent.name.as_str());
         let plain = |from: &str| rustix::fs::renameat(dir, from, dir, to);
         match standing {
@@ -167,7 +173,7 @@ impl<'p> Staged<'p> {
             }
             Some(meta) => self.exchange(to, meta.node, over)?,
         }
-        sync_here(dir).map_err(io("sync the directory of", path))
+        Ok(())
     }
 
     /// Trades places with what stands there, which then goes. rename(2) cannot put a file over a

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 use rustix::io::Errno;
 
-use super::stage::{Exact, Staged, own_link, refuse_fixed, sync, write_all};
+use super::stage::{Exact, Staged, own_link, refuse_fixed, sync, sync_here, write_all};
 use super::walk::{Parent, stale};
 use super::{Meta, NodeType, in_the_way, io, look_in, open_quietly};
 use crate::host::{Error, Writer};
@@ -194,8 +194,9 @@ impl Writer {
         let parent = self.root.parent_made(path, &|dir, name, at| {
             let above = Meta::of(dir, "", AtFlags::EMPTY_PATH).map_err(io("look at the directory of", at))?;
             make_between(dir, name, at, exact, self.root.believes(above.uid))?;
+            // Ours from now on, also where it cannot be synced.
             made.borrow_mut().push(at.to_owned());
-            Ok(())
+            sync_here(dir).map_err(io("sync the directory of", at))
         });
         self.made.append(&mut made.into_inner());
         let parent = parent?;
@@ -228,10 +229,10 @@ impl Writer {
     }
 }
 
-/// Makes a directory that a path implies.
+/// Makes a directory that a path implies, not yet synced.
 fn make_between(dir: BorrowedFd<'_>, name: &str, at: &str, exact: Exact, trusting: bool) -> Result<(), Error> {
-    let staged = Staged::directory(dir, at, exact, trusting, |_| Ok(()))?;
+    let mut staged = Staged::directory(dir, at, exact, trusting, |_| Ok(()))?;
     let dir = dir.try_clone_to_owned().map_err(|source| Error::Io { doing: "make", path: at.into(), source })?;
     let parent = Parent { dir, name: name.to_owned(), real: None, loose: None };
-    staged.place(&parent, None, Over::Nothing)
+    staged.take_place(&parent, None, Over::Nothing)
 }

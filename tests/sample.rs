@@ -1,0 +1,43 @@
+//! Sweeps that are too long for every run: of what they go through a sample is taken by a seed that is printed, and
+//! can be given again as `TRUEUP_SEED`; all of it where `TRUEUP_LONG` is set, as `tests/long` does.
+
+use std::fmt;
+
+/// Numbers that look as if thrown; Knuth's MMIX.
+#[derive(Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// By the seed that was given, else by one of this process.
+    pub fn new() -> Self {
+        let seed = std::env::var("TRUEUP_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+        println!("TRUEUP_SEED={seed}");
+        Self(seed)
+    }
+
+    /// A number below `end`, which is not 0.
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+}
+
+/// Whether whole sweeps are asked for.
+pub fn long() -> bool {
+    std::env::var_os("TRUEUP_LONG").is_some()
+}
+
+/// `most` of `all`, in no order; all of it where that is asked for.
+pub fn sample<T: fmt::Debug>(mut all: Vec<T>, most: usize) -> Vec<T> {
+    if long() || all.len() <= most {
+        return all;
+    }
+    let mut dice = Dice::new();
+    for i in 0..most {
+        let other = i + dice.below(all.len() - i);
+        all.swap(i, other);
+    }
+    all.truncate(most);
+    all
+}
