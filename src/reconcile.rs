@@ -357,7 +357,6 @@ fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
     let now = host.now();
     // As long as it has to be, it would pass for whole.
     let mended = if damaged { payloads.write(&state).at(Stage::Record) } else { Ok(()) };
-    host.leave_sign();
     let begun = mended
         .and_then(|()| begin(&state, forward.as_mut(), &revision, &desired, &payloads, now))
         .and_then(|()| if recovered { ledger::save(&state, &ledger).at(Stage::Record) } else { Ok(()) })
@@ -366,6 +365,7 @@ fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
         report.stopped(&stop);
         return report;
     }
+    host.leave_sign();
     let mut ground = Ground {
         host,
         state: &state,

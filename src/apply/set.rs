@@ -57,6 +57,10 @@ pub(super) fn remember(ground: &Ground<'_>, plan: &Plan, phases: &[Phase], appli
 
 /// Has each unit judge its files where any of them was written; what one refuses is put back with all that belongs to it.
 pub(super) fn judge(ground: &mut Ground<'_>, sets: &Sets, applied: &mut Applied) -> Result<(), Error> {
+    // Half of a set is neither right nor wrong.
+    if applied.interrupted {
+        return Ok(());
+    }
     let written: BTreeSet<&Id> =
         sets.stood.keys().filter(|id| applied.outcomes.get(*id) == Some(&Outcome::Done)).collect();
     let mut refused: BTreeMap<Id, String> = BTreeMap::new();
@@ -97,6 +101,8 @@ fn put_back(
         return Ok(());
     }
     ground.host.say("putting back what was refused");
+    // Whoever asks for an end meanwhile gets it once all of it is back.
+    ground.host.hear(false);
     // What was made last goes first.
     let ids: Vec<&Id> = refused.keys().rev().collect();
     let now = kinds::observe(ground.host, &ids);
@@ -123,6 +129,7 @@ fn put_back(
         };
         applied.outcomes.insert(id.clone(), Outcome::Failed { reason: reason.to_owned(), message });
     }
+    ground.host.hear(true);
     ledger::save(ground.state, ground.ledger)?;
     Ok(())
 }

@@ -16,6 +16,11 @@ use crate::plan::{Action, Plan, Step};
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long the service manager may take besides, to run it.
 const BESIDES: Duration = Duration::from_secs(20);
+/// What is said goes nowhere; addresses of this host can be bound to, and names asked for here, as servers do when they
+/// judge their own configuration. Where the kernel cannot filter so, systemd goes without; systemd.resource-control(5).
+const NOTHING_LEAVES: &[&str] = &["IPAddressDeny=any", "IPAddressAllow=localhost"];
+/// For what has no business with one at all.
+const NO_NETWORK: &[&str] = &["PrivateNetwork=yes"];
 /// The word for what was judged and failed.
 pub(super) const FAILED: &str = "validation-failed";
 
@@ -101,6 +106,7 @@ fn judged(host: &mut Writer, path: &str, content: &[u8], judge: &Judge) -> Resul
     };
     // Where sshd was never started by its unit it has no directory for its unprivileged half.
     let properties: &[&str] = match judge {
+        Judge::Sudoers => NO_NETWORK,
         Judge::Sshd => &["RuntimeDirectory=sshd", "RuntimeDirectoryPreserve=yes", "RuntimeDirectoryMode=0755"],
         _ => &[],
     };
@@ -157,7 +163,7 @@ fn in_unit(command: &[String], properties: &[&str]) -> Program {
     let limit = format!("RuntimeMaxSec={}", LIMIT.as_secs());
     let mut run = Program::new("systemd-run").args(["--quiet", "--pipe", "--wait", "--collect", "--service-type=exec"]);
     run = run.arg("--description=Validation of trueup").limit(LIMIT + BESIDES);
-    for property in [&limit, "PrivateNetwork=yes", "KillMode=control-group"].iter().chain(properties) {
+    for property in [&limit, "KillMode=control-group"].iter().chain(NOTHING_LEAVES).chain(properties) {
         run = run.arg("-p").arg(*property);
     }
     run.args(["--setenv=LC_ALL=C.UTF-8", "--"]).args(command)
@@ -172,20 +178,32 @@ fn said(output: &Output, trial: &Trial, path: &str) -> String {
     last_lines(&text.replace(&staged, real))
 }
 
+/// Its status does not tell whether it judged; see systemd-analyze(1).
+const VERIFY: &str = "/usr/bin/systemd-analyze verify --man=no \"$@\"; echo judged";
+/// How what it prints ends then.
+const JUDGED: &str = "judged\n";
+
 /// Judges new unit files and drop-ins together, as they belong together; of a drop-in with the unit file that is there.
 fn judge_units(ground: &mut Ground<'_>, units: &[NewUnit<'_>], failed: &mut BTreeMap<Id, String>) {
-    if units.is_empty() || ground.host.interrupted() {
+    if units.is_empty() || ground.host.interrupted() || !is_there(ground.host, "/usr/bin/systemd-analyze") {
         return;
     }
     ground.host.say("judging unit files");
     let found = stage_units(ground.host, units).and_then(|(trial, names)| {
-        let mut command: Vec<String> =
-            ["/usr/bin/systemd-analyze", "verify", "--man=no"].iter().map(|&word| word.to_owned()).collect();
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let mut command: Vec<String> = ["/bin/sh", "-c", VERIFY, "sh"].iter().map(|&word| word.to_owned()).collect();
         command.extend(names.iter().map(|name| trial.path().join(name).to_string_lossy().into_owned()));
-        Ok((run(ground.host, &command, &[])?, trial))
+        let output = run(ground.host, &command, NO_NETWORK)?;
+        match output.text().ends_with(JUDGED) {
+            true => Ok(Some((output, trial))),
+            false => Err(format!("systemd-analyze did not come to its end (exit status {})", output.status)),
+        }
     });
     match found {
-        Ok((output, trial)) => {
+        Ok(None) => {}
+        Ok(Some((output, trial))) => {
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             for unit in units {
                 let staged = trial.path().join(unit.name);

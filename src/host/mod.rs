@@ -9,7 +9,7 @@
     reason = "this is the door to the machine that the lint keeps others from going around"
 )]
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,6 +64,8 @@ pub struct Reader {
     clock: Clock,
     bus: OnceCell<Result<Bus, String>>,
     interrupt: Arc<AtomicBool>,
+    /// It is not looked at now.
+    deaf: Cell<bool>,
     progress: Progress,
     pulse: Arc<Pulse>,
     journal: journal::Journal,
@@ -135,6 +137,7 @@ impl Reader {
             clock: Clock::System,
             bus: OnceCell::new(),
             interrupt: Arc::default(),
+            deaf: Cell::new(false),
             progress: Progress::default(),
             pulse: Arc::default(),
             journal: journal::Journal::default(),
@@ -219,7 +222,12 @@ impl Reader {
     /// Whether somebody asked for an end; looked at between steps, never inside one.
     pub fn interrupted(&self) -> bool {
         self.pulse.beat();
-        self.interrupt.load(Ordering::SeqCst)
+        !self.deaf.get() && self.interrupt.load(Ordering::SeqCst)
+    }
+
+    /// Whether what somebody asks for is heard: not while something is put back that has to be whole.
+    pub fn hear(&self, heard: bool) {
+        self.deaf.set(!heard);
     }
 
     /// Runs a program that only looks, and waits for it.

@@ -145,6 +145,8 @@ impl Worker {
         let failed = |source| failed_to("make", &self.run, source);
         // Passed through by the worker, and listed by nobody.
         fs::DirBuilder::new().recursive(true).mode(0o711).create(&self.run).map_err(failed)?;
+        // One that is being made is nobody's left-over.
+        let all = fs::File::open(&self.run).and_then(|all| all.lock().map(|()| all)).map_err(failed)?;
         self.sweep();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = self.run.join(format!("{}-{number}", std::process::id()));
@@ -152,6 +154,7 @@ impl Worker {
         let open = fs::File::open(&directory).map_err(failed)?;
         open.try_lock_shared().map_err(|error| failed(error.into()))?;
         chown(&directory, Some(owner.0), Some(owner.1)).map_err(failed)?;
+        drop(all);
         Ok(Some(Copies { directory, count: 0, owner, _lock: open }))
     }
 

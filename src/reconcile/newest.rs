@@ -52,17 +52,16 @@ pub(super) fn newest(
 ) -> Result<Newest, Refused> {
     host.say("looking at the source");
     let mut record = Record::load(&host.state()).at(Stage::Fetch)?;
+    let from = ledger.attempted.as_ref().and_then(|revision| revision.commit.as_ref());
+    // Before any server is asked: which of them are behind depends on it.
+    let followed = ask.settings.source.as_ref().filter(|_| ask.local.is_none());
+    let anew = followed.and_then(|source| record.start(&source.branch, host.was_acted_on(), from, host.now()));
     let mut origin = fetch(host, ask, &record)?;
     report.seen(origin.tip());
     report.walls = origin.walls();
     let branch = match &origin {
         Origin::Git(source) => source.branch().to_owned(),
         Origin::Directory(_) => String::new(),
-    };
-    let from = ledger.attempted.as_ref().and_then(|revision| revision.commit.as_ref());
-    let anew = match origin {
-        Origin::Git(_) => record.start(&branch, host.was_acted_on(), from, host.now()),
-        Origin::Directory(_) => None,
     };
     // Nothing is adopted where what is known from elsewhere has to be in the tip.
     report.anew = anew.clone().filter(|anew| matches!(anew, Anew::StateLost { from: Some(_) }));

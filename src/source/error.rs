@@ -133,9 +133,9 @@ pub enum SourceError {
         /// Why.
         refusal: Refusal,
     },
-    /// What this host has stored was never verified: it came before root named anybody.
+    /// What this host has stored was not verified: it came before root named anybody, or is remembered no more.
     #[error(
-        "{commit}, which this host has, was never verified: it came before trust.signers was set; push a commit that is signed"
+        "{commit}, which this host has, was not verified here, and nobody has acted on it by root's word; push a commit that is signed"
     )]
     Unverified {
         /// Which commit.

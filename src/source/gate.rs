@@ -36,7 +36,6 @@ pub struct Gate {
 
 /// What is remembered, synced, whatever the files say later.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Kept {
     /// Fingerprints that were revoked once.
     #[serde(default)]
@@ -50,7 +49,6 @@ struct Kept {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Chained {
     introduction: CommitId,
     commit: CommitId,
@@ -58,7 +56,6 @@ struct Chained {
 
 /// A commit that was let through, and who signed it. Names are escaped and bounded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Passed {
     /// Which.
     pub commit: CommitId,
@@ -168,6 +165,8 @@ impl Gate {
         let chained = self.kept.chained.as_ref().filter(|chained| chained.introduction == *introduction);
         // What was judged before is where it goes on, where the branch still has it; it contains the introduction.
         let known = match chained {
+            // Of one that was judged, and of whose signer nothing is remembered any more, it begins again.
+            Some(chained) if chained.commit == *commit && self.passed(commit).is_none() => introduction.clone(),
             Some(chained) if source.reaches(commit, &chained.commit)? => chained.commit.clone(),
             _ if source.reaches(commit, introduction)? => introduction.clone(),
             _ => {
@@ -193,23 +192,23 @@ impl Gate {
     /// It was judged before, or is the introduction itself. Who signed it is told all the same, and one whose key was
     /// revoked since is believed no longer.
     fn known(&self, source: &Source, commit: &CommitId, trust: &Trust, now: i64) -> Result<Passed> {
-        if let Some(passed) = self.passed(commit) {
-            return self.not_revoked(passed, trust).cloned();
-        }
         match trust::verify(source.raw(), source.hash(), trust, now) {
             Ok(signed) => Ok(self.passes(commit.clone(), signed)),
             Err(refusal @ Refusal::RevokedKey { .. }) => {
                 Err(SourceError::Refused { commit: commit.short().to_owned(), refusal })
             }
             // It may be somebody whom only the repository names, or nobody: root vouches for the introduction.
-            Err(_) => Ok(Passed {
-                commit: commit.clone(),
-                by: "trust.introduction".to_owned(),
-                fingerprint: commit.short().to_owned(),
-                keys: Vec::new(),
-                mode: self.settings.mode.as_str().to_owned(),
-                behind: false,
-            }),
+            Err(_) => match self.passed(commit) {
+                Some(passed) => self.not_revoked(passed, trust).cloned(),
+                None => Ok(Passed {
+                    commit: commit.clone(),
+                    by: "trust.introduction".to_owned(),
+                    fingerprint: commit.short().to_owned(),
+                    keys: Vec::new(),
+                    mode: self.settings.mode.as_str().to_owned(),
+                    behind: false,
+                }),
+            },
         }
     }
 

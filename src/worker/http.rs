@@ -122,6 +122,8 @@ fn prepared(remote: &Remote, url: &str, headers: List) -> Result<Easy2<Received>
     easy.low_speed_time(SLOW_FOR)?;
     if !remote.ca_file.is_empty() {
         easy.cainfo(&remote.ca_file)?;
+        // Else what the system believes is believed besides.
+        easy.capath("/dev/null")?;
     }
     if !remote.client_cert.is_empty() {
         easy.ssl_cert(&remote.client_cert)?;

@@ -64,16 +64,19 @@ pub fn sshd_cannot_tell(said: &str) -> bool {
     said.contains("no hostkeys available")
 }
 
+/// What systemd says of a line of which it takes nothing.
+const LOST: &[&str] = &["ignoring", "Missing '='", "Failed to parse", "Invalid", "Assignment outside of section"];
+
 /// Of what `systemd-analyze verify` has said, what makes the file `name` (`app.service`, `app.service.d/x.conf`), which
-/// is staged at `path`, unusable: its lines that systemd does not understand, and units that would not be loaded. Keys
-/// that this version does not know it passes over as systemd does; a program that is not there yet may be installed
-/// later in the same pass.
+/// is staged at `path`, unusable: its lines that systemd does not understand, and units that would not be loaded. What
+/// systemd only warns of is no reason, nor is a key that this version does not know; a program that is not there yet may
+/// be installed later in the same pass.
 pub fn unit_complaints(said: &str, path: &str, name: &str) -> Vec<String> {
     let own = |line: &str| {
         let (number, what) = line.strip_prefix(path)?.strip_prefix(':')?.split_once(": ")?;
-        let passed_over =
-            ["Unknown key", "Unknown section", "Unknown lvalue"].iter().any(|word| what.starts_with(word));
-        (number.parse::<u32>().is_ok() && !passed_over).then(|| format!("line {number}: {what}"))
+        let unknown = ["Unknown key", "Unknown section", "Unknown lvalue"].iter().any(|word| what.starts_with(word));
+        let lost = LOST.iter().any(|word| what.contains(word)) && !unknown;
+        (number.parse::<u32>().is_ok() && lost).then(|| format!("line {number}: {what}"))
     };
     let whole = |line: &str| {
         // Of a drop-in only what stands in it.
@@ -146,6 +149,14 @@ mod tests {
             ),
             ["Service has no ExecStart=, ExecStop=, or SuccessAction=. Refusing."]
         );
+        for warning in [
+            "Standard output type syslog is obsolete, automatically updating to journal.",
+            "Unit uses KillMode=none. This is unsafe, as it disables systemd's process lifecycle management.",
+            "Unit uses MemoryLimit=; please use MemoryMax= instead. Support for MemoryLimit= will be removed soon.",
+            "Special user nobody configured, this is not safe!",
+        ] {
+            assert_eq!(complaints(&format!("/t/bad.service:3: {warning}")).len(), 0, "{warning}");
+        }
         assert_eq!(complaints("bad.service: Command /nowhere/x is not executable: No such file or directory").len(), 0);
         let others = "/t/other.service:1: Missing '=', ignoring line.\n/lib/systemd/system/x.service:3: Missing '='\n\
                       other.service: no ExecStart. Refusing.\n";

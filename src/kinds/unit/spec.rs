@@ -19,7 +19,7 @@ pub struct Spec {
     /// Patterns of declared files that it uses, besides its unit file and drop-ins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub watch: Vec<String>,
-    /// What judges those once all are in place, before it is started, restarted or reloaded.
+    /// What judges those once all are in place, before it is restarted or reloaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub validate: Vec<String>,
 }

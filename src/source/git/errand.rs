@@ -162,9 +162,9 @@ fn of_root_alone(file: &Path) -> Result<File> {
     let open = File::open(file).map_err(failed)?;
     let meta = open.metadata().map_err(failed)?;
     let ours = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
-    if meta.mode() & 0o077 != 0 || !ours {
+    if meta.mode() & 0o027 != 0 || !ours {
         return Err(SourceError::Settings(format!(
-            "{} is a secret, and others than root can read it: chown root and chmod 600 it",
+            "{} is a secret, and others than root and its group can read it, or its group write it: chown root and chmod 600 it",
             file.display()
         )));
     }
