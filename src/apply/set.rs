@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Applied, Error, Ground, validate};
+use crate::compile::Desired;
 use crate::host::Payloads;
-use crate::kinds::{self, AnyJob, Around, Observed, Phase, Spec, unit};
+use crate::kinds::unit::{self, Unit};
+use crate::kinds::{self, AnyJob, Around, Kind, Observed, Phase, Spec};
 use crate::ledger::{self, Entry};
 use crate::model::{Id, Outcome};
 use crate::plan::{Plan, Step};
@@ -22,9 +24,22 @@ struct Stood {
     entry: Option<Entry>,
 }
 
-/// Units with the files that they use.
-fn units<'d>(ground: &Ground<'d>) -> impl Iterator<Item = (&'d Id, &'d unit::Spec)> + use<'d> {
-    ground.desired.resources.iter().filter_map(|(id, wanted)| match &wanted.spec {
+/// A unit with what it uses of some files.
+pub(super) struct Set<'d> {
+    pub(super) unit: &'d Id,
+    pub(super) spec: &'d unit::Spec,
+    /// Sorted.
+    pub(super) files: Vec<Id>,
+}
+
+/// What each declared unit uses of `files`; none that uses nothing of them.
+pub(super) fn of_units<'d>(desired: &'d Desired, files: &BTreeSet<Id>) -> Vec<Set<'d>> {
+    let set = |(id, spec): (&'d Id, &'d unit::Spec)| Set { unit: id, spec, files: Unit::used(id.name(), spec, files) };
+    units(desired).map(set).filter(|set| !set.files.is_empty()).collect()
+}
+
+fn units(desired: &Desired) -> impl Iterator<Item = (&Id, &unit::Spec)> {
+    desired.resources.iter().filter_map(|(id, wanted)| match &wanted.spec {
         Spec::Unit(spec) => Some((id, spec)),
         _ => None,
     })
@@ -34,15 +49,16 @@ fn units<'d>(ground: &Ground<'d>) -> impl Iterator<Item = (&'d Id, &'d unit::Spe
 /// What cannot be remembered is not overwritten.
 pub(super) fn remember(ground: &Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Applied) -> Sets {
     let mut sets = Sets { stood: BTreeMap::new(), contents: Payloads::new() };
-    if !ground.host.is_machine() || units(ground).all(|(_, spec)| spec.validate.is_empty()) {
+    if !ground.host.is_machine() || units(ground.desired).all(|(_, spec)| spec.validate.is_empty()) {
         return sets;
     }
     let due = |step: &&Step| {
-        let new = phases.contains(&step.phase) && !applied.outcomes.contains_key(&step.id);
-        new && step.id.kind() == "file" && units(ground).any(|(id, spec)| unit::uses(id.name(), spec, &step.id))
+        phases.contains(&step.phase) && !applied.outcomes.contains_key(&step.id) && step.id.kind() == "file"
     };
     let due: Vec<&Step> = plan.steps.iter().filter(due).collect();
-    for step in due {
+    let files = due.iter().map(|step| step.id.clone()).collect();
+    let used: BTreeSet<Id> = of_units(ground.desired, &files).into_iter().flat_map(|set| set.files).collect();
+    for step in due.into_iter().filter(|step| used.contains(&step.id)) {
         match step.seen.content(ground.host, step.id.name()) {
             Ok(content) => {
                 content.map(|content| sets.contents.insert(content));
@@ -61,34 +77,31 @@ pub(super) fn judge(ground: &mut Ground<'_>, sets: &Sets, applied: &mut Applied)
     if applied.interrupted {
         return Ok(());
     }
-    let written: BTreeSet<&Id> =
-        sets.stood.keys().filter(|id| applied.outcomes.get(*id) == Some(&Outcome::Done)).collect();
+    let done = |id: &&Id| applied.outcomes.get(*id) == Some(&Outcome::Done);
+    let written: BTreeSet<Id> = sets.stood.keys().filter(done).cloned().collect();
+    let written = of_units(ground.desired, &written);
     let mut refused: BTreeMap<Id, String> = BTreeMap::new();
-    for (id, spec) in units(ground).filter(|(_, spec)| !spec.validate.is_empty()) {
-        let own = |file: &&&Id| unit::uses(id.name(), spec, file);
-        if written.iter().any(|file| own(&file)) {
-            let verdict = validate::in_place(ground.host, &spec.validate);
-            if let Err(why) = &verdict {
-                let message = format!("put back with all that {} uses: {why}", id.name());
-                refused.extend(written.iter().filter(own).map(|file| ((*file).clone(), message.clone())));
+    for Set { unit, spec, files } in written.iter().filter(|set| !set.spec.validate.is_empty()) {
+        let verdict = validate::in_place(ground.host, &spec.validate);
+        if let Err(why) = &verdict {
+            let message = format!("put back with all that {} uses: {why}", unit.name());
+            refused.extend(files.iter().map(|file| (file.clone(), message.clone())));
+        }
+        applied.judged.insert((*unit).clone(), verdict);
+    }
+    // What is put back may belong to other sets, and those are whole or not at all.
+    let mut known = 0;
+    while refused.len() > known {
+        known = refused.len();
+        for Set { files, .. } in &written {
+            if let Some(message) = files.iter().find_map(|file| refused.get(file)).cloned() {
+                for file in files {
+                    refused.entry(file.clone()).or_insert_with(|| message.clone());
+                }
             }
-            applied.judged.insert(id.clone(), verdict);
         }
     }
-    while let Some((file, message)) = beside(ground, &written, &refused) {
-        refused.insert(file, message);
-    }
     put_back(ground, sets, &refused, applied)
-}
-
-/// A file that was written, and belongs to a set of which something is refused.
-fn beside(ground: &Ground<'_>, written: &BTreeSet<&Id>, refused: &BTreeMap<Id, String>) -> Option<(Id, String)> {
-    units(ground).find_map(|(id, spec)| {
-        let own = |file: &Id| unit::uses(id.name(), spec, file);
-        let (_, message) = refused.iter().find(|(file, _)| own(file))?;
-        let file = written.iter().find(|file| own(file) && !refused.contains_key(**file))?;
-        Some(((*file).clone(), message.clone()))
-    })
 }
 
 fn put_back(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Applied, Ground};
+use super::{Applied, Ground, set};
 use crate::host::{Output, Program, Trial, Writer};
 use crate::kinds::file::{self, Judge};
 use crate::kinds::{Observed, Phase, Spec, unit};
@@ -244,12 +244,14 @@ fn stage_units(host: &Writer, units: &[NewUnit<'_>]) -> Result<(Trial, Vec<Strin
 /// together or not at all. What is removed stays with the rest.
 fn whole_sets(ground: &Ground<'_>, plan: &Plan, failed: &BTreeMap<Id, String>) -> BTreeMap<Id, Id> {
     let mut others = BTreeMap::new();
-    for (id, wanted) in &ground.desired.resources {
-        let Spec::Unit(spec) = &wanted.spec else { continue };
-        let of_set = |file: &Id| file.kind() == "file" && unit::uses(id.name(), spec, file);
-        let Some(because) = failed.keys().find(|file| of_set(file)) else { continue };
-        let steps = plan.steps.iter().filter(|step| of_set(&step.id) && !failed.contains_key(&step.id));
-        others.extend(steps.map(|step| (step.id.clone(), because.clone())));
+    if failed.is_empty() {
+        return others;
+    }
+    let files = plan.steps.iter().map(|step| &step.id).filter(|id| id.kind() == "file").cloned().collect();
+    for set in set::of_units(ground.desired, &files) {
+        let Some(because) = set.files.iter().find(|file| failed.contains_key(*file)) else { continue };
+        let rest = set.files.iter().filter(|file| !failed.contains_key(*file));
+        others.extend(rest.map(|file| (file.clone(), because.clone())));
     }
     others
 }

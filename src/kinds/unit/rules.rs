@@ -148,16 +148,6 @@ fn matchers(patterns: &[String]) -> Vec<GlobMatcher> {
     patterns.iter().filter_map(|text| pattern(text).ok()).map(|glob| glob.compile_matcher()).collect()
 }
 
-/// Whether `id` is a file that matches one of the patterns that `want` watches.
-pub fn watches(want: &Spec, id: &Id) -> bool {
-    id.kind() == "file" && matchers(&want.watch).iter().any(|pattern| pattern.is_match(id.name()))
-}
-
-/// Whether the unit uses `id`: its unit file, a drop-in, or a file that it watches.
-pub fn uses(name: &str, want: &Spec, id: &Id) -> bool {
-    is_its_file(name, id) || watches(want, id)
-}
-
 /// Those of `changed` that the unit uses.
 pub(super) fn used(name: &str, want: &Spec, changed: &BTreeSet<Id>) -> Vec<Id> {
     let patterns = matchers(&want.watch);
