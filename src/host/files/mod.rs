@@ -164,15 +164,20 @@ impl Reader {
     /// # Errors
     /// As [`Reader::read`].
     pub fn read_following(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
-        let mut path = path.to_owned();
+        let path = self.followed(path)?;
+        self.read(&path, limit)
+    }
+
+    /// `path`, its last component followed as long as that is a link, by the rule of those on the way.
+    fn followed(&self, path: &str) -> Result<String, Error> {
+        let mut at = path.to_owned();
         for _ in 0..8 {
-            let Some(meta) = self.look(&path)? else { return Ok(None) };
-            if meta.node != NodeType::Symlink {
-                return self.read(&path, limit);
+            match self.look(&at)? {
+                Some(meta) if meta.node == NodeType::Symlink => at = self.follow(&at, &meta)?,
+                _ => return Ok(at),
             }
-            path = self.follow(&path, &meta)?;
         }
-        Err(io("read", &path)(Errno::LOOP))
+        Err(io("read", &at)(Errno::LOOP))
     }
 
     /// As [`Reader::read_following`], of a file that decides what root does: nobody but root can have put there what is
@@ -216,14 +221,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::look`].
     pub fn leads_to(&self, path: &str) -> Result<String, Error> {
-        let mut at = path.to_owned();
-        for _ in 0..8 {
-            match self.look(&at)? {
-                Some(meta) if meta.node == NodeType::Symlink => at = self.follow(&at, &meta)?,
-                _ => return self.canonical(&at),
-            }
-        }
-        Err(io("read", &at)(Errno::LOOP))
+        self.canonical(&self.followed(path)?)
     }
 
     /// Where the trusted link `path` leads, as a normalised path.
