@@ -218,7 +218,7 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
             }
         }
     }
-    let newest = newest(host, ask, report, &mut ledger, (&restraint.brakes, gate.clone()), (facts, &own), reuse);
+    let newest = newest(host, ask, report, &mut ledger, (&restraint.brakes, &gate), (facts, &own), reuse);
     let Newest { compiled, revision, forward, standing, below_floor } = match newest {
         Ok(newest) => newest,
         Err(refused) => {

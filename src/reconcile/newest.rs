@@ -46,7 +46,7 @@ pub(super) fn newest(
     ask: &Ask,
     report: &mut Report,
     ledger: &mut Ledger,
-    (brakes, gate): (&Brakes, Gate),
+    (brakes, gate): (&Brakes, &Gate),
     (facts, own): (&Facts, &Facts),
     reuse: bool,
 ) -> Result<Newest, Refused> {
@@ -67,7 +67,7 @@ pub(super) fn newest(
     report.anew = anew.clone().filter(|anew| matches!(anew, Anew::StateLost { from: Some(_) }));
     let known = record.branch(&branch);
     let has = known.acted_on().or(ledger.attempted.as_ref().and_then(|revision| revision.commit.as_ref()));
-    let look = Look { host, ask, facts, reuse, record: &record, known: &known, has: has.cloned(), gate: &gate };
+    let look = Look { host, ask, facts, reuse, record: &record, known: &known, has: has.cloned(), gate };
     let found = match (&mut origin, &brakes.rolled_back) {
         (Origin::Git(source), Some(choice)) => {
             look.back(source, choice, report).and_then(|chosen| Ok((look.compile(&mut origin, report)?, chosen)))
@@ -84,7 +84,7 @@ pub(super) fn newest(
     bind(ledger, &compiled.desired.host, own).at(Stage::Compile)?;
     let (revision, tip) = (origin.revision().clone(), origin.tip().commit.clone());
     let update = compiled.desired.update.unwrap_or(Update::Auto);
-    let passed = chosen.passed.map(|passed| (gate, passed));
+    let passed = chosen.passed.map(|passed| (gate.clone(), passed));
     let forward = Forward { record, branch, tip, by_root: chosen.by_root, update, told, passed };
     Ok(Newest { compiled, revision, forward, standing: chosen.standing, below_floor })
 }
