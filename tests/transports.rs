@@ -24,6 +24,12 @@ const IN_A_REQUEST: &str = "eC10b2tlbi1hdXRoOnRvay01YjJlOTE=";
 /// A directory of certificates; `ca` is the authority that is believed, `other` one that is not.
 struct Certificates(PathBuf);
 
+/// What the bench's repository is called on a server of all that is below the bench.
+fn served(bench: &Bench) -> String {
+    let repository = bench.work().join(".git");
+    format!("/{}", repository.strip_prefix(bench.at.path()).expect("below it").display())
+}
+
 impl Certificates {
     fn new(bench: &Bench) -> Self {
         let directory = bench.at.path().join("tls");
@@ -84,7 +90,7 @@ impl Certificates {
 
     /// The source at that port.
     fn settings(&self, bench: &Bench, port: u16) -> SourceSettings {
-        let settings = bench.settings(&format!("https://127.0.0.1:{port}/work/.git"));
+        let settings = bench.settings(&format!("https://127.0.0.1:{port}{}", served(bench)));
         SourceSettings { ca_file: Some(self.certificate("ca").into()), allow_insecure: false, ..settings }
     }
 
@@ -196,7 +202,7 @@ fn a_proxy_is_asked_to_connect_and_sees_no_token() {
     let tls = Certificates::new(&bench);
     let (_server, port, seen) = tls.serve(&bench, "server", &["--token", TOKEN]);
     // A name that only the proxy knows: the server cannot be reached without it.
-    let url = format!("https://git.fleet.test:{port}/work/.git");
+    let url = format!("https://git.fleet.test:{port}{}", served(&bench));
     let direct =
         SourceSettings { urls: vec![url.clone()], token_file: Some(token(&bench)), ..tls.settings(&bench, port) };
     refused(&bench, &direct, "unreachable", &["git.fleet.test"]);
