@@ -195,16 +195,19 @@ impl<'p> Walk<'p> {
     }
 
     /// A command: a program and its arguments, the program first. Arguments may be empty.
-    pub(super) fn command(&mut self, key: &str, value: &Value<'_>) {
-        let Some(array) = self.array(key, value) else { return };
-        let Some((program, arguments)) = array.split_first() else {
-            self.error_hint(value.span(), format!("`{key}` is empty"), "it is a program and its arguments");
-            return;
+    pub(super) fn command(&mut self, key: &str, value: &Value<'_>) -> Option<Vec<String>> {
+        let (program, arguments) = match self.array(key, value)? {
+            [program, arguments @ ..] => (program, arguments),
+            [] => {
+                self.error_hint(value.span(), format!("`{key}` is empty"), "it is a program and its arguments");
+                return None;
+            }
         };
-        self.text(key, program);
+        let mut all = vec![self.text(key, program)?.value];
         for argument in arguments {
-            self.string(key, argument);
+            all.push(self.string(key, argument)?.value);
         }
+        Some(all)
     }
 }
 
