@@ -250,7 +250,9 @@ impl Reader {
             match ended.recv_timeout(NOTICE) {
                 Ok((at, answer)) => answers[at] = Some(answer),
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) if self.interrupt.load(Ordering::SeqCst) => return None,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) if self.interrupt.load(Ordering::SeqCst) => {
+                    return None;
+                }
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
             }
         }
@@ -258,7 +260,13 @@ impl Reader {
         let lost = |program: &Program| {
             Err(Error::Unknown { thing: program.name().to_owned(), why: "whoever waited for it is gone".to_owned() })
         };
-        Some(answers.into_iter().zip(programs).map(|(answer, program)| answer.unwrap_or_else(|| lost(program))).collect())
+        Some(
+            answers
+                .into_iter()
+                .zip(programs)
+                .map(|(answer, program)| answer.unwrap_or_else(|| lost(program)))
+                .collect(),
+        )
     }
 
     /// Something is waited for from now on, in silence, that ends by itself after at most `limit`.

@@ -270,7 +270,8 @@ impl Bus {
         self.all(names.iter().map(|name| async move {
             let mut all = Vec::new();
             for property in BINDING {
-                let units = self.property(name, UNIT, property).await.and_then(|units| Ok(units.try_into()?));
+                let units = self.property(name, UNIT, property).await;
+                let units = units.and_then(Vec::<String>::try_from);
                 let units: Vec<String> = units.map_err(|error: zbus::Error| Refusal::from(error).unknown(name))?;
                 all.extend(units);
             }
