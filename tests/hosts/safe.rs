@@ -204,3 +204,18 @@ fn an_agent_that_ends_while_a_revision_settles_goes_on_with_that_when_it_is_back
     undone(&host, &first, &second, "unit-failed");
     assert_eq!(host.unit("app.service", "ActiveState"), "active");
 }
+
+#[test]
+fn a_service_whose_start_itself_is_refused_is_undone_at_once_and_waits_for_no_second_try() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let unit = |program: &str| {
+        format!("[Service]\nType=exec\nExecStart={program} infinity\n[Install]\nWantedBy=multi-user.target\n")
+    };
+    let first = app(&mut lab, &unit("/bin/sleep"), "", "steady");
+    let host = lab.boot_installed("web-01", QUICK);
+    host.await_applied(&first);
+    let second = app(&mut lab, &unit("/bin/nothing-like-it"), "", "no such program");
+    undone(&host, &first, &second, "unit-failed");
+    assert_eq!(host.unit("app.service", "ActiveState"), "active");
+    assert!(host.read("/etc/systemd/system/app.service").contains("/bin/sleep"));
+}
