@@ -7,18 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::apply::{self, Applied, Ground};
 use crate::brakes::Holds;
 use crate::compile::{Compiled, Desired};
 use crate::config::Settings;
 use crate::host::{self, Payloads, Reader, Worker, Writer};
 use crate::kinds::{self, AnyJob, Observed};
-use crate::ledger::{self, Ledger};
+use crate::ledger::Ledger;
 use crate::model::{Class, Facts, Id, Revision, Stage, Stop, Update};
 use crate::plan::{self, HeldStep, Plan, Situation, Unseen};
 use crate::report::{Report, State, commit_text};
 use crate::source::{Gate, SharedHealth};
 
+mod act;
 mod back;
 mod bind;
 mod commits;
@@ -37,10 +37,13 @@ mod settings;
 mod standing;
 mod stop;
 mod tell;
+mod trial;
+mod undo;
 
+use act::act;
 pub use bind::read_ledger;
 pub use commits::{NotNamed, named_commit};
-use forward::{Forward, begin, remember};
+use forward::Forward;
 pub use history::{history, remember_pass};
 use newest::{Newest, Refused, newest};
 use restraint::Restraint;
@@ -68,6 +71,8 @@ pub struct Ask {
     pub allow_removals: Option<u64>,
     /// What failed or is contested is tried again now, and not later.
     pub retry: bool,
+    /// What failed before is no reason to wait: another revision made it fail.
+    pub afresh: bool,
     /// The id of the pass; see [`Reader::new_pass`].
     pub pass: String,
     /// The source is not asked in this pass, and this is why: how the last look at it failed.
@@ -92,6 +97,7 @@ impl Ask {
             facts: None,
             allow_removals: None,
             retry: false,
+            afresh: false,
             pass: host.new_pass(),
             not_now: None,
             unasked: false,
@@ -99,6 +105,14 @@ impl Ask {
             worker: host.worker(executable),
             health: SharedHealth::default(),
         }
+    }
+}
+
+impl Ask {
+    /// The pass that undoes what this one did.
+    #[must_use]
+    pub fn undo(&self, host: &Reader) -> Self {
+        Self { retry: false, afresh: true, unasked: true, allow_removals: None, pass: host.new_pass(), ..self.clone() }
     }
 }
 
@@ -131,6 +145,8 @@ pub struct Looked {
     recovered: bool,
     /// Our own copy of the contents was read and is not whole.
     damaged: bool,
+    /// The revision that is undone; this is the last good one.
+    undoing: Option<undo::Quarantine>,
 }
 
 /// One pass: looks, and where there is something to do and nothing forbids it, does it.
@@ -149,6 +165,7 @@ pub fn pass(host: &mut Writer, ask: &Ask, shown: impl FnOnce(&Report, &Writer)) 
     }
     let looked = match looked {
         Ok(mut looked) => {
+            looked.report.settling = host.is_machine() && trial::Trial::load(&host.state()).is_owed();
             judged::remember(&host.state(), &mut looked.report);
             looked
         }
@@ -189,7 +206,7 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
     let (mut ledger, recovered) = read_ledger(host, &own, report)?;
     report.revision.attempted = ledger.attempted.as_ref().map(commit_text);
     report.revision.applied = ledger.applied.as_ref().map(commit_text);
-    let restraint = Restraint::read(host, ask.retry, report)?;
+    let restraint = Restraint::read(host, ask.retry || ask.afresh, report)?;
     // Whom to believe is asked first: where that cannot be told nothing is acted on, our own copy neither.
     let mut gate = Gate::open(host, &ask.settings.trust).at(Stage::Verify)?;
     if gate.was_damaged() {
@@ -226,6 +243,11 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
             return offline::look(host, ask, report, (ledger, recovered, restraint), (&own, &gate), refused);
         }
     };
+    if let Some(quarantine) = undo::quarantined(host, ask, &restraint.brakes, revision.commit.as_ref()) {
+        judged::judge(report, ask, &restraint.brakes, facts, None);
+        let why = standing.as_ref().map(|(_, why)| why);
+        return undo::look(host, ask, report, (ledger, recovered, restraint), (&own, &gate), (quarantine, why));
+    }
     names::follow(host, &compiled.desired, &mut ledger);
     let mut planned = report.clone();
     match weigh(host, ask, &mut planned, &ledger, restraint.clone(), compiled) {
@@ -248,6 +270,7 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
                 held,
                 recovered,
                 damaged: false,
+                undoing: None,
             })
         }
         // Whoever asks for the plan sees the one that is refused.
@@ -347,68 +370,6 @@ fn weigh(
     let look_only = suspended || update == Update::Observe;
     report.look_only = look_only;
     Ok(Weighed { plan, desired, payloads, whole, look_only, restraint, held })
-}
-
-/// Everything right of the write boundary.
-fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
-    let Looked { mut report, plan, desired, payloads, mut ledger, revision, mut forward, standing, .. } = looked;
-    let Looked { mut restraint, held, recovered, damaged, .. } = looked;
-    let state = host.state();
-    let now = host.now();
-    // As long as it has to be, it would pass for whole.
-    let mended = if damaged { payloads.write(&state).at(Stage::Record) } else { Ok(()) };
-    let begun = mended
-        .and_then(|()| begin(&state, forward.as_mut(), &revision, &desired, &payloads, now))
-        .and_then(|()| if recovered { ledger::save(&state, &ledger).at(Stage::Record) } else { Ok(()) })
-        .and_then(|()| restraint.about_to(&state, &plan, &desired, now));
-    if let Err(stop) = begun {
-        report.stopped(&stop);
-        return report;
-    }
-    host.leave_sign();
-    let mut ground = Ground {
-        host,
-        state: &state,
-        ledger: &mut ledger,
-        desired: &desired,
-        payloads: &payloads,
-        takeover: ask.settings.policy.takeover,
-        held: &held,
-        originals: seconds(ask.settings.state.originals),
-        allowed_removals: ask.allow_removals.max(desired.max_removals),
-        only: None,
-    };
-    apply::tidy(&mut ground);
-    let mut applied = if plan.is_empty() { Ok(Applied::default()) } else { apply::apply(&mut ground, &plan) };
-    if let Ok(applied) = &mut applied {
-        ground.host.say("looking at what was done");
-        apply::settle(ground.host, &plan, applied);
-    }
-    let recorded = applied.at(Stage::Apply).and_then(|applied| {
-        restraint.came_of(&state, &plan, &applied, &desired, ground.host.now())?;
-        if let Some(standing) = &standing {
-            standing.lift(&mut report);
-        }
-        report.applied(&plan, &applied);
-        let converged = report.converged();
-        if let Some(standing) = &standing {
-            standing.insist(&mut report);
-        }
-        let edits = seconds(ask.settings.state.edits);
-        apply::record(&mut ground, &plan, &applied, &revision, converged, edits).at(Stage::Record)?;
-        // Also those that a pass which was cut short left empty.
-        apply::drop_implied(&mut ground).at(Stage::Record)?;
-        if converged {
-            remember(&state, forward.as_mut(), &revision, true, now)?;
-        }
-        apply::sweep_contents(&ground, &[payloads.pack_name()]).at(Stage::Record)
-    });
-    if let Err(stop) = recorded {
-        report.stopped(&stop);
-    }
-    report.revision.attempted = Some(commit_text(&revision));
-    report.revision.applied = ledger.applied.as_ref().map(commit_text);
-    report
 }
 
 fn observe(host: &Reader, desired: &Desired, ledger: &Ledger) -> BTreeMap<Id, Result<Observed, host::Error>> {

@@ -26,7 +26,7 @@ const STOREYS: &[&str] = &[
 const ASIDE: &[(&str, &[&str])] = &[("worker", &[])];
 
 /// What a storey may import of what stands aside.
-const DOORS: &[(&str, &str)] = &[("source", "worker"), ("cli", "worker")];
+const DOORS: &[(&str, &str)] = &[("source", "worker"), ("apply", "worker"), ("cli", "worker")];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("readable") {

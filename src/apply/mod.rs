@@ -18,13 +18,16 @@ mod intend;
 mod record;
 mod set;
 mod settle;
+mod settling;
 mod validate;
+mod watch;
 mod withhold;
 
 pub use activate::activate;
 pub use intend::{drop_implied, keep_content, sweep_contents};
 pub use record::record;
 pub use settle::settle;
+pub use settling::{Thing, depending, last_words, look, things, watch};
 
 /// The pass cannot go on: our own state cannot be written.
 #[derive(Debug, thiserror::Error)]

@@ -154,7 +154,7 @@ mod tests {
             layer: String::new(),
         };
         let resources = names.iter().map(|name| (id(name), wanted.clone())).collect();
-        Desired { host: String::new(), resources, update: None, max_removals: None }
+        Desired { host: String::new(), resources, update: None, max_removals: None, checks: BTreeMap::new() }
     }
 
     fn digest(desired: &Desired, name: &str) -> Digest {

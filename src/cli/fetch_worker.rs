@@ -39,7 +39,7 @@ impl FetchWorker {
     }
 }
 
-fn user(text: &str) -> Result<(u32, u32), String> {
+pub(super) fn user(text: &str) -> Result<(u32, u32), String> {
     let numbers = text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
     numbers.ok_or_else(|| "is not UID:GID".to_owned())
 }

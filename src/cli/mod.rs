@@ -22,6 +22,7 @@ mod agent;
 mod approve;
 mod ask;
 mod check;
+mod check_worker;
 mod doctor;
 mod drift;
 mod facts;
@@ -101,6 +102,9 @@ enum Verb {
     /// The side of a fetch that speaks to the network; started by trueup itself
     #[command(hide = true)]
     FetchWorker(fetch_worker::FetchWorker),
+    /// The side of a check that speaks to the network; started by trueup itself
+    #[command(hide = true)]
+    CheckWorker(check_worker::CheckWorker),
     /// Make completions and man pages, for packages
     #[command(hide = true)]
     Generate(generate::Generate),
@@ -174,6 +178,7 @@ pub fn main() -> ExitCode {
         Verb::Setup(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
         Verb::FetchWorker(verb) => return verb.run(),
+        Verb::CheckWorker(verb) => return verb.run(),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -1,7 +1,7 @@
 use clap::Args;
 
 use super::Fleet;
-use crate::host::Reader;
+use crate::host::{Reader, Writer};
 use crate::reconcile;
 use crate::report::journal::Told;
 use crate::report::{Palette, Report, plan_text, result_text};
@@ -39,13 +39,24 @@ impl Run {
         let ask = reconcile::Ask { retry: self.retry, ..self.fleet.ask("run", &reader, self.allow_removals)? };
         let mut host = super::take(reader)?;
         let now = host.now();
-        let mut report = reconcile::pass(&mut host, &ask, |report, host| {
+        let show = |report: &Report, host: &Writer| {
             // Where it stalled before there was one there is none to show.
             if !self.fleet.ground.json && report.observed {
                 host.say("");
                 super::print(&plan_text(report, now, Palette::new(true)));
             }
-        });
+        };
+        let mut report = reconcile::pass(&mut host, &ask, show);
+        if report.undo {
+            // It is a pass of its own; what led to it is told and remembered first.
+            reconcile::tell(&host, &mut Told::default(), &Told::default(), &report);
+            reconcile::remember_pass(&host, &mut report);
+            if !self.fleet.ground.json {
+                super::print(&result_text(&report, Palette::new(true)));
+            }
+            let undo = ask.undo(&host);
+            report = reconcile::pass(&mut host, &undo, show);
+        }
         host.say("");
         // The agent, where it runs, has to know what was said already.
         reconcile::tell(&host, &mut Told::default(), &Told::default(), &report);

@@ -60,6 +60,7 @@ impl Show {
                 "roles": compiled.roles,
                 "update": compiled.desired.update,
                 "resources": compiled.desired.resources,
+                "checks": compiled.desired.checks,
             });
             super::print_json(&document)?;
             return Ok(0);
@@ -69,6 +70,10 @@ impl Show {
         for (id, wanted) in &compiled.desired.resources {
             let words = one_line(&wanted.spec.describe(), 120);
             let _ = writeln!(out, "  {:width$}  {words:50} {}", one_line(id.as_str(), 200), wanted.layer);
+        }
+        for (name, check) in &compiled.desired.checks {
+            let words = one_line(&check.describe(), 120);
+            let _ = writeln!(out, "  {:width$}  {words:50} {}", format!("check {name}"), check.layer);
         }
         super::print(&out);
         Ok(0)

@@ -6,7 +6,7 @@ use super::layers::{Layers, resolve};
 use super::merge::{contradiction, settle};
 use super::vars::{self, Contradiction};
 use super::work::{RESOURCE_LIMIT, Work};
-use super::{Desired, facts, files, packages, units};
+use super::{Desired, checks, facts, files, packages, units};
 use crate::host::Payloads;
 use crate::manifest::{Problem, Vars, nearest};
 use crate::model::{Facts, one_line};
@@ -76,6 +76,7 @@ fn whole(snapshot: &Snapshot, host: &str, facts: &Facts, options: &Options) -> R
     let files = files::compile(&mut work);
     packages::compile(&mut work);
     units::compile(&mut work, &files);
+    let checks = checks::compile(&mut work);
     let all: Vec<usize> = (0..layers.0.len()).collect();
     let update = work.of_policies(&all, "update", |policy| policy.update.as_ref(), ToString::to_string);
     let max_removals = max_removals(&mut work);
@@ -87,7 +88,7 @@ fn whole(snapshot: &Snapshot, host: &str, facts: &Facts, options: &Options) -> R
     }
     let own = &layers.0[layers.0.len() - 1].layer;
     Ok(Compiled {
-        desired: Desired { host: host.to_owned(), resources, update, max_removals },
+        desired: Desired { host: host.to_owned(), resources, update, max_removals, checks },
         payloads,
         notes: problems,
         machine_id: own.machine_id.as_ref().map(|id| id.value.clone()),

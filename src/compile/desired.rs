@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,66 @@ pub struct Desired {
     pub update: Option<Update>,
     /// `[guard] max_removals`.
     pub max_removals: Option<u64>,
+    /// What must hold after a change, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<String, Check>,
+}
+
+/// What must hold after a change, or the change is undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What is asked.
+    pub probe: Probe,
+    /// How long one try may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// The layer that declares it: `roles/web`.
+    pub layer: String,
+}
+
+/// What a check asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Probe {
+    /// Whether this URL answers, with success or another place to look.
+    Http(String),
+    /// Whether somebody listens at this address and port.
+    Tcp(String),
+    /// Whether a program ends well.
+    Command {
+        /// The program, and its arguments.
+        line: Vec<String>,
+        /// Who runs it; root where nobody is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
+    },
+}
+
+impl Check {
+    /// Where no time-out is said.
+    pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// How long one try may take.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    /// In words.
+    pub fn describe(&self) -> String {
+        let asked = match &self.probe {
+            Probe::Http(url) => format!("http {url}"),
+            Probe::Tcp(address) => format!("tcp {address}"),
+            Probe::Command { line, user } => {
+                let by = user.as_ref().map_or_else(String::new, |user| format!(" as {user}"));
+                format!("command {}{by}", line.join(" "))
+            }
+        };
+        let timeout = self.timeout();
+        let timeout = match timeout.subsec_millis() {
+            0 => format!("{} s", timeout.as_secs()),
+            _ => format!("{} ms", timeout.as_millis()),
+        };
+        format!("{asked}, within {timeout}")
+    }
 }
 
 /// What is wanted of one resource.

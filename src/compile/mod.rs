@@ -4,6 +4,7 @@
 //! order (`layers`), what they say of one thing is made one (`merge`), trees and `[files]` become files (`tree`,
 //! `files`, `file`, `paths`), conditions and templates are evaluated (`expr`).
 
+mod checks;
 mod compiled;
 mod deep;
 mod desired;
@@ -25,7 +26,7 @@ mod vars;
 mod work;
 
 pub use compiled::{Compiled, Options, compile};
-pub use desired::{Desired, Wanted};
+pub use desired::{Check, Desired, Probe, Wanted};
 pub use facts::assumed_facts;
 pub use layers::missing_layers;
 pub use select::{names_tried, select};

@@ -663,3 +663,71 @@ fn what_templates_come_to_is_bounded_in_sum() {
     let told = errors(&over);
     assert!(told.len() == 1 && told[0].contains("536870912 bytes together"), "{told:?}");
 }
+
+const CHECKS: &str = "[checks.web]\nhttp = \"http://127.0.0.1:8080/healthz\"\ntimeout = \"1500ms\"\n[checks.ssh]\ntcp = \"[::1]:22\"\nwhen = \"facts.os.family == 'redhat'\"\n[checks.app]\ncommand = [\"/bin/true\", \"\"]\nuser = \"nobody\"\n";
+
+#[test]
+fn checks_are_wanted_of_a_host_where_their_condition_holds() {
+    let done = compiled(&[(HOST, CHECKS)]);
+    let names: Vec<&str> = done.desired.checks.keys().map(String::as_str).collect();
+    assert_eq!(names, ["app", "web"]);
+    let app = Probe::Command { line: vec!["/bin/true".into(), String::new()], user: Some("nobody".into()) };
+    assert_eq!(done.desired.checks["app"].probe, app);
+    assert_eq!(done.desired.checks["app"].timeout(), Check::TIMEOUT);
+    let web = &done.desired.checks["web"];
+    assert_eq!(web.describe(), "http http://127.0.0.1:8080/healthz, within 1500 ms");
+    assert_eq!(web.layer, "hosts/web-01");
+}
+
+#[test]
+fn the_nearer_layer_says_what_a_check_asks_and_two_that_are_apart_may_not_contradict_each_other() {
+    let role = |port: u16| format!("[checks.web]\ntcp = \"127.0.0.1:{port}\"\ntimeout = \"2s\"\n");
+    let (a, b) = (role(80), role(81));
+    let both = [("roles/a/role.toml", a.as_str()), ("roles/b/role.toml", b.as_str())];
+    let host = |text: &'static str| [(HOST, text)].into_iter().chain(both).collect::<Vec<_>>();
+    let said = errors(&host("roles = [\"a\", \"b\"]\n"));
+    assert_eq!(
+        said,
+        ["the check `web` is tcp 127.0.0.1:80 in roles/a/role.toml:2 and tcp 127.0.0.1:81 in roles/b/role.toml:2"]
+    );
+    let done = compiled(&host("roles = [\"a\", \"b\"]\n[checks.web]\ntcp = \"127.0.0.1:82\"\n"));
+    assert_eq!(done.desired.checks["web"].describe(), "tcp 127.0.0.1:82, within 2 s");
+}
+
+#[test]
+fn what_was_stored_before_there_were_checks_is_still_read() {
+    let before = r#"{"host": "web-01", "resources": {}, "update": null, "max_removals": null}"#;
+    let desired: Desired = serde_json::from_str(before).expect("read");
+    assert!(desired.checks.is_empty());
+    assert_eq!(serde_json::to_value(&desired).expect("written").get("checks"), None);
+    let stored = serde_json::to_string(&compiled(&[(HOST, CHECKS)]).desired).expect("written");
+    let read: Desired = serde_json::from_str(&stored).expect("read");
+    assert_eq!(read.checks.len(), 2);
+}
+
+#[test]
+fn a_check_that_cannot_be_asked_is_a_mistake() {
+    for (check, wrong) in [
+        ("http = \"ftp://x/\"", "must be a URL that starts with"),
+        ("http = \"http://u:p@x/\"", "must not have a login in it"),
+        ("http = \"http://x:0/\"", "must be a URL such as"),
+        ("http = \"http://\"", "must be a URL such as"),
+        ("http = \"http://x/a b\"", "must be a URL such as"),
+        ("tcp = \"127.0.0.1\"", "must be an address and a port"),
+        ("tcp = \"127.0.0.1:1\"\nuser = \"nobody\"", "`user` is for a `command`"),
+        ("command = []", "`command` is empty"),
+        ("tcp = \"a:1\"\ncommand = [\"x\"]", "must have one of"),
+        ("timeout = \"1s\"", "must have one of"),
+        ("tcp = \"a:1\"\ntimeout = \"0s\"", "more than nothing"),
+        ("tcp = \"a:1\"\ntimeout = \"301s\"", "at most 5 minutes"),
+        ("tcp = \"a:1\"\ntimeout = \"1x\"", "must be a duration"),
+        ("tcp = \"a:1\"\nretries = 3", "unknown key"),
+    ] {
+        let said = errors(&[(HOST, &format!("[checks.web]\n{check}\n"))]);
+        assert!(said.iter().any(|said| said.contains(wrong)), "{check}: {said:?}");
+    }
+    assert!(errors(&[(HOST, "[checks.\"a b\"]\ntcp = \"a:1\"\n")])[0].contains("cannot be called"));
+    let many = |count: usize| (0..count).map(|n| format!("[checks.c{n}]\ntcp = \"a:1\"\n")).collect::<String>();
+    assert_eq!(compiled(&[(HOST, &many(64))]).desired.checks.len(), 64);
+    assert_eq!(errors(&[(HOST, &many(65))]), ["a host has at most 64 checks; this one has 65"]);
+}

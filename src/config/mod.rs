@@ -17,6 +17,8 @@ pub use origin::{InForce, Origin};
 pub use parse::settings;
 pub use problem::ConfigProblem;
 pub use proxy::proxy_port;
-pub use settings::{HostSettings, PolicySettings, Settings, SourceSettings, StateSettings, TrustSettings};
+pub use settings::{
+    ChangeSettings, HostSettings, PolicySettings, Settings, SourceSettings, StateSettings, TrustSettings,
+};
 pub use url::{Transport, is_branch_name, port, shown, ssh_server, transport};
 pub use values::{duration, subdirectory};

@@ -79,6 +79,7 @@ impl Settings {
             "policy.update" => word(&self.policy.update.as_str()),
             "policy.takeover" => word(&self.policy.takeover.as_str()),
             "policy.setid" => word(&self.policy.setid),
+            "change.settle" => Some(duration_text(self.change.settle)),
             "state.originals" => Some(duration_text(self.state.originals)),
             "state.edits" => Some(duration_text(self.state.edits)),
             _ if self.later.contains_key(key) => self.later.get(key).copied().map(duration_text),
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(line(&settings, "policy.update"), "policy.update = auto (default)");
         assert_eq!(line(&settings, "host.name"), "host.name = web-01 (/etc/trueup/agent.toml:6)");
         assert_eq!(line(&settings, "state.originals"), "state.originals = 30d (default)");
-        assert!(!settings.in_force().iter().any(|one| one.key == "trust.floor" || one.key == "change.settle"));
+        assert!(!settings.in_force().iter().any(|one| one.key == "trust.floor" || one.key == "change.deadline"));
     }
 
     #[test]
@@ -165,6 +166,7 @@ mod tests {
                     "source.proxy" => "\"http://p:3128\"",
                     "source.branch" | "source.path" | "host.name" => "\"word\"",
                     "source.interval" | "source.max_age" | "source.timeout" => "\"2h\"",
+                    "change.settle" => "\"20s\"",
                     key if key.starts_with("change.") || key.starts_with("state.") => "\"2h\"",
                     _ => "\"/a/file\"",
                 };
@@ -176,7 +178,7 @@ mod tests {
         for key in SECTIONS.iter().flat_map(|(_, keys)| *keys) {
             let one = all.iter().find(|one| one.key == *key).unwrap_or_else(|| panic!("{key} is missing"));
             assert!(!one.value.is_empty() && matches!(one.origin, Origin::File { .. }), "{one:?}");
-            assert_eq!(one.acted_on, !key.starts_with("change."), "{one:?}");
+            assert_eq!(one.acted_on, *key != "change.deadline", "{one:?}");
         }
     }
 

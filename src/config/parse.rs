@@ -48,6 +48,10 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("state", &["state.originals", "state.edits"]),
 ];
 
+/// So that a service that starts and dies at once is seen.
+const SHORTEST_SETTLE: Duration = Duration::from_secs(1);
+const LONGEST_SETTLE: Duration = Duration::from_secs(5 * 60);
+
 /// What is known so far. Later fragments overwrite, key by key.
 struct Draft {
     settings: Settings,
@@ -163,6 +167,7 @@ impl Draft {
             "policy.update" => settings.policy.update = written.word()?,
             "policy.takeover" => settings.policy.takeover = written.word()?,
             "policy.setid" => settings.policy.setid = written.flag()?,
+            "change.settle" => settings.change.settle = written.duration_within(SHORTEST_SETTLE, LONGEST_SETTLE)?,
             "state.originals" => settings.state.originals = written.duration()?,
             "state.edits" => settings.state.edits = written.duration()?,
             name if name.starts_with("trust.") => self.trust(written)?,
@@ -358,7 +363,7 @@ mod tests {
             takeover = "refuse"
             setid = true
             [change]
-            settle = "30s"
+            settle = "45s"
             deadline = "10m"
             [state]
             originals = "6h"
@@ -379,7 +384,8 @@ mod tests {
         assert_eq!(settings.trust.floor.as_ref().map(|id| id.short()), Some("4f2a9c1"));
         assert_eq!(source.interval, Duration::from_secs(90));
         assert_eq!(source.max_age, Duration::from_secs(36 * 3600));
-        assert_eq!(settings.not_yet(), ["change.deadline", "change.settle"]);
+        assert_eq!(settings.not_yet(), ["change.deadline"]);
+        assert_eq!(settings.change.settle, Duration::from_secs(45));
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Settings {
     pub trust: TrustSettings,
     /// How cautious to be.
     pub policy: PolicySettings,
+    /// How a change is watched.
+    pub change: ChangeSettings,
     /// How long things are kept.
     pub state: StateSettings,
     /// Where each key that was set stands.
@@ -92,6 +94,13 @@ pub struct PolicySettings {
     pub setid: bool,
 }
 
+/// `[change]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangeSettings {
+    /// How long everything has to stay well before a revision counts as good.
+    pub settle: Duration,
+}
+
 /// `[state]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateSettings {
@@ -104,7 +113,7 @@ pub struct StateSettings {
 const DAY: u64 = 24 * 60 * 60;
 
 impl Settings {
-    /// Keys that are set and valid, and that this version does not act on: `change.settle`. To be
+    /// Keys that are set and valid, and that this version does not act on: `change.deadline`. To be
     /// shown to whoever set them, so that nobody believes them in force.
     pub fn not_yet(&self) -> Vec<&str> {
         self.later.keys().copied().collect()
@@ -126,6 +135,7 @@ impl Default for Settings {
             host: HostSettings::default(),
             trust: TrustSettings::default(),
             policy: PolicySettings::default(),
+            change: ChangeSettings::default(),
             state: StateSettings::default(),
             written: BTreeMap::new(),
             later: BTreeMap::new(),
@@ -177,6 +187,12 @@ impl Default for TrustSettings {
 impl Default for PolicySettings {
     fn default() -> Self {
         Self { update: Update::Auto, takeover: Takeover::Adopt, setid: false }
+    }
+}
+
+impl Default for ChangeSettings {
+    fn default() -> Self {
+        Self { settle: Duration::from_secs(30) }
     }
 }
 

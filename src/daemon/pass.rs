@@ -180,20 +180,20 @@ fn attempt(job: Job, link: &Link) -> Ended {
         ..Ask::new("agent", settings, &host, executable)
     };
     let given = give_back(&mut host, &restore);
-    link.looking.store(true, Ordering::SeqCst);
-    let mut report = reconcile::pass(&mut host, &ask, |report, _| {
-        link.looking.store(false, Ordering::SeqCst);
-        // What is only told, or not done here, is no work under way.
-        if has_work(report) {
-            link.doing.send_modify(|doing| doing.planned = Some(Arc::new(report.clone())));
-        }
-    });
+    let mut report = shown_pass(&mut host, &ask, link);
     report.notes.extend(given.iter().filter_map(Given::note));
-    let now = host.now();
     let asked = !left_alone && !report.unasked;
     if asked {
-        live.after(&report, now);
+        live.after(&report, host.now());
     }
+    if report.undo {
+        // It is a pass of its own; what led to it is told and remembered first.
+        reconcile::tell(&host, &mut told, &early, &report);
+        reconcile::remember_pass(&host, &mut report);
+        let undo = ask.undo(&host);
+        report = shown_pass(&mut host, &undo, link);
+    }
+    let now = host.now();
     // It is about ages after a restart; where it cannot be stored they begin anew.
     let _ = live.save(&mut stored, &host.agent_state());
     judge_age(&mut report, &live, Some(&ask.settings), started, now);
@@ -228,11 +228,24 @@ fn attempt(job: Job, link: &Link) -> Ended {
     }
 }
 
+/// A pass whose progress is seen from outside.
+fn shown_pass(host: &mut Writer, ask: &Ask, link: &Link) -> Report {
+    link.looking.store(true, Ordering::SeqCst);
+    reconcile::pass(host, ask, |report, _| {
+        link.looking.store(false, Ordering::SeqCst);
+        // What is only told, or not done here, is no work under way.
+        if has_work(report) {
+            link.doing.send_modify(|doing| doing.planned = Some(Arc::new(report.clone())));
+        }
+    })
+}
+
 /// Whether something is about to be done, whatever else is amiss.
 fn has_work(report: &Report) -> bool {
     let planned = |outcome: &str| outcome == "planned";
     !report.look_only
-        && (report.steps.iter().any(|line| planned(line.outcome))
+        && (report.settling
+            || report.steps.iter().any(|line| planned(line.outcome))
             || report.refreshes.iter().any(|line| planned(line.outcome))
             || report.activations.iter().any(|line| planned(line.outcome)))
 }

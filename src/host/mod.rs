@@ -239,6 +239,46 @@ impl Reader {
         self.bounded(program)
     }
 
+    /// Runs programs that only look, all at once; an answer for each. Where somebody asks for an end, those that go on are
+    /// waited for no longer: `None`. Each ends at its own limit all the same.
+    pub fn query_all(&self, programs: &[Program]) -> Option<Vec<Result<Output, Error>>> {
+        const NOTICE: Duration = Duration::from_millis(100);
+        let longest = programs.iter().map(Program::longest).max().unwrap_or_default();
+        self.pulse.expect(longest);
+        let (done, ended) = std::sync::mpsc::channel();
+        for (at, program) in programs.iter().enumerate() {
+            if let Err(error) = self.machine_only(program) {
+                let _ = done.send((at, Err(error)));
+                continue;
+            }
+            let (program, done, interrupt) = (program.clone(), done.clone(), Arc::clone(&self.interrupt));
+            std::thread::spawn(move || done.send((at, program.run(&interrupt))));
+        }
+        drop(done);
+        let mut answers: Vec<Option<Result<Output, Error>>> = programs.iter().map(|_| None).collect();
+        loop {
+            match ended.recv_timeout(NOTICE) {
+                Ok((at, answer)) => answers[at] = Some(answer),
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) if self.interrupt.load(Ordering::SeqCst) => {
+                    return None;
+                }
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+            }
+        }
+        self.pulse.beat();
+        let lost = |program: &Program| {
+            Err(Error::Unknown { thing: program.name().to_owned(), why: "whoever waited for it is gone".to_owned() })
+        };
+        Some(
+            answers
+                .into_iter()
+                .zip(programs)
+                .map(|(answer, program)| answer.unwrap_or_else(|| lost(program)))
+                .collect(),
+        )
+    }
+
     /// Something is waited for from now on, in silence, that ends by itself after at most `limit`.
     pub fn waits(&self, limit: Duration) {
         self.pulse.expect(limit);

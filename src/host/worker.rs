@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 
-use super::{Child, Error, Reader};
+use super::{Child, Error, Program, Reader};
 
 /// Whose a fetch worker is; the packages make it.
 const USER: &str = "trueup-fetch";
@@ -167,6 +167,11 @@ impl Worker {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
+    }
+
+    /// A worker that says what it has to say and ends, as a program.
+    pub fn program(&self, arguments: &[String]) -> Program {
+        Program::new(&self.executable).args(arguments)
     }
 
     /// Starts a worker with these arguments; `limit` is how long all waiting on it may take together.

@@ -1,6 +1,6 @@
 use super::types::{Include, Layer, LayerKind};
 use super::walk::{Value, Walk};
-use super::{Problem, entries, files, sections};
+use super::{Problem, checks, entries, files, sections};
 
 const KEYS: &[&str] =
     &["roles", "machine_id", "checks", "facts", "files", "guard", "packages", "policy", "units", "vars"];
@@ -22,7 +22,7 @@ pub fn parse_layer(path: &str, text: &str, kind: LayerKind) -> (Layer, Vec<Probl
                 let name = key.get_ref();
                 walk.error_hint(key.span(), format!("`{name}` does not belong here"), "it belongs in trueup.toml");
             }
-            ("checks", _) => sections::checks(&mut walk, value),
+            ("checks", _) => layer.checks = checks::checks(&mut walk, value),
             ("facts", _) => layer.facts = sections::facts(&mut walk, value),
             ("files", _) => layer.files = files::files(&mut walk, value),
             ("guard", _) => layer.max_removals = sections::guard(&mut walk, value),

@@ -3,6 +3,7 @@
 //! `trueup.toml`, `role.toml` and `host.toml` are read with spans and walked by hand, so that every problem of a
 //! file is found at once, each with its place and a hint. What the words mean together is `compile`'s question.
 
+mod checks;
 mod entries;
 mod files;
 mod fleet;
@@ -21,8 +22,8 @@ pub(crate) use near::nearest;
 pub use problem::{Problem, Severity, position};
 pub use render::{render, text_of};
 pub use types::{
-    Assumed, At, FileEntry, Fleet, Include, Layer, LayerKind, PackageEntry, Policy, Stand, State, UnitEntry, Var,
-    VarEntry, Vars,
+    Assumed, At, CheckEntry, FileEntry, Fleet, Include, Layer, LayerKind, PackageEntry, Policy, Probe, Stand, State,
+    UnitEntry, Var, VarEntry, Vars,
 };
 
 /// The only `format` this version understands.

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::kinds::file::Replace;
 use crate::kinds::package::{Downgrade, Version};
@@ -68,6 +69,34 @@ pub struct Layer {
     pub files: Vec<FileEntry>,
     /// `[units]`.
     pub units: Vec<UnitEntry>,
+    /// `[checks]`.
+    pub checks: Vec<CheckEntry>,
+}
+
+/// One entry of `[checks]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckEntry {
+    /// Its name.
+    pub name: At<String>,
+    /// What is asked; none where that is wrong, which was told.
+    pub probe: Option<At<Probe>>,
+    /// `user`: who runs a command.
+    pub user: Option<At<String>>,
+    /// `timeout`: how long one try may take.
+    pub timeout: Option<At<Duration>>,
+    /// Only where this holds.
+    pub when: Option<At<String>>,
+}
+
+/// What a check asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Whether this URL answers well.
+    Http(String),
+    /// Whether somebody listens at this address and port.
+    Tcp(String),
+    /// Whether this program ends well.
+    Command(Vec<String>),
 }
 
 /// One element of `roles`.

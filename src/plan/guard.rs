@@ -115,7 +115,13 @@ mod tests {
             layer: String::new(),
         };
         let resources = (of - kept..of).map(|n| (id(n), wanted())).collect();
-        Desired { host: String::new(), resources, update: None, max_removals: None }
+        Desired {
+            host: String::new(),
+            resources,
+            update: None,
+            max_removals: None,
+            checks: std::collections::BTreeMap::new(),
+        }
     }
 
     fn removing(count: usize, action: Action, essential: bool) -> Plan {

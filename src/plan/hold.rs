@@ -220,7 +220,13 @@ mod tests {
                 need_daemon_reload: false,
             });
             let mut host = Self {
-                desired: Desired { host: String::new(), resources: BTreeMap::new(), update: None, max_removals: None },
+                desired: Desired {
+                    host: String::new(),
+                    resources: BTreeMap::new(),
+                    update: None,
+                    max_removals: None,
+                    checks: BTreeMap::new(),
+                },
                 ledger: Ledger::default(),
                 observed: BTreeMap::new(),
             };

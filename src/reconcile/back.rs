@@ -203,5 +203,6 @@ fn as_applied(ledger: &Ledger, keep: impl Fn(&Id) -> bool) -> Desired {
         resources,
         update: None,
         max_removals: None,
+        checks: BTreeMap::new(),
     }
 }

@@ -9,7 +9,7 @@ use super::newest::{Refused, rolled_back};
 use super::reuse::Told;
 use super::standing::Standing;
 use super::stop::stop;
-use super::{Ask, Looked, Restraint, Weighed, names, weigh};
+use super::{Ask, Looked, Restraint, Weighed, names, undo, weigh};
 use crate::brakes::Brakes;
 use crate::compile::{self, Compiled, Desired};
 use crate::host::{DocumentError, Payloads, Reader, StateDir, StateError};
@@ -190,6 +190,13 @@ pub(super) fn look(
         return Err(Stop { message: format!("{}: it is kept to no longer{what}", below.message), ..below });
     }
     let Ok(Some(stored)) = Stored::load(&host.state()) else { return Err(why) };
+    if let Some(quarantine) = undo::quarantined(host, ask, &restraint.brakes, stored.revision.commit.as_ref()) {
+        if report.revision.seen.is_none() {
+            report.seen(&stored.revision);
+        }
+        let ground = (ledger, recovered, restraint);
+        return undo::look(host, ask, report, ground, (own, gate), (quarantine, Some(&why)));
+    }
     if let Some(commit) = &stored.revision.commit {
         let by_root = restraint.brakes.rolled_back.as_ref().is_some_and(|choice| choice.commit == *commit);
         match gate.still(commit) {
@@ -267,6 +274,7 @@ pub(super) fn look(
         held,
         recovered,
         damaged: false,
+        undoing: None,
     })
 }
 

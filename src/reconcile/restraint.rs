@@ -241,7 +241,13 @@ mod tests {
             let (spec, drift, release) = (Spec::Unit(unit::Spec::default()), Drift::Correct, Release::Restore);
             let wanted = Wanted { spec, drift, release, layer: String::new() };
             let resources = [(app(), wanted)].into();
-            let desired = Desired { host: "web-01".to_owned(), resources, update: None, max_removals: None };
+            let desired = Desired {
+                host: "web-01".to_owned(),
+                resources,
+                update: None,
+                max_removals: None,
+                checks: BTreeMap::new(),
+            };
             Self { state: StateDir::new(scratch.path().join("state")), _scratch: scratch, desired }
         }
 

@@ -64,6 +64,12 @@ pub struct Report {
     /// The source was not asked, since it was just before; what is known of it is from then.
     #[serde(skip)]
     pub unasked: bool,
+    /// Something is waited for until it has come up, whatever else is to be done.
+    #[serde(skip)]
+    pub settling: bool,
+    /// This revision is undone by the next pass, at once.
+    #[serde(skip)]
+    pub undo: bool,
     /// What was made of the tip that was seen; none where it was not seen, or only as it was before.
     #[serde(skip)]
     pub judged: Option<Judged>,

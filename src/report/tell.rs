@@ -40,6 +40,8 @@ impl Report {
             look_only: false,
             observed: false,
             unasked: false,
+            settling: false,
+            undo: false,
             judged: None,
             walls: None,
             anew: None,

@@ -232,6 +232,18 @@ impl Gate {
         }
     }
 
+    /// As [`Gate::still`], where `passed` was remembered elsewhere: of a commit that was let through before the last one.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn still_by<'p>(&self, commit: &CommitId, passed: Option<&'p Passed>) -> Result<Option<&'p Passed>> {
+        match (&self.trust, passed.filter(|passed| passed.commit == *commit)) {
+            (None, _) => Ok(None),
+            (Some(trust), Some(passed)) => self.not_revoked(passed, trust).map(Some),
+            (Some(_), None) => Err(SourceError::Unverified { commit: commit.short().to_owned() }),
+        }
+    }
+
     /// Remembers that `passed` was let through; on disk when this returns.
     ///
     /// # Errors

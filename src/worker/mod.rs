@@ -7,12 +7,15 @@
 //!
 //! What it says over https goes by curl, with limits, certificates and proxy of its own settings alone (`http`).
 //!
+//! The same wall stands around what asks over http and tcp for a check (`probe`, the hidden verb `check-worker`).
+//!
 //! Its clone is a cache. Any trouble with it is answered by a fresh one.
 
 mod clone;
 mod http;
 mod local;
 mod look;
+mod probe;
 pub mod protocol;
 mod remote;
 mod serve;
@@ -28,6 +31,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use protocol::{Answer, WireError};
 
+pub use probe::{Question, ask};
 pub use serve::serve;
 pub use wall::{Wall, WallError};
 

@@ -171,6 +171,8 @@ impl Lab {
         vec![
             ("/etc/trueup/agent.toml".to_owned(), self.agent_toml(more).into_bytes()),
             ("/etc/trueup/ca.pem".to_owned(), self.authority.certificate()),
+            // Whatever a test has in a later file wins.
+            ("/etc/trueup/agent.d/10-settle.toml".to_owned(), b"[change]\nsettle = \"1s\"\n".to_vec()),
         ]
     }
 

@@ -44,6 +44,7 @@ mod plan_and_run;
 mod power;
 mod rpm;
 mod rpm_package;
+mod safe;
 mod selection;
 mod sources;
 mod trixie;

@@ -217,10 +217,10 @@ mod tests {
     fn what_is_set_and_not_acted_on_is_told() {
         let mut looked = healthy();
         looked.settings =
-            Ok(settings("[source]\nurl = \"/x\"\ninterval = \"2h\"\nmax_age = \"1h\"\n[change]\nsettle = \"1s\"\n"));
+            Ok(settings("[source]\nurl = \"/x\"\ninterval = \"2h\"\nmax_age = \"1h\"\n[change]\ndeadline = \"1m\"\n"));
         let found = configuration(&looked);
         assert_eq!(found.iter().map(|one| one.level).collect::<Vec<_>>(), [Level::Ok, Level::Warn, Level::Warn]);
-        assert!(found[1].message.contains("change.settle is set (/etc/trueup/agent.toml:6)"), "{found:?}");
+        assert!(found[1].message.contains("change.deadline is set (/etc/trueup/agent.toml:6)"), "{found:?}");
         assert!(found[2].message.contains("max_age (3600 s) is shorter"), "{found:?}");
         looked.settings_files = (Some("a".to_owned()), Some("b".to_owned()));
         let found = configuration(&looked);

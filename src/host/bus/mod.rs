@@ -264,6 +264,21 @@ impl Bus {
         self.runtime.block_on(id).map_err(|error| Refusal::from(error).unknown(name))
     }
 
+    /// The units that each of these cannot do without: `Requires=`, `Requisite=`, `BindsTo=`; systemd.unit(5).
+    pub fn required(&self, names: &[&str]) -> Vec<Result<Vec<String>, Error>> {
+        const BINDING: [&str; 3] = ["Requires", "Requisite", "BindsTo"];
+        self.all(names.iter().map(|name| async move {
+            let mut all = Vec::new();
+            for property in BINDING {
+                let units = self.property(name, UNIT, property).await;
+                let units = units.and_then(Vec::<String>::try_from);
+                let units: Vec<String> = units.map_err(|error: zbus::Error| Refusal::from(error).unknown(name))?;
+                all.extend(units);
+            }
+            Ok(all)
+        }))
+    }
+
     /// The path of the unit file that the manager has read; empty for a unit that has none.
     ///
     /// # Errors

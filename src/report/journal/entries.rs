@@ -9,7 +9,7 @@ use crate::kinds::Activation;
 use crate::model::{Cause, Id, Word, one_line};
 use crate::report::held::utc;
 use crate::report::text::word;
-use crate::report::{Line, RefreshLine, Report};
+use crate::report::{Line, RefreshLine, Report, State};
 use crate::source::Anew;
 
 mod state;
@@ -325,7 +325,8 @@ impl<'a> Pass<'a> {
         let (report, commit) = (self.report, self.commit());
         let done = |line: &&Line| line.outcome == "done" && line.cause != Some(Cause::Corrective);
         let changed = report.steps.iter().filter(done).count();
-        if changed == 0 {
+        // Where something was undone the state says so.
+        if changed == 0 || report.state == State::RolledBack {
             return;
         }
         let acted = |action| report.steps.iter().filter(done).filter(|line| line.action == action).count();
@@ -351,7 +352,7 @@ impl<'a> Pass<'a> {
         let refreshed: Vec<String> =
             report.refreshes.iter().filter(|line| line.outcome == "done").map(sentence::refreshed).collect();
         parts.extend((!refreshed.is_empty()).then(|| sentence::some(&refreshed, 3)));
-        let event = if undone.is_empty() { Event::Applied } else { Event::Attempted };
+        let event = if undone.is_empty() && !report.undo { Event::Applied } else { Event::Attempted };
         parts.extend(undone);
         let title = sentence::titled(commit, &report.revision, report.commit.as_ref());
         let draft = self

@@ -208,6 +208,8 @@ impl Pass<'_> {
         let reason = self.report.reason.as_deref().unwrap_or_default();
         match self.report.message.as_deref() {
             None | Some("") => reason.to_owned(),
+            // The line says itself why.
+            Some(message) if event == Event::RolledBack => message.to_owned(),
             Some(message) if reason == event.as_str() || reason.is_empty() => message.to_owned(),
             Some(message) => format!("{reason}: {message}"),
         }
