@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
@@ -146,13 +146,15 @@ impl Client {
     /// # Errors
     /// Where the agent does not answer.
     pub fn status(&mut self) -> Result<Status, ClientError> {
-        let asked = self.call(async |connection| connection.status().await);
-        // Asked twice is as good as once, where the agent ended in between.
-        let asked = match asked {
-            Err(ClientError::Gone) => self.call(async |connection| connection.status().await),
-            asked => asked,
-        };
-        asked.map(|reply| reply.status)
+        let begun = Instant::now();
+        loop {
+            match self.call(async |connection| connection.status().await) {
+                // Asked again is as good as once, where the agent ended in between: one that ends may take more than
+                // one connection with it.
+                Err(ClientError::Gone) if begun.elapsed() < PATIENCE => std::thread::sleep(RESTARTING.1),
+                asked => return asked.map(|reply| reply.status),
+            }
+        }
     }
 
     /// Tells `each` the status now and whenever it changes, until that has enough.

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{StateDir, StateError};
+use super::{Error, StateDir, StateError};
 use crate::model::Digest;
 
 /// Where a pack of payloads starts.
@@ -52,11 +52,29 @@ impl Payloads {
 
     /// The content named `digest`; what was kept is hashed again before it is believed.
     pub fn get(&self, digest: &Digest) -> Option<Arc<[u8]>> {
-        if let Some(content) = self.memory.get(digest) {
-            return Some(Arc::clone(content));
+        self.find(digest).ok().flatten()
+    }
+
+    /// The content named `digest`, which `thing` cannot do without.
+    ///
+    /// # Errors
+    /// Where it is gone or no longer whole, or that cannot be told since what was kept cannot be read now.
+    pub fn need(&self, digest: &Digest, thing: &str) -> Result<Arc<[u8]>, Error> {
+        let thing = || thing.to_owned();
+        match self.find(digest) {
+            Ok(Some(content)) => Ok(content),
+            Ok(None) => Err(Error::NoPayload { thing: thing(), digest: digest.short() }),
+            Err(error) => Err(Error::Unknown { thing: thing(), why: error.to_string() }),
         }
-        let content = self.kept.as_ref()?.read(&kept_name(digest)).ok()??;
-        (Digest::of(&content) == *digest).then(|| content.into())
+    }
+
+    fn find(&self, digest: &Digest) -> Result<Option<Arc<[u8]>>, StateError> {
+        if let Some(content) = self.memory.get(digest) {
+            return Ok(Some(Arc::clone(content)));
+        }
+        let Some(kept) = &self.kept else { return Ok(None) };
+        let content = kept.read(&kept_name(digest))?;
+        Ok(content.filter(|content| Digest::of(content) == *digest).map(Arc::from))
     }
 
     /// How many contents are in memory.
@@ -216,5 +234,18 @@ mod tests {
             payloads.store(&state).expect("stored again");
             assert_eq!(state.read(&file).expect("read").as_ref(), Some(&whole));
         }
+    }
+
+    #[test]
+    fn what_was_kept_and_cannot_be_read_is_not_taken_for_gone() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::new(directory.path().join("state"));
+        let payloads = Payloads::new().with_kept(state.clone());
+        let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+        state.write(&kept_name(&one), b"one").expect("kept");
+        assert_eq!(payloads.need(&one, "/etc/x").expect("kept").as_ref(), b"one");
+        assert_eq!(payloads.need(&other, "/etc/x").expect_err("gone").reason(), "no-payload");
+        std::fs::create_dir(state.path().join(kept_name(&other))).expect("made");
+        assert_eq!(payloads.need(&other, "/etc/x").expect_err("strange").reason(), "cannot-tell");
     }
 }

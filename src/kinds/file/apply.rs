@@ -114,9 +114,7 @@ impl Work<'_> {
             return host.set_attributes(self.path, self.attributes);
         }
         let over = over(self.path, self.want, self.now)?;
-        let bytes = payloads
-            .get(content)
-            .ok_or_else(|| Error::NoPayload { thing: self.path.to_owned(), digest: content.short() })?;
+        let bytes = payloads.need(content, self.path)?;
         host.write_file(self.path, self.attributes, &bytes, over)
     }
 

@@ -54,9 +54,8 @@ impl Node {
             Leaf::Directory => stage.directory(&self.path, attributes),
             Leaf::Symlink { target } => stage.symlink(&self.path, target, attributes),
             Leaf::Regular { digest } => {
-                let thing = || format!("{at}/{}", self.path);
-                let missing = || Error::NoPayload { thing: thing(), digest: digest.short() };
-                stage.file(&self.path, attributes, &payloads.get(digest).ok_or_else(missing)?)
+                let content = payloads.need(digest, &format!("{at}/{}", self.path))?;
+                stage.file(&self.path, attributes, &content)
             }
         }
     }
