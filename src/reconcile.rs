@@ -24,6 +24,7 @@ mod bind;
 mod commits;
 mod fetch;
 mod forward;
+mod hand;
 mod history;
 mod judged;
 mod names;
@@ -44,6 +45,7 @@ use act::act;
 pub use bind::read_ledger;
 pub use commits::{NotNamed, named_commit};
 use forward::Forward;
+pub use hand::{is_armed, is_due, rest, strike};
 pub use history::{history, remember_pass};
 use newest::{Newest, Refused, newest};
 use restraint::Restraint;
@@ -81,6 +83,8 @@ pub struct Ask {
     pub unasked: bool,
     /// A source that cannot be reached is a note rather than a state: it is looked at again soon.
     pub patient: bool,
+    /// This host is coming up: only what lies in files is changed.
+    pub booting: bool,
     /// How fetch workers are started here.
     pub worker: Worker,
     /// How the URLs of the source did in passes before.
@@ -102,6 +106,7 @@ impl Ask {
             not_now: None,
             unasked: false,
             patient: false,
+            booting: false,
             worker: host.worker(executable),
             health: SharedHealth::default(),
         }
@@ -153,6 +158,7 @@ pub struct Looked {
 pub fn pass(host: &mut Writer, ask: &Ask, shown: impl FnOnce(&Report, &Writer)) -> Report {
     let mut report = Report::new(ask.command);
     report.pass.clone_from(&ask.pass);
+    host.connect_anew();
     let looked = look(host, ask, &mut report);
     if host.interrupted() {
         // What was not looked at any more did not fail, nor is it a reason to refuse the rest.
@@ -217,10 +223,6 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
     if ask.command != "plan" {
         gate.keep_revoked(&host.state()).at(Stage::Verify)?;
     }
-    let later = ask.settings.not_yet();
-    report
-        .notes
-        .extend(later.iter().map(|key| format!("agent.toml: {key} is set, and this version does not act on it")));
 
     let facts = ask.facts.as_ref().unwrap_or(&own);
     if reuse && ask.unasked && offline::suffices(host, ask, &restraint.brakes, facts) {

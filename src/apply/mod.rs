@@ -14,20 +14,24 @@ use crate::plan::{Action, Plan, PlannedRefresh, Refusal, Step};
 mod activate;
 mod again;
 mod depend;
+mod hand;
 mod intend;
 mod record;
 mod set;
 mod settle;
 mod settling;
 mod validate;
+mod vital;
 mod watch;
 mod withhold;
 
 pub use activate::activate;
+pub use hand::{Hand, arm, disarm, is_armed, rest};
 pub use intend::{drop_implied, keep_content, sweep_contents};
 pub use record::record;
 pub use settle::settle;
-pub use settling::{Thing, depending, last_words, look, things, watch};
+pub use settling::{Eyes, Thing, depending, last_words, look, things, watch};
+pub use vital::{Vital, at_stake};
 
 /// The pass cannot go on: our own state cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,8 @@ pub struct Ground<'a> {
     pub originals: i64,
     /// How many removals somebody has allowed.
     pub allowed_removals: Option<u64>,
+    /// What is converged to has settled here before: nobody judges it anew, since what judges may be what is broken.
+    pub settled: bool,
     /// Nothing but these is to be touched: root lets go of them by hand. No guard stands in the way then.
     pub only: Option<&'a BTreeSet<Id>>,
 }
@@ -301,7 +307,7 @@ fn refresh(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Resul
             outcome: outcome.clone(),
         }));
     }
-    let due = accepted(ground, due, applied);
+    let due = if ground.settled { due } else { accepted(ground, due, applied) };
     let jobs: Vec<(&str, Refresh)> = due.iter().map(|refresh| (refresh.id.name(), refresh.how)).collect();
     let results = if jobs.is_empty() { Vec::new() } else { kinds::unit::refresh(ground.host, &jobs) };
     for (refresh, result) in due.iter().zip(results) {

@@ -49,7 +49,7 @@ fn units(desired: &Desired) -> impl Iterator<Item = (&Id, &unit::Spec)> {
 /// What cannot be remembered is not overwritten.
 pub(super) fn remember(ground: &Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Applied) -> Sets {
     let mut sets = Sets { stood: BTreeMap::new(), contents: Payloads::new() };
-    if !ground.host.is_machine() || units(ground.desired).all(|(_, spec)| spec.validate.is_empty()) {
+    if ground.settled || !ground.host.is_machine() || units(ground.desired).all(|(_, spec)| spec.validate.is_empty()) {
         return sets;
     }
     let due = |step: &&Step| {

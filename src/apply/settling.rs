@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::vital::{self, Vital};
 use super::watch::{Kind, Look, Watch};
 use crate::compile::{Check, Desired, Probe};
 use crate::host::{Error, Program, Reader, Worker};
@@ -21,7 +22,7 @@ const EACH: Duration = Duration::from_secs(5);
 /// How long the end of a program may take beyond its own limit.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Something that has to come up and stay so: a unit, or a check by name.
+/// Something that has to come up and stay so.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Thing {
@@ -29,6 +30,22 @@ pub enum Thing {
     Unit(String),
     /// A check.
     Check(String),
+    /// What this host cannot do without.
+    Vital(Vital),
+}
+
+/// What looking takes.
+pub struct Eyes<'a> {
+    /// The machine.
+    pub host: &'a Reader,
+    /// How what speaks to the network is started.
+    pub worker: &'a Worker,
+    /// What is wanted.
+    pub desired: &'a Desired,
+    /// Where the sources are connected to.
+    pub endpoints: &'a [(String, u16)],
+    /// Whether our own settings can be used, or why not.
+    pub settings: &'a dyn Fn() -> Result<(), String>,
 }
 
 impl std::fmt::Display for Thing {
@@ -36,28 +53,31 @@ impl std::fmt::Display for Thing {
         match self {
             Self::Unit(name) => f.write_str(name),
             Self::Check(name) => write!(f, "the check {name}"),
+            Self::Vital(vital) => vital.fmt(f),
         }
     }
 }
 
-/// The units that must be active, and the checks.
+/// The units that must be active, the checks, and what no host can do without.
 pub fn things(desired: &Desired) -> BTreeSet<Thing> {
     let units = desired.resources.iter().filter(|(_, wanted)| {
         matches!(&wanted.spec, Spec::Unit(unit) if unit.active == Some(true) && unit.masked != Some(true))
     });
     let units = units.map(|(id, _)| Thing::Unit(id.name().to_owned()));
-    units.chain(desired.checks.keys().cloned().map(Thing::Check)).collect()
+    let checks = desired.checks.keys().cloned().map(Thing::Check);
+    units.chain(checks).chain(Vital::ALL.map(Thing::Vital)).collect()
 }
 
 /// How each of `things` is right now; `None` where somebody asks for an end.
-pub fn look(host: &Reader, worker: &Worker, desired: &Desired, things: &[&Thing]) -> Option<Vec<Look>> {
+pub fn look(eyes: &Eyes<'_>, things: &[&Thing]) -> Option<Vec<Look>> {
+    let Eyes { host, worker, desired, .. } = eyes;
     let units: Vec<Id> = things.iter().filter_map(|thing| unit_id(thing)).collect();
     let mut units = kinds::observe(host, &units.iter().collect::<Vec<_>>()).into_iter();
     let checks: Vec<&Check> = things
         .iter()
         .filter_map(|thing| match thing {
             Thing::Check(name) => desired.checks.get(name),
-            Thing::Unit(_) => None,
+            Thing::Unit(_) | Thing::Vital(_) => None,
         })
         .collect();
     let mut checks = ask(host, worker, &checks)?.into_iter();
@@ -72,6 +92,7 @@ pub fn look(host: &Reader, worker: &Worker, desired: &Desired, things: &[&Thing]
             },
             Thing::Check(name) if desired.checks.contains_key(name) => checks.next().unwrap_or_else(nothing),
             Thing::Check(_) => nothing(),
+            Thing::Vital(vital) => vital::look(eyes, *vital)?,
         });
     }
     Some(looks)
@@ -80,7 +101,7 @@ pub fn look(host: &Reader, worker: &Worker, desired: &Desired, things: &[&Thing]
 fn unit_id(thing: &Thing) -> Option<Id> {
     match thing {
         Thing::Unit(name) => Some(Id::new("unit", name)),
-        Thing::Check(_) => None,
+        Thing::Check(_) | Thing::Vital(_) => None,
     }
 }
 
@@ -152,13 +173,8 @@ fn program(worker: &Worker, check: &Check) -> Result<Program, Error> {
 
 /// Watches `things` until each is well for `settle`, or what `decides` is not; what is bad then, and why. `None` where
 /// somebody asked for an end.
-pub fn watch(
-    host: &Reader,
-    worker: &Worker,
-    desired: &Desired,
-    things: &BTreeMap<Thing, bool>,
-    settle: Duration,
-) -> Option<Vec<(Thing, String)>> {
+pub fn watch(eyes: &Eyes<'_>, things: &BTreeMap<Thing, bool>, settle: Duration) -> Option<Vec<(Thing, String)>> {
+    let host = eyes.host;
     let all: Vec<&Thing> = things.keys().collect();
     let kind = |thing: &Thing| if matches!(thing, Thing::Unit(_)) { Kind::Unit } else { Kind::Check };
     let mut watch =
@@ -169,11 +185,11 @@ pub fn watch(
     while !watch.is_over() {
         let due: Vec<usize> = (0..all.len())
             .filter(|&at| {
-                let rests = matches!(all[at], Thing::Check(_)) && watch.is_good(at);
+                let rests = !matches!(all[at], Thing::Unit(_)) && watch.is_good(at);
                 !rests || asked[at].is_none_or(|last: Instant| last.elapsed() >= each)
             })
             .collect();
-        let looks = look(host, worker, desired, &due.iter().map(|&at| all[at]).collect::<Vec<_>>())?;
+        let looks = look(eyes, &due.iter().map(|&at| all[at]).collect::<Vec<_>>())?;
         for (at, look) in due.into_iter().zip(looks) {
             asked[at] = Some(Instant::now());
             watch.take(at, look, begun.elapsed());

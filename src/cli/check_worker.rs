@@ -15,19 +15,23 @@ pub(super) struct CheckWorker {
     #[arg(long, value_name = "MS")]
     limit: u64,
     /// The URL that is to answer
-    #[arg(long, value_name = "URL", required_unless_present = "tcp", conflicts_with = "tcp")]
+    #[arg(long, value_name = "URL", required_unless_present_any = ["tcp", "host"], conflicts_with_all = ["tcp", "host"])]
     http: Option<String>,
     /// The address and port where somebody is to listen
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "host")]
     tcp: Option<String>,
+    /// The address that is to answer, be it that nobody listens there
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
 }
 
 impl CheckWorker {
     pub(super) fn run(self) -> ExitCode {
-        let question = match (self.http, self.tcp) {
-            (Some(url), _) => Question::Http(url),
-            (None, Some(address)) => Question::Tcp(address),
-            (None, None) => return ExitCode::FAILURE,
+        let question = match (self.http, self.tcp, self.host) {
+            (Some(url), ..) => Question::Http(url),
+            (None, Some(address), _) => Question::Tcp(address),
+            (None, None, Some(address)) => Question::Host(address),
+            (None, None, None) => return ExitCode::FAILURE,
         };
         ask(&question, self.user, Duration::from_millis(self.limit))
     }

@@ -90,6 +90,7 @@ type Check = fn(&Looked) -> Vec<Finding>;
 const CHECKS: &[Check] = &[
     agent::configuration,
     agent::service,
+    agent::timer,
     agent::socket,
     source::reached,
     source::selection,

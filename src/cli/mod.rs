@@ -44,6 +44,7 @@ mod show;
 mod status;
 mod suspend;
 mod sync;
+mod undo;
 
 use output::{print, print_json, tell};
 
@@ -105,6 +106,9 @@ enum Verb {
     /// The side of a check that speaks to the network; started by trueup itself
     #[command(hide = true)]
     CheckWorker(check_worker::CheckWorker),
+    /// Undo what has not settled in time; started by a timer that trueup arms
+    #[command(hide = true)]
+    Undo(undo::Undo),
     /// Make completions and man pages, for packages
     #[command(hide = true)]
     Generate(generate::Generate),
@@ -176,6 +180,7 @@ pub fn main() -> ExitCode {
         Verb::Agent(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(Cli::command()),
         Verb::Setup(verb) => verb.run(),
+        Verb::Undo(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
         Verb::FetchWorker(verb) => return verb.run(),
         Verb::CheckWorker(verb) => return verb.run(),

@@ -20,5 +20,5 @@ pub use proxy::proxy_port;
 pub use settings::{
     ChangeSettings, HostSettings, PolicySettings, Settings, SourceSettings, StateSettings, TrustSettings,
 };
-pub use url::{Transport, is_branch_name, port, shown, ssh_server, transport};
+pub use url::{Transport, endpoint, is_branch_name, port, shown, ssh_server, transport};
 pub use values::{duration, subdirectory};

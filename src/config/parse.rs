@@ -51,6 +51,8 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
 /// So that a service that starts and dies at once is seen.
 const SHORTEST_SETTLE: Duration = Duration::from_secs(1);
 const LONGEST_SETTLE: Duration = Duration::from_secs(5 * 60);
+const SHORTEST_DEADLINE: Duration = Duration::from_secs(20);
+const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is known so far. Later fragments overwrite, key by key.
 struct Draft {
@@ -167,11 +169,13 @@ impl Draft {
             "policy.update" => settings.policy.update = written.word()?,
             "policy.takeover" => settings.policy.takeover = written.word()?,
             "policy.setid" => settings.policy.setid = written.flag()?,
+            "change.deadline" => {
+                settings.change.deadline = written.duration_within(SHORTEST_DEADLINE, LONGEST_DEADLINE)?;
+            }
             "change.settle" => settings.change.settle = written.duration_within(SHORTEST_SETTLE, LONGEST_SETTLE)?,
             "state.originals" => settings.state.originals = written.duration()?,
             "state.edits" => settings.state.edits = written.duration()?,
-            name if name.starts_with("trust.") => self.trust(written)?,
-            name => drop(settings.later.insert(name, written.duration()?)),
+            _ => self.trust(written)?,
         }
         Ok(())
     }
@@ -221,6 +225,14 @@ impl Draft {
         }
     }
 
+    /// What strikes before anything can have settled would undo everything.
+    fn deadline_leaves_time(&mut self) {
+        if self.settings.change.deadline < self.settings.change.settle * 2 {
+            let key = if self.settings.written.contains_key("change.deadline") { "deadline" } else { "settle" };
+            self.wrong(&format!("change.{key}"), "leaves no time: change.deadline is at least twice change.settle");
+        }
+    }
+
     /// A certificate is of no use without its key, nor the key without it.
     fn certificate_is_whole(&mut self) {
         match (&self.source.client_cert, &self.source.client_key) {
@@ -246,6 +258,7 @@ impl Draft {
         }
         self.certificate_is_whole();
         self.trust_is_whole();
+        self.deadline_leaves_time();
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
@@ -384,8 +397,16 @@ mod tests {
         assert_eq!(settings.trust.floor.as_ref().map(|id| id.short()), Some("4f2a9c1"));
         assert_eq!(source.interval, Duration::from_secs(90));
         assert_eq!(source.max_age, Duration::from_secs(36 * 3600));
-        assert_eq!(settings.not_yet(), ["change.deadline"]);
+        assert_eq!(settings.change.deadline, Duration::from_secs(600));
         assert_eq!(settings.change.settle, Duration::from_secs(45));
+    }
+
+    #[test]
+    fn a_deadline_leaves_time_to_settle() {
+        assert!(parse("[change]\nsettle = \"30s\"\ndeadline = \"1m\"\n").is_ok());
+        let said = problems("[change]\nsettle = \"30s\"\ndeadline = \"59s\"\n");
+        assert!(said.len() == 1 && said[0].contains("change.deadline leaves no time"), "{said:?}");
+        assert!(problems("[change]\ndeadline = \"10s\"\n")[0].contains("deadline"));
     }
 
     #[test]

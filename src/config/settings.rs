@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::origin::Origin;
+use super::url::{Transport, endpoint, transport};
 
 use crate::model::{CommitId, Takeover, TrustMode, Update};
 
@@ -23,8 +24,6 @@ pub struct Settings {
     pub state: StateSettings,
     /// Where each key that was set stands.
     pub(super) written: BTreeMap<&'static str, Origin>,
-    /// Keys that were set and that nothing acts on yet; see [`Settings::not_yet`].
-    pub(super) later: BTreeMap<&'static str, Duration>,
 }
 
 /// `[source]`.
@@ -99,6 +98,8 @@ pub struct PolicySettings {
 pub struct ChangeSettings {
     /// How long everything has to stay well before a revision counts as good.
     pub settle: Duration,
+    /// When a revision that has not settled is undone, whatever became of the agent.
+    pub deadline: Duration,
 }
 
 /// `[state]`.
@@ -113,12 +114,6 @@ pub struct StateSettings {
 const DAY: u64 = 24 * 60 * 60;
 
 impl Settings {
-    /// Keys that are set and valid, and that this version does not act on: `change.deadline`. To be
-    /// shown to whoever set them, so that nobody believes them in force.
-    pub fn not_yet(&self) -> Vec<&str> {
-        self.later.keys().copied().collect()
-    }
-
     /// The files by which sources and signers are believed, wherever root has put them: not for the repository.
     pub fn trusted_files(&self) -> Vec<&Path> {
         let source = self.source.iter().flat_map(SourceSettings::files);
@@ -138,12 +133,21 @@ impl Default for Settings {
             change: ChangeSettings::default(),
             state: StateSettings::default(),
             written: BTreeMap::new(),
-            later: BTreeMap::new(),
         }
     }
 }
 
 impl SourceSettings {
+    /// Where this host connects to if it fetches; nowhere from directories.
+    pub fn endpoints(&self) -> Vec<(String, u16)> {
+        let by_proxy = |url: &&String| matches!(transport(url), Ok(Transport::Https | Transport::Http));
+        let endpoint = |url: &String| match &self.proxy {
+            Some(proxy) if by_proxy(&url) => endpoint(proxy),
+            _ => endpoint(url),
+        };
+        self.urls.iter().filter_map(endpoint).collect()
+    }
+
     /// Certificates, keys, and what is pinned.
     fn files(&self) -> impl Iterator<Item = &Path> {
         let optional = [&self.ca_file, &self.token_file, &self.client_cert, &self.client_key, &self.ssh_key];
@@ -192,7 +196,7 @@ impl Default for PolicySettings {
 
 impl Default for ChangeSettings {
     fn default() -> Self {
-        Self { settle: Duration::from_secs(30) }
+        Self { settle: Duration::from_secs(30), deadline: Duration::from_secs(10 * 60) }
     }
 }
 

@@ -195,6 +195,14 @@ pub fn port(url: &str) -> Option<u16> {
     server(url)?.1.map_or(Some(usual), |port| port.parse().ok())
 }
 
+/// Where a URL which [`transport`] takes, or that of a proxy, is connected to, as getaddrinfo(3) takes it: a name or an
+/// address, and the TCP port; `None` for a directory.
+pub fn endpoint(url: &str) -> Option<(String, u16)> {
+    let (name, written) = server(url).filter(|_| !matches!(transport(url), Ok(Transport::Local(_))))?;
+    let port = written.and_then(|port| port.parse().ok()).or_else(|| port(url))?;
+    Some((name.trim_start_matches('[').trim_end_matches(']').to_owned(), port))
+}
+
 /// The host of a URL that names one, an IPv6 address in its brackets, and the port as written.
 fn server(url: &str) -> Option<(&str, Option<&str>)> {
     let authority = match url.split_once("://") {
@@ -231,6 +239,20 @@ pub fn is_branch_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_is_connected_to_at_an_endpoint() {
+        for (url, expected) in [
+            ("https://h/x", Some(("h", 443))),
+            ("ssh://git@[2001:db8::1]:2222/x", Some(("2001:db8::1", 2222))),
+            ("git@h:x/y", Some(("h", 22))),
+            ("http://proxy:3128", Some(("proxy", 3128))),
+            ("/srv/fleet.git", None),
+            ("file:///srv/fleet:80/x.git", None),
+        ] {
+            assert_eq!(endpoint(url), expected.map(|(name, port)| (name.to_owned(), port)), "{url}");
+        }
+    }
 
     #[test]
     fn the_port_is_that_of_the_url_or_of_its_transport() {

@@ -21,6 +21,8 @@ pub(super) struct Known<'a> {
     pub(super) seen: Option<CommitId>,
     /// What is ours.
     pub(super) ledger: &'a Ledger,
+    /// A revision has not settled yet, and is undone where it does not.
+    pub(super) armed: bool,
     /// Seconds since 1970.
     pub(super) now: i64,
 }
@@ -221,6 +223,11 @@ fn suspend(
     caller: &Caller,
     (resources, until, reason): (&[Id], i64, &str),
 ) -> Result<String, Refusal> {
+    if known.armed {
+        let message = "a revision has not settled yet, and is undone where it does not: wait for that (trueup status \
+                       --watch), then suspend";
+        return Err(refusal("undo-armed", message));
+    }
     if let Some(stranger) = resources.iter().find(|id| !known.ledger.entries.contains_key(id)) {
         let message = format!("{} is not managed on this host", one_line(stranger.as_str(), 200));
         return Err(refusal("not-managed", &message));
@@ -311,7 +318,12 @@ mod tests {
         let caller = Caller { uid: 0, name: "alice".to_owned() };
         let ledger = ledger();
         let seen = Some(COMMIT.parse().expect("a commit"));
-        decide(request, &caller, brakes, &Known { configured: true, damaged: false, seen, ledger: &ledger, now: NOW })
+        decide(
+            request,
+            &caller,
+            brakes,
+            &Known { configured: true, damaged: false, seen, ledger: &ledger, armed: false, now: NOW },
+        )
     }
 
     fn suspend_of(ids: &[&str]) -> Request {
@@ -328,6 +340,16 @@ mod tests {
         let suspension = brakes.suspended(&"file:/etc/motd".parse().expect("an id"), NOW).expect("it holds");
         assert_eq!((suspension.by.as_str(), suspension.reason.as_str()), ("alice", "INC-4711"));
         assert!(brakes.suspended(&"file:/etc/motd".parse().expect("an id"), NOW + 3600).is_none(), "it expires");
+    }
+
+    #[test]
+    fn nothing_is_suspended_while_a_revision_may_still_be_undone() {
+        let ledger = Ledger::default();
+        let known = Known { configured: true, damaged: false, seen: None, ledger: &ledger, armed: true, now: NOW };
+        let caller = Caller { uid: 0, name: "alice".to_owned() };
+        let mut brakes = Brakes::default();
+        let refused = decide(&suspend_of(&[]), &caller, &mut brakes, &known).expect_err("armed");
+        assert_eq!((refused.reason.as_str(), brakes), ("undo-armed", Brakes::default()));
     }
 
     #[test]
@@ -360,7 +382,7 @@ mod tests {
         ask(&suspend_of(&[]), &mut before).expect("the host");
         ask(&Request::Rollback { commit: COMMIT.parse().expect("a commit") }, &mut before).expect("taken");
         let (ledger, caller) = (ledger(), Caller { uid: 0, name: "alice".to_owned() });
-        let known = Known { configured: true, damaged: false, seen: None, ledger: &ledger, now: NOW };
+        let known = Known { configured: true, damaged: false, seen: None, ledger: &ledger, armed: false, now: NOW };
         let resume = Request::Resume { resources: Vec::new() };
         let told = |before: &Brakes| -> Vec<String> {
             let entries = told(&resume, &caller, (before, &Brakes::default()), &known);
@@ -380,7 +402,8 @@ mod tests {
         let mut brakes = Brakes::default();
         ask(&suspend_of(&["file:/etc/motd"]), &mut brakes).expect("it is managed");
         let (ledger, caller) = (ledger(), Caller { uid: 0, name: "alice".to_owned() });
-        let later = Known { configured: true, damaged: false, seen: None, ledger: &ledger, now: NOW + 3600 };
+        let later =
+            Known { configured: true, damaged: false, seen: None, ledger: &ledger, armed: false, now: NOW + 3600 };
         let all = Request::Resume { resources: Vec::new() };
         let mut after = brakes.clone();
         let decided = decide(&all, &caller, &mut after, &later).expect("always");
@@ -417,7 +440,7 @@ mod tests {
     fn without_a_source_nothing_is_looked_at() {
         let caller = Caller { uid: 0, name: "alice".to_owned() };
         let ledger = ledger();
-        let known = Known { configured: false, damaged: false, seen: None, ledger: &ledger, now: NOW };
+        let known = Known { configured: false, damaged: false, seen: None, ledger: &ledger, armed: false, now: NOW };
         let sync = Request::Sync { allow_removals: None };
         let refused = decide(&sync, &caller, &mut Brakes::default(), &known).expect_err("nothing to look at");
         assert_eq!(refused.reason, "unconfigured");

@@ -2,7 +2,31 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::tz::TimeZone;
 
+use super::{Error, Reader};
 use crate::model::Zone;
+
+/// A moment that no clock that is set can move: in which boot, and how long after it began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uptime {
+    /// Random, of this boot; random(4).
+    pub boot: String,
+    /// Seconds since it began, those asleep counted; CLOCK_BOOTTIME of clock_gettime(2).
+    pub seconds: u64,
+}
+
+impl Reader {
+    /// Now.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn uptime(&self) -> Result<Uptime, Error> {
+        const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+        let boot =
+            std::fs::read_to_string(BOOT).map_err(|source| Error::Io { doing: "read", path: BOOT.into(), source })?;
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Ok(Uptime { boot: boot.trim().to_owned(), seconds: u64::try_from(now.tv_sec).unwrap_or_default() })
+    }
+}
 
 /// Where the time comes from.
 #[derive(Debug, Clone, Copy, Default)]

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+mod agent;
 mod bus;
 mod child;
 mod clock;
@@ -30,6 +31,7 @@ mod peer;
 mod program;
 mod pulse;
 mod roots;
+mod routes;
 mod sign;
 mod state;
 mod trial;
@@ -41,7 +43,7 @@ use crate::model::Zone;
 
 pub use bus::{Bus, UnitDetails, UnitFileResults, UnitStatus, UnitWatch};
 pub use child::Child;
-pub use clock::Clock;
+pub use clock::{Clock, Uptime};
 pub use error::Error;
 pub use export::write_new;
 pub use facts::FactsError;
@@ -302,6 +304,14 @@ impl Reader {
             .map_err(|why| Error::Unknown { thing: "systemd on the system bus".to_owned(), why: why.clone() })
     }
 
+    /// Whether the system bus lets somebody in now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn bus_answers(&self) -> Result<(), Error> {
+        Bus::answers()
+    }
+
     fn machine_only(&self, program: &Program) -> Result<(), Error> {
         if self.machine {
             return Ok(());
@@ -329,6 +339,12 @@ impl Writer {
     pub fn take(reader: Reader) -> Result<Self, LockError> {
         let lock = reader.state().lock()?;
         Ok(Self { reader, swept: BTreeSet::new(), made: Vec::new(), _lock: lock })
+    }
+
+    /// The next who asks for the bus gets a connection of its own: the one before may have ended with a bus that was
+    /// changed.
+    pub fn connect_anew(&mut self) {
+        self.reader.bus.take();
     }
 
     /// The directories that were made on the way to what was written, links resolved, since this was last asked.

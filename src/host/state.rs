@@ -232,6 +232,39 @@ impl StateDir {
         })
     }
 
+    /// Keeps a copy of the program `from`, which is ours, unless there is one as long and as old; on disk when this
+    /// returns. The unit that undoes runs it by its name.
+    ///
+    /// # Errors
+    /// Where it cannot be read or written; the copy before then still stands.
+    pub fn keep_program(&self, from: &Path) -> Result<(), StateError> {
+        const NAME: &str = "trueup";
+        let target = self.path.join(NAME);
+        let staged = self.path.join(format!("{NAME}{STAGED}"));
+        let keep = || -> io::Result<()> {
+            let mut program = File::open(from)?;
+            let meta = program.metadata()?;
+            let as_old = |kept: fs::Metadata| kept.len() == meta.len() && kept.modified().ok() == meta.modified().ok();
+            if fs::symlink_metadata(&target).is_ok_and(|kept| kept.is_file() && as_old(kept)) {
+                return Ok(());
+            }
+            match fs::remove_file(&staged) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o700).open(&staged)?;
+            io::copy(&mut program, &mut copy)?;
+            copy.set_modified(meta.modified()?)?;
+            copy.sync_all()?;
+            fs::rename(&staged, &target)?;
+            File::open(&self.path)?.sync_all()
+        };
+        keep().map_err(|error| {
+            drop(fs::remove_file(&staged));
+            self.error("keep this program in", NAME)(error)
+        })
+    }
+
     /// Reads the document `name`: one line of `trueup NAME FORMAT SHA256`, then JSON. Where it is damaged
     /// or missing its previous copy stands in.
     ///

@@ -77,6 +77,11 @@ fn delegated() -> Option<PathBuf> {
 }
 
 impl Worker {
+    /// This program.
+    pub fn executable(&self) -> &Path {
+        &self.executable
+    }
+
     /// The same, with its clones in `cache`: for tests.
     #[must_use]
     pub fn with_cache(mut self, cache: PathBuf) -> Self {

@@ -188,6 +188,19 @@ impl Plan {
         self.steps.is_empty() && self.refreshes.is_empty() && self.activations.is_empty()
     }
 
+    /// Leaves what can be done while a host comes up: files, and which units it goes on to start. Whatever is left out is
+    /// planned by the next pass.
+    pub fn only_what_lies_in_files(&mut self) {
+        self.steps.retain(|step| step.phase != Phase::Packages);
+        for step in &mut self.steps {
+            if let Spec::Unit(unit) = &mut step.want {
+                unit.active = None;
+            }
+        }
+        self.refreshes.clear();
+        self.activations.retain(|activation| *activation == Activation::DaemonReload);
+    }
+
     /// Package work depends on sources that this plan changes first.
     pub fn packages_after_sources(&self) -> bool {
         let sources = self.steps.iter().any(|step| {

@@ -1,10 +1,10 @@
 //! Right of the write boundary: apply, settle, record.
 
 use super::forward::{begin, remember};
-use super::stop::At;
+use super::stop::{At, stop};
 use super::{Ask, Looked, offline, seconds, trial, undo};
 use crate::apply::{self, Applied, Ground};
-use crate::host::{Payloads, StateDir, Writer};
+use crate::host::{self, Payloads, StateDir, Writer};
 use crate::ledger;
 use crate::model::{Digest, Outcome, Revision, Stage, Stop};
 use crate::plan::Plan;
@@ -12,22 +12,29 @@ use crate::report::{Report, commit_text};
 
 /// Everything right of the write boundary.
 pub(super) fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
-    let Looked { mut report, plan, desired, payloads, mut ledger, revision, mut forward, standing, .. } = looked;
+    let Looked { mut report, mut plan, desired, payloads, mut ledger, revision, mut forward, standing, .. } = looked;
     let Looked { mut restraint, held, recovered, damaged, undoing, .. } = looked;
     let state = host.state();
     let now = host.now();
     // As long as it has to be, it would pass for whole.
     let mended = if damaged { payloads.write(&state).at(Stage::Record) } else { Ok(()) };
+    if ask.booting {
+        plan.only_what_lies_in_files();
+    }
     let newer = forward.as_ref().is_some_and(|forward| !forward.by_root);
     let begun = mended
         .and_then(|()| begin(&state, forward.as_mut(), &revision, &desired, &payloads, now))
         .and_then(|()| if recovered { ledger::save(&state, &ledger).at(Stage::Record) } else { Ok(()) })
         .and_then(|()| restraint.about_to(&state, &plan, &desired, now))
-        .and_then(|()| trial::begin(host, ask, &plan, &desired, &revision))
+        .and_then(|()| match ask.booting {
+            true => Ok(Some(trial::Trial::load(&state))),
+            false => trial::begin(host, ask, &plan, &desired, &revision),
+        })
         .and_then(|trial| match undoing {
             None => undo::lift(&state, revision.commit.as_ref(), newer).map(|()| trial),
             Some(_) => Ok(trial),
-        });
+        })
+        .and_then(|trial| arm(host, ask, trial.as_ref(), undoing.is_some()).map(|()| trial));
     let trial = match begun {
         Ok(trial) => trial,
         Err(stop) => {
@@ -47,6 +54,7 @@ pub(super) fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
         held: &held,
         originals: seconds(ask.settings.state.originals),
         allowed_removals: allowed,
+        settled: undoing.is_some(),
         only: None,
     };
     apply::tidy(&mut ground);
@@ -55,7 +63,8 @@ pub(super) fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
         ground.host.say("looking at what was done");
         apply::settle(ground.host, &plan, applied);
     }
-    let recorded = applied.at(Stage::Apply).and_then(|applied| {
+    let recorded = applied.at(Stage::Apply).and_then(|mut applied| {
+        applied.interrupted |= ask.booting;
         restraint.came_of(&state, &plan, &applied, &desired, ground.host.now())?;
         if let Some(standing) = &standing {
             standing.lift(&mut report);
@@ -78,6 +87,30 @@ pub(super) fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
     report.revision.attempted = Some(attempted.unwrap_or_else(|| commit_text(&revision)));
     report.revision.applied = ledger.applied.as_ref().map(commit_text);
     report
+}
+
+/// Arms the dead man's hand before the first step of what can be undone, and keeps the program that undoes it. What is
+/// undone already is not held up by that.
+fn arm(host: &mut Writer, ask: &Ask, trial: Option<&trial::Trial>, undoing: bool) -> Result<(), Stop> {
+    let owed = trial.is_some_and(|trial| trial.can_be_undone() || undoing && trial.is_owed());
+    if !owed {
+        return apply::disarm(host).at(Stage::Record);
+    }
+    if ask.booting {
+        return Ok(());
+    }
+    let armed = host
+        .state()
+        .keep_program(ask.worker.executable())
+        .at(Stage::Record)
+        .and_then(|()| apply::arm(host, ask.settings.change.deadline).map_err(|error| unarmed(&error)));
+    if undoing { Ok(()) } else { armed }
+}
+
+fn unarmed(error: &host::Error) -> Stop {
+    let mut unarmed = stop(Stage::Apply, error);
+    unarmed.message = format!("nothing is changed, since what would undo it is not armed: {}", unarmed.message);
+    unarmed
 }
 
 /// What a pass did, and of which revision.

@@ -166,6 +166,7 @@ pub fn release(
         held: &Holds::default(),
         originals,
         allowed_removals: None,
+        settled: false,
         only: Some(&goes),
     };
     let mut applied = perform(&mut ground, &plan)?;

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::stop::At;
-use super::{Ask, undo};
-use crate::apply::{self, Applied, Thing};
+use super::{Ask, settings, undo};
+use crate::apply::{self, Applied, Eyes, Thing, Vital};
 use crate::compile::Desired;
-use crate::host::{Reader, StateDir};
+use crate::config::SourceSettings;
+use crate::host::{Reader, StateDir, Writer};
 use crate::kinds::{Observed, Spec, package};
 use crate::model::{Class, Digest, Id, Outcome, Revision, Stage, Stop};
 use crate::plan::Plan;
@@ -81,6 +82,11 @@ impl Trial {
         !self.commit.is_empty() && !self.over
     }
 
+    /// Whether there is something to be undone, and something to go back to.
+    pub(super) fn can_be_undone(&self) -> bool {
+        self.is_owed() && self.pinned.as_ref().is_some_and(|pinned| pinned.commit != self.commit)
+    }
+
     /// Whether `thing` being bad is a reason to undo what it was touched by.
     pub(super) fn is_cause(&self, thing: &Thing) -> bool {
         self.touched.contains(thing) && self.good.contains(thing)
@@ -125,9 +131,12 @@ pub(super) fn begin(
         let new: Vec<Thing> = apply::things(desired)
             .into_iter()
             .filter(|thing| !trial.good.contains(thing) && !trial.bad.contains(thing))
+            // What no host can do without is nobody's fault who did not touch it.
+            .filter(|thing| !matches!(thing, Thing::Vital(_)) || trial.touched.contains(thing))
             .collect();
         host.say("looking at what is well before anything is changed");
-        let looks = apply::look(host, &ask.worker, desired, &new.iter().collect::<Vec<_>>()).ok_or_else(interrupted)?;
+        let looks = open(host, ask, desired, |eyes| apply::look(eyes, &new.iter().collect::<Vec<_>>()));
+        let looks = looks.ok_or_else(interrupted)?;
         for (thing, look) in new.into_iter().zip(looks) {
             if look.is_good() {
                 trial.good.insert(thing)
@@ -140,6 +149,13 @@ pub(super) fn begin(
         trial.save(&state)?;
     }
     Ok(Some(trial))
+}
+
+/// Looks, or watches, at this host.
+fn open<T>(host: &Reader, ask: &Ask, desired: &Desired, look: impl FnOnce(&Eyes<'_>) -> T) -> T {
+    let endpoints = ask.settings.source.as_ref().map(SourceSettings::endpoints).unwrap_or_default();
+    let settings = || settings::settings(host).map(drop).map_err(|stop| stop.message);
+    look(&Eyes { host, worker: &ask.worker, desired, endpoints: &endpoints, settings: &settings })
 }
 
 fn interrupted() -> Stop {
@@ -164,15 +180,17 @@ impl Trial {
         let things = apply::things(desired);
         let named = |thing: &Thing| match thing {
             Thing::Unit(name) => Some(name.clone()),
-            Thing::Check(_) => None,
+            Thing::Check(_) | Thing::Vital(_) => None,
         };
         let watched: Vec<String> = things.iter().filter_map(named).collect();
         let others: Vec<&str> =
             watched.iter().map(String::as_str).filter(|name| !packages && !units.contains(*name)).collect();
         units.extend(apply::depending(host, &others, &units));
+        let at_stake = apply::at_stake(changed.iter().chain(plan.refreshes.iter().map(|refresh| &refresh.id)));
         let touched = |thing: &Thing| match thing {
             Thing::Unit(name) => packages || units.contains(name),
             Thing::Check(_) => true,
+            Thing::Vital(vital) => at_stake.contains(vital),
         };
         self.touched.extend(things.into_iter().filter(touched));
         for step in &plan.steps {
@@ -196,14 +214,25 @@ impl Trial {
             return Verdict::Interrupted;
         }
         let waits = plan.held.iter().any(|held| held.why.is_failure());
+        let mut things = apply::things(desired);
+        things.retain(|thing| !matches!(thing, Thing::Vital(_)) || self.is_cause(thing) || self.over);
+        let watch = |things: BTreeMap<Thing, bool>| {
+            open(host, ask, desired, |eyes| apply::watch(eyes, &things, ask.settings.change.settle))
+        };
         if !self.over && (waits || is_for_later(applied)) {
-            return Verdict::Later;
+            // What is to be tried again may fail because this host has cut itself off.
+            things.retain(|thing| matches!(thing, Thing::Vital(_)) && self.pinned.is_some());
+            return match watch(things.into_iter().map(|thing| (thing, true)).collect()) {
+                Some(bad) if bad.is_empty() => Verdict::Later,
+                Some(bad) => Verdict::Over(bad),
+                None => Verdict::Interrupted,
+            };
         }
-        let things = apply::things(desired);
         if self.over {
             // What was not well then may be by now: one look, and nothing is waited for.
             let told: Vec<&Thing> = self.told.iter().map(|(thing, _)| thing).filter(|it| things.contains(it)).collect();
-            let Some(looks) = apply::look(host, &ask.worker, desired, &told) else { return Verdict::Interrupted };
+            let looks = open(host, ask, desired, |eyes| apply::look(eyes, &told));
+            let Some(looks) = looks else { return Verdict::Interrupted };
             let still = told.into_iter().zip(looks).filter(|(_, look)| !look.is_good()).map(|(thing, _)| thing);
             let still: BTreeSet<&Thing> = still.collect();
             return Verdict::Over(self.told.iter().filter(|(thing, _)| still.contains(thing)).cloned().collect());
@@ -212,7 +241,7 @@ impl Trial {
             return Verdict::Over(Vec::new());
         }
         let things = things.into_iter().map(|thing| (thing.clone(), self.pinned.is_some() && self.is_cause(&thing)));
-        match apply::watch(host, &ask.worker, desired, &things.collect(), ask.settings.change.settle) {
+        match watch(things.collect()) {
             Some(bad) => Verdict::Over(bad),
             None => Verdict::Interrupted,
         }
@@ -233,6 +262,7 @@ pub(super) fn word(thing: &Thing) -> &'static str {
     match thing {
         Thing::Unit(_) => "unit-failed",
         Thing::Check(_) => "check-failed",
+        Thing::Vital(vital) => vital.reason(),
     }
 }
 
@@ -242,7 +272,7 @@ pub(super) fn word(thing: &Thing) -> &'static str {
 /// # Errors
 /// Where our own directory cannot be written.
 pub(super) fn conclude(
-    host: &Reader,
+    host: &mut Writer,
     ask: &Ask,
     report: &mut Report,
     mut trial: Trial,
@@ -251,11 +281,17 @@ pub(super) fn conclude(
 ) -> Result<bool, Stop> {
     let state = host.state();
     let bad = match verdict {
-        // The trial goes on with the next pass.
-        Verdict::Later => return Ok(false),
+        // The trial goes on with the next pass, which arms anew: this one has come to its end, and can speak to the world.
+        Verdict::Later => {
+            apply::disarm(host).at(Stage::Record)?;
+            return Ok(false);
+        }
         Verdict::Interrupted => {
-            let message = "ended while it waited for everything to settle, as asked; the next pass goes on".to_owned();
-            report.raise(State::Pending, "interrupted", Some(message));
+            let message = match ask.booting {
+                true => "this host is coming up: what lies in files is undone, and the rest once the agent runs",
+                false => "ended while it waited for everything to settle, as asked; the next pass goes on",
+            };
+            report.raise(State::Pending, "interrupted", Some(message.to_owned()));
             return Ok(false);
         }
         Verdict::Over(bad) => bad,
@@ -268,7 +304,9 @@ pub(super) fn conclude(
     }
     let units_hold = !bad.iter().any(|(thing, _)| matches!(thing, Thing::Unit(_)));
     if let Some((quarantine, stuck)) = undoing {
-        return undo::ended(&state, report, trial, quarantine, (cause, stuck)).map(|done| done && units_hold);
+        let done = undo::ended(&state, report, trial, quarantine, (cause, stuck))?;
+        apply::disarm(host).at(Stage::Record)?;
+        return Ok(done && units_hold);
     }
     let is_pinned = trial.pinned.as_ref().is_some_and(|pinned| pinned.commit == trial.commit);
     let can_undo = trial.pinned.is_some() && !is_pinned;
@@ -290,8 +328,11 @@ pub(super) fn conclude(
     trial.told = bad;
     if converged && first_is_well && !is_pinned {
         trial.pinned = undo::pin(host, ask, revision)?.or(trial.pinned);
+        // What undoes the next one is what could do all of this.
+        drop(state.keep_program(ask.worker.executable()));
     }
     trial.save(&state)?;
+    apply::disarm(host).at(Stage::Record)?;
     Ok(units_hold)
 }
 
@@ -299,6 +340,9 @@ pub(super) fn conclude(
 pub(super) fn said(host: &Reader, thing: &Thing, why: &str) -> String {
     match thing {
         Thing::Check(_) => format!("{thing} failed: {why}"),
+        Thing::Vital(Vital::Network) => format!("this host cut itself off: {why}"),
+        Thing::Vital(Vital::Bus) => format!("{thing} lets nobody in: {why}"),
+        Thing::Vital(Vital::Settings) => format!("{thing} cannot be used: {why}"),
         Thing::Unit(name) => {
             let words = apply::last_words(host, name);
             let words = if words.is_empty() { String::new() } else { format!(" (\"{words}\")") };

@@ -10,7 +10,7 @@ use super::offline::Stored;
 use super::standing::Standing;
 use super::stop::{At, stop};
 use super::trial::{self, Pinned, Trial};
-use super::{Ask, Looked, Restraint, Weighed, names, weigh};
+use super::{Ask, Looked, Restraint, Weighed, names, settings, weigh};
 use crate::apply::Thing;
 use crate::brakes::Brakes;
 use crate::compile::Compiled;
@@ -35,6 +35,9 @@ struct Good {
     /// Who signed it, where somebody had to.
     #[serde(default)]
     passed: Option<Passed>,
+    /// The settings files of then, path and text.
+    #[serde(default)]
+    settings: Vec<(String, String)>,
 }
 
 /// A revision that was undone on this host.
@@ -91,8 +94,24 @@ pub(super) fn pin(host: &Reader, ask: &Ask, revision: &Revision) -> Result<Optio
     let Some(commit) = stored.revision.commit.clone() else { return Ok(None) };
     let passed = Gate::open(host, &ask.settings.trust).ok().and_then(|gate| gate.passed(&commit).cloned());
     let pinned = Pinned { commit: commit.to_string(), payloads: stored.payloads };
-    state.save(GOOD, FORMAT, &Good { stored, passed }).at(Stage::Record)?;
+    let settings = settings::settings_files(host).unwrap_or_default();
+    state.save(GOOD, FORMAT, &Good { stored, passed, settings }).at(Stage::Record)?;
     Ok(Some(pinned))
+}
+
+fn good(state: &StateDir) -> Option<Good> {
+    state.load(GOOD, FORMAT).ok().flatten().map(|document| document.value)
+}
+
+/// The settings files of when this host settled last, path and text.
+pub(super) fn kept_settings(state: &StateDir) -> Option<Vec<(String, String)>> {
+    good(state).map(|good| good.settings)
+}
+
+/// Whether `trial` is that of the last good revision, to which this host goes back.
+pub(super) fn goes_on(state: &StateDir, trial: &Trial) -> bool {
+    let is_pinned = trial.pinned.as_ref().is_some_and(|pinned| pinned.commit == trial.commit);
+    trial.is_owed() && is_pinned && load(state).is_some_and(|quarantine| quarantine.failed.is_none())
 }
 
 /// `revision` made something bad that was good before: it is undone by the next pass.
@@ -104,23 +123,34 @@ pub(super) fn quarantine(
     (thing, why): (Thing, String),
 ) -> Result<(), Stop> {
     let Some(commit) = revision.commit.clone() else { return Ok(()) };
-    let state = host.state();
     let cause = trial::said(host, &thing, &why);
     report.raise(State::Degraded, trial::word(&thing), Some(format!("{cause}; {} is undone", commit.short())));
+    condemn(&host.state(), trial, (trial::word(&thing), &cause), host.now())?;
+    report.undo = true;
+    Ok(())
+}
+
+/// What is on trial is quarantined from now on, for this reason and cause, and undone by the next pass.
+pub(super) fn condemn(state: &StateDir, trial: Trial, (reason, cause): (&str, &str), now: i64) -> Result<(), Stop> {
+    let Ok(commit) = trial.commit.parse() else { return Ok(()) };
     let quarantine = Quarantine {
         commit,
-        reason: trial::word(&thing).to_owned(),
-        cause: one_line(&cause, 600),
-        at: host.now(),
+        reason: reason.to_owned(),
+        cause: one_line(cause, 600),
+        at: now,
         packages: trial.packages.clone(),
         failed: None,
     };
     // In this order: what is quarantined is undone, whatever comes in between.
-    save(&state, Some(&quarantine))?;
+    save(state, Some(&quarantine))?;
     let back = trial.pinned.as_ref().map(|pinned| pinned.commit.clone()).unwrap_or_default();
-    Trial { commit: back, over: false, told: Vec::new(), ..trial }.save(&state)?;
-    report.undo = true;
-    Ok(())
+    Trial { commit: back, over: false, told: Vec::new(), ..trial }.save(state)
+}
+
+/// What is undone is undone no more, since that comes to no end.
+pub(super) fn give_up(state: &StateDir, report: &mut Report, why: &str) -> Result<(), Stop> {
+    let Some(quarantine) = load(state) else { return Ok(()) };
+    ended(state, report, Trial::load(state), &quarantine, (None, Some(why.to_owned()))).map(drop)
 }
 
 /// The pass that undoes has ended: whether all is as it was. What keeps it from that for good is not tried again.
@@ -183,8 +213,7 @@ pub(super) fn look(
     }
     let state = host.state();
     let lost = || quarantine.undo_failed("our own copy of the last good revision is not whole");
-    let Good { stored, passed } =
-        state.load::<Good>(GOOD, FORMAT).ok().flatten().map(|document| document.value).ok_or_else(lost)?;
+    let Good { stored, passed, .. } = good(&state).ok_or_else(lost)?;
     let Stored { revision, mut desired, .. } = stored;
     if let Some(commit) = &revision.commit {
         report.believe(gate.still_by(commit, passed.as_ref()).map_err(|error| stop(Stage::Verify, &error))?);

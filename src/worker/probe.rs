@@ -1,6 +1,7 @@
 //! The side of a check that speaks to the network: behind the same wall as what fetches, it asks once and says in one
 //! line how that went.
 
+use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ pub enum Question {
     Http(String),
     /// Whether somebody listens at an address and port.
     Tcp(String),
+    /// Whether a host answers at all, be it that nobody listens there.
+    Host(String),
 }
 
 impl Question {
@@ -29,6 +32,7 @@ impl Question {
         let after_brackets = |text: &str| text.rsplit_once(']').map_or(text.to_owned(), |(_, after)| after.to_owned());
         match self {
             Self::Tcp(address) => address.rsplit_once(':')?.1.parse().ok(),
+            Self::Host(_) => Some(DNS),
             Self::Http(url) => {
                 let (scheme, rest) = url.split_once("://")?;
                 let authority = rest.split(['/', '?', '#']).next()?;
@@ -55,6 +59,7 @@ impl Question {
         let (name, value) = match self {
             Self::Http(url) => ("--http", url),
             Self::Tcp(address) => ("--tcp", address),
+            Self::Host(address) => ("--host", address),
         };
         arguments.extend([name.to_owned(), value.clone()]);
         arguments
@@ -63,7 +68,11 @@ impl Question {
     fn ask(&self, limit: Duration) -> Result<(), String> {
         match self {
             Self::Http(url) => http(url, limit),
-            Self::Tcp(address) => tcp(address, limit),
+            Self::Tcp(address) => connect(address.as_str(), limit).map_err(|error| error.to_string()),
+            Self::Host(address) => match connect((address.as_str(), DNS), limit) {
+                Err(error) if error.kind() != ErrorKind::ConnectionRefused => Err(error.to_string()),
+                _ => Ok(()),
+            },
         }
     }
 }
@@ -81,15 +90,14 @@ pub fn ask(question: &Question, user: Option<(u32, u32)>, limit: Duration) -> Ex
     }
 }
 
-fn tcp(address: &str, limit: Duration) -> Result<(), String> {
+fn connect(to: impl ToSocketAddrs, limit: Duration) -> io::Result<()> {
     let begun = Instant::now();
-    let addresses = address.to_socket_addrs().map_err(|error| error.to_string())?;
-    let mut last = "it has no address".to_owned();
-    for address in addresses {
+    let mut last = io::Error::new(ErrorKind::NotFound, "it has no address");
+    for address in to.to_socket_addrs()? {
         let left = limit.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
         match TcpStream::connect_timeout(&address, left) {
             Ok(_) => return Ok(()),
-            Err(error) => last = error.to_string(),
+            Err(error) => last = error,
         }
     }
     Err(last)
@@ -174,6 +182,13 @@ mod tests {
         drop(server);
         assert!(Question::Tcp(address.clone()).ask(LIMIT).is_err());
         assert!(Question::Http(format!("http://{address}/")).ask(LIMIT).is_err());
+    }
+
+    #[test]
+    fn a_host_answers_where_it_refuses_too() {
+        assert_eq!(Question::Host("127.0.0.1".to_owned()).ask(LIMIT), Ok(()));
+        assert!(Question::Host("".to_owned()).ask(LIMIT).is_err());
+        assert_eq!(Question::Host("fe80::1%lo".to_owned()).port(), Some(DNS));
     }
 
     #[test]

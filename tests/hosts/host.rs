@@ -104,6 +104,10 @@ impl Host {
             let binary = host.directory.join("upper/usr/bin/trueup");
             fs::create_dir_all(binary.parent().expect("below upper")).expect("a directory of the lab's own");
             fs::copy(env!("CARGO_BIN_EXE_trueup"), &binary).expect("the binary is built");
+            for unit in ["trueup-undo.service", "trueup-undo.timer", "trueup-undo-boot.service"] {
+                let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(unit);
+                host.put(&format!("/usr/lib/systemd/system/{unit}"), &fs::read(from).expect("one of ours"));
+            }
         }
         host.start();
         host

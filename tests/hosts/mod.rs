@@ -32,6 +32,7 @@ mod doctor;
 mod drift;
 mod ending;
 mod forward;
+mod hand;
 mod harness;
 mod hold;
 mod hostile;

@@ -27,10 +27,6 @@ pub(super) fn configuration(looked: &Looked) -> Vec<Finding> {
         let advice = "systemctl reload trueup; trueup status says whether it took them";
         findings.push(Finding::warn(ABOUT, message, advice));
     }
-    for one in settings.in_force().iter().filter(|one| !one.acted_on && one.key.starts_with("change.")) {
-        let message = format!("{} is set ({}), and this version does not act on it", one.key, one.origin);
-        findings.push(Finding::warn(ABOUT, message, "nothing; or take it out"));
-    }
     if let Some(source) = settings.source.as_ref().filter(|source| source.max_age < source.interval) {
         let (age, interval) = (source.max_age.as_secs(), source.interval.as_secs());
         let message = format!("source.max_age ({age} s) is shorter than source.interval ({interval} s)");
@@ -61,6 +57,31 @@ pub(super) fn service(looked: &Looked) -> Vec<Finding> {
         findings.push(Finding::warn(ABOUT, message, "systemctl restart trueup"));
     }
     findings
+}
+
+/// What undoes a change that cuts this host off.
+pub(super) fn timer(looked: &Looked) -> Vec<Finding> {
+    const ABOUT: &str = "undo";
+    let Ok(timer) = &looked.timer else { return Vec::new() };
+    vec![match (timer.status.load.as_str(), timer.status.active.as_str()) {
+        ("loaded", "active") => Finding::ok(ABOUT, "trueup-undo.timer runs: a change has not settled yet"),
+        ("loaded", "failed") => Finding::bad(
+            ABOUT,
+            "trueup-undo.timer has failed: no revision is applied",
+            "systemctl reset-failed trueup-undo.timer",
+        ),
+        ("loaded", _) => Finding::ok(ABOUT, "trueup-undo.timer is there, and runs while a change has not settled"),
+        ("masked", _) => Finding::bad(
+            ABOUT,
+            "trueup-undo.timer is masked: no revision is applied, since nothing would undo it",
+            "systemctl unmask trueup-undo.timer",
+        ),
+        (load, _) => Finding::bad(
+            ABOUT,
+            format!("trueup-undo.timer is {}: no revision is applied, since nothing would undo it", one_line(load, 40)),
+            "install the package",
+        ),
+    }]
 }
 
 fn of_service(about: &'static str, service: &Unit, binary: &str) -> Finding {
@@ -214,21 +235,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_and_not_acted_on_is_told() {
+    fn what_is_set_and_makes_no_sense_together_is_told() {
         let mut looked = healthy();
-        looked.settings =
-            Ok(settings("[source]\nurl = \"/x\"\ninterval = \"2h\"\nmax_age = \"1h\"\n[change]\ndeadline = \"1m\"\n"));
+        looked.settings = Ok(settings("[source]\nurl = \"/x\"\ninterval = \"2h\"\nmax_age = \"1h\"\n"));
         let found = configuration(&looked);
-        assert_eq!(found.iter().map(|one| one.level).collect::<Vec<_>>(), [Level::Ok, Level::Warn, Level::Warn]);
-        assert!(found[1].message.contains("change.deadline is set (/etc/trueup/agent.toml:6)"), "{found:?}");
-        assert!(found[2].message.contains("max_age (3600 s) is shorter"), "{found:?}");
+        assert_eq!(found.iter().map(|one| one.level).collect::<Vec<_>>(), [Level::Ok, Level::Warn]);
+        assert!(found[1].message.contains("max_age (3600 s) is shorter"), "{found:?}");
         looked.settings_files = (Some("a".to_owned()), Some("b".to_owned()));
         let found = configuration(&looked);
         assert!(found[1].level == Level::Warn && found[1].message.contains("other settings in force"), "{found:?}");
         looked.settings_files.0 = None;
-        assert_eq!(configuration(&looked).len(), 3, "no agent runs");
+        assert_eq!(configuration(&looked).len(), 2, "no agent runs");
         looked.settings = Ok(settings(""));
         assert!(configuration(&looked)[0].message.starts_with("unconfigured"));
+    }
+
+    #[test]
+    fn without_its_timer_nothing_would_be_undone() {
+        let mut looked = healthy();
+        assert_eq!(level(&timer(&looked)), Level::Ok);
+        for load in ["masked", "not-found", "bad-setting"] {
+            looked.timer = Ok(unit(load, "inactive", None));
+            assert_eq!(level(&timer(&looked)), Level::Bad, "{load}");
+        }
+        looked.timer = Err(Unseen::NeedsRoot);
+        assert_eq!(timer(&looked), []);
     }
 
     #[test]

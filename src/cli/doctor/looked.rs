@@ -80,6 +80,8 @@ pub(super) struct Looked {
     pub(super) facts: Result<Facts, String>,
     /// `trueup.service` and `trueup.socket`.
     pub(super) units: Seen<(Unit, Unit)>,
+    /// `trueup-undo.timer`.
+    pub(super) timer: Seen<Unit>,
     /// Which version of the agent answers; `None` where it was not asked.
     pub(super) answer: Option<Result<String, String>>,
     /// Digests of the settings files: of those that the agent has in force, and of those on disk.
@@ -143,6 +145,7 @@ pub(super) fn look(host: &Reader, executable: &Path) -> Looked {
         answer: asked.map(|asked| asked.map(|agent| agent.version)),
         settings_files: (in_force, on_disk),
         units,
+        timer: if host.is_machine() { unit(host, "trueup-undo.timer") } else { Err(Unseen::NeedsRoot) },
         source: reached(host, settings.as_ref().ok(), executable, rootless),
         trust: settings
             .as_ref()
@@ -183,15 +186,14 @@ fn units(host: &Reader) -> Seen<(Unit, Unit)> {
     if !host.is_machine() {
         return Err(Unseen::Failed("a directory has no systemd".to_owned()));
     }
-    const NAMES: [&str; 2] = ["trueup.service", "trueup.socket"];
+    Ok((unit(host, "trueup.service")?, unit(host, "trueup.socket")?))
+}
+
+fn unit(host: &Reader, name: &str) -> Seen<Unit> {
     let bus = host.bus().map_err(failed)?;
-    let mut found = bus
-        .statuses(&NAMES)
-        .into_iter()
-        .zip(bus.file_states(&NAMES))
-        .map(|(status, file)| Ok(Unit { status: status.map_err(failed)?, file: file.map_err(failed)? }));
-    let mut next = || found.next().expect("each name has its answer");
-    Ok((next()?, next()?))
+    let status = bus.statuses(&[name]).pop().expect("each name has its answer").map_err(failed)?;
+    let file = bus.file_states(&[name]).pop().expect("each name has its answer").map_err(failed)?;
+    Ok(Unit { status, file })
 }
 
 /// Asks the agent who it is. Whoever connects to a socket that systemd holds starts the service behind it, and a look
@@ -353,6 +355,7 @@ pub(super) mod tests {
                 ..Facts::default()
             }),
             units: Ok((unit("loaded", "active", Some("enabled")), unit("loaded", "active", Some("enabled")))),
+            timer: Ok(unit("loaded", "inactive", Some("static"))),
             answer: Some(Ok(env!("CARGO_PKG_VERSION").to_owned())),
             settings_files: (Some("a".to_owned()), Some("a".to_owned())),
             source: Some(Ok(Ok(reached))),

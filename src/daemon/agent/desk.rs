@@ -11,6 +11,7 @@ use super::super::pass::Given;
 use super::super::requests::{self, Decision, Known};
 use super::super::{Asked, Refusal};
 use super::Agent;
+use crate::apply;
 use crate::brakes::{self, Brakes};
 use crate::host::{DocumentError, Entry, StateDir};
 use crate::ledger::{self, Ledger};
@@ -181,7 +182,8 @@ impl Ground {
             Err(stop) => return Err(requests::refusal(&stop.reason, &stop.message)),
         };
         let (configured, seen, now) = (self.configured, self.seen.clone(), self.now);
-        let known = Known { configured, damaged, seen, ledger: &ledger, now };
+        let armed = apply::is_armed(&self.state).unwrap_or(false);
+        let known = Known { configured, damaged, seen, ledger: &ledger, armed, now };
         let before = brakes.clone();
         let decision = requests::decide(request, caller, &mut brakes, &known)?;
         let entries = requests::told(request, caller, (&before, &brakes), &known);

@@ -17,6 +17,7 @@ use super::Error;
 use crate::model::one_line;
 
 mod jobs;
+mod private;
 mod proxy;
 mod timedate;
 mod unit_files;
@@ -135,17 +136,26 @@ impl Refusal {
 }
 
 impl Bus {
+    /// By the system bus; where there is none, by the socket on which systemd itself listens to root, as systemctl(1)
+    /// does. So a host without a bus can still be put right.
     pub(super) fn connect() -> Result<Self, Error> {
-        Self::by(zbus::connection::Builder::system(), PATIENCE)
+        let bus = Self::by(async || Ok(zbus::connection::Builder::system()), PATIENCE);
+        bus.or_else(|error| {
+            let private = async || Ok(zbus::connection::Builder::socket(private::Private::connect().await?).p2p());
+            Self::by(private, PATIENCE).map_err(|_| error)
+        })
     }
 
     /// The time-out of calls does not hold for what comes before the first of them.
-    fn by(bus: zbus::connection::Builder<'_>, patience: Duration) -> Result<Self, Error> {
+    fn by(
+        bus: impl AsyncFnOnce() -> zbus::Result<zbus::connection::Builder<'static>>,
+        patience: Duration,
+    ) -> Result<Self, Error> {
         let failed = |why: String| Error::Unknown { thing: "connect".to_owned(), why };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| failed(e.to_string()))?;
         let connect = async {
-            let connection = bus.method_timeout(CALL).build().await?;
+            let connection = bus().await?.method_timeout(CALL).build().await?;
             let manager =
                 proxy::ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
             Ok((connection, manager))
@@ -155,6 +165,15 @@ impl Bus {
             .map_err(|_| failed(format!("it did not answer within {} s", patience.as_secs())))?
             .map_err(|error: zbus::Error| failed(Refusal::from(error).text))?;
         Ok(Self { manager, connection, runtime })
+    }
+
+    /// Whether the system bus itself lets somebody in.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn answers() -> Result<(), Error> {
+        const SOON: Duration = Duration::from_secs(5);
+        Self::by(async || Ok(zbus::connection::Builder::system()), SOON).map(drop)
     }
 
     /// Runs all of `work`, many at once, and returns the answers in order.
@@ -310,7 +329,7 @@ mod tests {
         let address = format!("unix:path={}", socket.display());
         let (done, ended) = mpsc::channel();
         std::thread::spawn(move || {
-            let bus = zbus::connection::Builder::address(address.as_str());
+            let bus = async || Ok(zbus::connection::Builder::address(address.as_str()));
             drop(done.send(Bus::by(bus, Duration::from_millis(100)).map(drop)));
         });
         let end = ended.recv_timeout(Duration::from_secs(5)).expect("it ends");

@@ -117,7 +117,9 @@ impl Reader {
 
     /// Whether names of owners mean anything here: not in a directory that has no users of its own yet.
     pub fn has_users(&self) -> bool {
-        self.is_machine() || self.below_root("/etc/passwd").exists()
+        // What cannot be looked at now is there: whoever reads it says why it cannot be.
+        let gone = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        self.is_machine() || !std::fs::metadata(self.below_root("/etc/passwd")).is_err_and(gone)
     }
 
     /// What stands at `path`, itself and not where it leads; `None` where nothing does.

@@ -29,7 +29,7 @@ use crate::model::{Cause, Change, Id, glob, one_line};
 
 pub use solve::WOULD_CHANGE_RESTING;
 pub use spec::{Downgrade, Spec, Version};
-pub use transient::sweep;
+pub use transient::{running, sweep};
 pub use version::Order;
 
 /// The kind whose word is `package`.

@@ -1,0 +1,211 @@
+//! The dead man's hand: what undoes a change that has cut this host off, whatever became of the agent. It is a file of
+//! ours and a packaged timer that looks at it, and both are there before the first step.
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+use crate::host::{Error, Reader, StateDir, StateError, Uptime, Writer};
+
+/// The packaged timer; its unit and that of the boot ask for the file, so its name is not ours to change.
+const TIMER: &str = "trueup-undo.timer";
+/// In our own directory. No document with a previous copy: that it is there is what counts.
+const NAME: &str = "hand";
+/// A host that came up this often, and settled never, goes back before it comes up once more.
+const BOOTS: u32 = 2;
+
+/// Armed: what this host has begun is undone unless it settles in time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hand {
+    /// The boot in which it counts.
+    boot: String,
+    /// Since when, in seconds of that boot.
+    since: u64,
+    /// How long, in seconds.
+    deadline: u64,
+    /// How often this host came up meanwhile.
+    boots: u32,
+    /// How often it has struck.
+    struck: u32,
+}
+
+impl Hand {
+    /// As it is armed; `None` where it is not. What cannot be read is armed, and its time begins anew.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    pub fn load(state: &StateDir) -> Result<Option<Self>, StateError> {
+        Ok(state.read(NAME)?.map(|text| serde_json::from_slice(&text).unwrap_or_default()))
+    }
+
+    fn save(&self, state: &StateDir) -> Result<(), StateError> {
+        let mut text = serde_json::to_vec(self).unwrap_or_default();
+        text.push(b'\n');
+        state.write(NAME, &text)
+    }
+
+    /// Armed now, and for so long.
+    fn new(now: &Uptime, deadline: Duration) -> Self {
+        Self { boot: now.boot.clone(), since: now.seconds, deadline: deadline.as_secs(), ..Self::default() }
+    }
+
+    /// As it counts `now`: after a reboot its time begins anew.
+    fn at(&self, now: &Uptime) -> Self {
+        if self.boot == now.boot {
+            return self.clone();
+        }
+        Self { boot: now.boot.clone(), since: now.seconds, boots: self.boots + 1, ..self.clone() }
+    }
+
+    /// Why it strikes `now`; `None` as long as there is time. While packages are at work there always is.
+    fn due(&self, now: &Uptime, booting: bool) -> Option<String> {
+        if self.boots >= BOOTS {
+            return Some(format!("this host came up {} times and did not settle", self.boots));
+        }
+        let late = !booting && now.seconds.saturating_sub(self.since) >= self.deadline;
+        late.then(|| format!("it had not settled within {}", told(self.deadline)))
+    }
+
+    /// Whether it strikes now, and why; what it counts is written down. `busy` is that packages are at work.
+    ///
+    /// # Errors
+    /// Where our own directory cannot be read or written, or the kernel does not tell the time.
+    pub fn look(host: &Reader, busy: bool, booting: bool) -> Result<Option<String>, Error> {
+        let state = host.state();
+        let Some(hand) = Self::load(&state).map_err(unkept)? else { return Ok(None) };
+        let now = host.uptime()?;
+        let mut next = hand.at(&now);
+        if busy {
+            next.since = now.seconds;
+        }
+        if next != hand {
+            next.save(&state).map_err(unkept)?;
+        }
+        Ok(next.due(&now, booting))
+    }
+
+    /// It strikes: how often it has by now. What it does has as long as a change has.
+    ///
+    /// # Errors
+    /// As for [`Hand::look`].
+    pub fn strike(host: &Writer) -> Result<u32, Error> {
+        let (state, now) = (host.state(), host.uptime()?);
+        let hand = Self::load(&state).map_err(unkept)?.unwrap_or_default();
+        let struck = hand.struck + 1;
+        Self { boot: now.boot, since: now.seconds, boots: 0, struck, ..hand }.save(&state).map_err(unkept)?;
+        Ok(struck)
+    }
+}
+
+fn told(seconds: u64) -> String {
+    if seconds >= 120 && seconds.is_multiple_of(60) { format!("{} min", seconds / 60) } else { format!("{seconds} s") }
+}
+
+fn unkept(error: StateError) -> Error {
+    Error::Unknown { thing: TIMER.to_owned(), why: error.to_string() }
+}
+
+fn unarmed(why: &str) -> Error {
+    Error::Refused { thing: TIMER.to_owned(), reason: "not-armed", why: why.to_owned() }
+}
+
+/// Arms it, where it is not: on disk, and its timer read back, when this returns.
+///
+/// # Errors
+/// `not-armed` where the timer does not run; where our own directory cannot be written.
+pub fn arm(host: &mut Writer, deadline: Duration) -> Result<(), Error> {
+    let (state, now) = (host.state(), host.uptime()?);
+    let armed = Hand::load(&state).map_err(unkept)?;
+    let next = armed.as_ref().map_or_else(|| Hand::new(&now, deadline), |hand| hand.at(&now));
+    if armed.as_ref() != Some(&next) {
+        next.save(&state).map_err(unkept)?;
+    }
+    if !runs(host)? {
+        host.start_units(&[TIMER]).pop().transpose()?;
+        if !runs(host)? {
+            return Err(unarmed("it was started and does not run; systemctl status trueup-undo.timer"));
+        }
+    }
+    Ok(())
+}
+
+fn runs(host: &Reader) -> Result<bool, Error> {
+    let Some(status) = host.bus()?.statuses(&[TIMER]).pop().transpose()? else {
+        return Err(unarmed("systemd does not know it"));
+    };
+    match status.load.as_str() {
+        "loaded" => Ok(status.active == "active"),
+        "not-found" => Err(unarmed("it is not installed; install the package of trueup")),
+        "masked" => Err(unarmed("it is masked; systemctl unmask trueup-undo.timer")),
+        load => Err(unarmed(&format!("systemd cannot use it ({load}); systemctl status trueup-undo.timer"))),
+    }
+}
+
+/// There is nothing to be undone any more. A timer that goes on finds that out by itself.
+///
+/// # Errors
+/// Where our own directory cannot be read or written.
+pub fn disarm(host: &mut Writer) -> Result<(), StateError> {
+    if is_armed(&host.state())? {
+        host.state().remove(NAME)?;
+        rest(host);
+    }
+    Ok(())
+}
+
+/// Stops the timer, as nothing is armed.
+pub fn rest(host: &mut Writer) {
+    drop(host.stop_units(&[TIMER]));
+}
+
+/// Whether something is undone here unless it settles.
+///
+/// # Errors
+/// Where that cannot be told.
+pub fn is_armed(state: &StateDir) -> Result<bool, StateError> {
+    state.exists(NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(600);
+
+    fn up(boot: &str, seconds: u64) -> Uptime {
+        Uptime { boot: boot.to_owned(), seconds }
+    }
+
+    #[test]
+    fn it_strikes_at_its_time_and_no_earlier() {
+        let hand = Hand::new(&up("a", 1000), DEADLINE);
+        assert_eq!(hand.at(&up("a", 1599)).due(&up("a", 1599), false), None);
+        assert_eq!(hand.due(&up("a", 1600), false).as_deref(), Some("it had not settled within 10 min"));
+        assert_eq!(hand.due(&up("a", 1600), true), None, "while it comes up only how often counts");
+        assert_eq!(hand.due(&up("a", 0), false), None, "a clock that goes back strikes nobody");
+    }
+
+    #[test]
+    fn its_time_begins_anew_after_a_reboot_and_the_second_strikes() {
+        let hand = Hand::new(&up("a", 1000), DEADLINE);
+        let once = hand.at(&up("b", 5));
+        assert_eq!((once.due(&up("b", 604), false), once.due(&up("b", 605), false).is_some()), (None, true));
+        assert_eq!(once.at(&up("b", 300)), once);
+        let twice = once.at(&up("c", 3));
+        let why = Some("this host came up 2 times and did not settle");
+        assert_eq!((twice.due(&up("c", 3), true).as_deref(), twice.due(&up("c", 3), false).as_deref()), (why, why));
+    }
+
+    #[test]
+    fn what_is_damaged_is_armed_and_begins_anew() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::new(directory.path().join("state"));
+        assert_eq!(Hand::load(&state).expect("looked"), None);
+        state.write(NAME, b"\0nonsense").expect("written");
+        let hand = Hand::load(&state).expect("looked").expect("armed");
+        assert_eq!(hand.at(&up("a", 7)).since, 7);
+        let hand = Hand::new(&up("a", 1), DEADLINE);
+        hand.save(&state).expect("saved");
+        assert_eq!(Hand::load(&state).expect("looked"), Some(hand));
+    }
+}
