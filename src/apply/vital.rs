@@ -1,6 +1,7 @@
 //! What a host cannot do without if it is to be reached and put right by itself, and which of it a change may break.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub enum Vital {
     /// A source of the repository or the default gateway answers.
     Network,
+    /// The name of a source can be resolved.
+    Names,
     /// The system bus lets us in.
     Bus,
     /// The agent's own settings can be used.
@@ -30,12 +33,12 @@ pub enum Vital {
 
 impl Vital {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Network, Self::Bus, Self::Settings];
+    pub const ALL: [Self; 4] = [Self::Network, Self::Names, Self::Bus, Self::Settings];
 
     /// The stable word for a host that has lost it.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Network => "cut-off",
+            Self::Network | Self::Names => "cut-off",
             Self::Bus => "bus-lost",
             Self::Settings => "bad-settings",
         }
@@ -46,6 +49,7 @@ impl std::fmt::Display for Vital {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Network => "the way out of this host",
+            Self::Names => "name resolution",
             Self::Bus => "the system bus",
             Self::Settings => "trueup's own configuration",
         })
@@ -107,6 +111,29 @@ const NETWORK_PATHS: &[&str] = &[
     "/usr/lib/sysctl.d",
     "/usr/local/share/ca-certificates",
 ];
+/// Of these what names are resolved by.
+const NAMES_PATHS: &[&str] = &[
+    "/etc/NetworkManager",
+    "/etc/bind",
+    "/etc/dhcp",
+    "/etc/dhcpcd.conf",
+    "/etc/dnsmasq.conf",
+    "/etc/dnsmasq.d",
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/netplan",
+    "/etc/network",
+    "/etc/nsswitch.conf",
+    "/etc/resolv.conf",
+    "/etc/resolvconf",
+    "/etc/systemd/network",
+    "/etc/systemd/resolved.conf",
+    "/etc/systemd/resolved.conf.d",
+    "/etc/unbound",
+];
+const NAMES_NAMES: &[&str] =
+    &["bind9", "dnsmasq", "glibc", "libc6", "libnss", "network", "nscd", "resolvconf", "sssd", "systemd", "unbound"];
 const BUS_PATHS: &[&str] = &["/etc/dbus-1", "/usr/share/dbus-1", "/etc/machine-id", "/etc/polkit-1"];
 const SETTINGS_PATHS: &[&str] = &["/etc/trueup"];
 /// Beginnings of the names of units and packages.
@@ -158,6 +185,7 @@ pub fn at_stake<'i>(changed: impl IntoIterator<Item = &'i Id>) -> BTreeSet<Vital
         let unit_file = (id.kind() == "file").then(|| unit_of(id.name())).flatten();
         let rules = [
             (Vital::Network, NETWORK_PATHS, NETWORK_NAMES),
+            (Vital::Names, NAMES_PATHS, NAMES_NAMES),
             (Vital::Bus, BUS_PATHS, BUS_NAMES),
             (Vital::Settings, SETTINGS_PATHS, SETTINGS_NAMES),
         ];
@@ -197,29 +225,54 @@ pub(super) fn look(eyes: &Eyes<'_>, vital: Vital) -> Option<Look> {
     };
     Some(match vital {
         Vital::Network => told(way_out(eyes)?),
+        Vital::Names => told(names(eyes)?),
         Vital::Bus => told(eyes.host.bus_answers().map_err(|error| error.chain())),
         Vital::Settings => told((eyes.settings)()),
     })
 }
 
+/// Whether this host knows where a source is; one that has an address always is.
+fn names(eyes: &Eyes<'_>) -> Option<Result<(), String>> {
+    if eyes.endpoints.iter().any(|(name, _)| name.parse::<IpAddr>().is_ok()) {
+        return Some(Ok(()));
+    }
+    let questions: Vec<Question> = eyes.endpoints.iter().map(|(name, _)| Question::Name(name.clone())).collect();
+    let answers = match ask(eyes, &questions)? {
+        Ok(answers) => answers,
+        Err(why) => return Some(Err(why)),
+    };
+    if answers.is_empty() || answers.contains(&true) {
+        return Some(Ok(()));
+    }
+    let names: Vec<&str> = eyes.endpoints.iter().map(|(name, _)| name.as_str()).collect();
+    Some(Err(format!("no address is found of {}", names.join(", "))))
+}
+
+/// Asks all at once whether it is so.
+fn ask(eyes: &Eyes<'_>, questions: &[Question]) -> Option<Result<Vec<bool>, String>> {
+    let Eyes { host, worker, .. } = eyes;
+    let program = |question: &Question| -> Result<Program, Error> {
+        Ok(worker.program(&question.arguments(worker.user()?, PATIENCE)).limit(PATIENCE + GRACE))
+    };
+    match questions.iter().map(program).collect::<Result<Vec<Program>, Error>>() {
+        Ok(programs) => Some(Ok(host.query_all(&programs)?.iter().map(Result::is_ok).collect())),
+        Err(error) => Some(Err(error.chain())),
+    }
+}
+
 /// Whether somebody out there answers, who has to be there for this host to come by a better revision.
 fn way_out(eyes: &Eyes<'_>) -> Option<Result<(), String>> {
-    let Eyes { host, worker, .. } = eyes;
+    let host = eyes.host;
     let gateways = host.gateways();
     let sources = eyes.endpoints.iter().map(|(name, port)| match name.contains(':') {
         true => Question::Tcp(format!("[{name}]:{port}")),
         false => Question::Tcp(format!("{name}:{port}")),
     });
     let questions: Vec<Question> = sources.chain(gateways.iter().cloned().map(Question::Host)).collect();
-    let program = |question: &Question| -> Result<Program, Error> {
-        Ok(worker.program(&question.arguments(worker.user()?, PATIENCE)).limit(PATIENCE + GRACE))
+    let answered = match ask(eyes, &questions)? {
+        Ok(answers) => answers.contains(&true),
+        Err(why) => return Some(Err(why)),
     };
-    let programs: Result<Vec<Program>, Error> = questions.iter().map(program).collect();
-    let programs = match programs {
-        Ok(programs) => programs,
-        Err(error) => return Some(Err(error.chain())),
-    };
-    let answered = host.query_all(&programs)?.iter().any(Result::is_ok);
     if answered || gateways.iter().any(|gateway| host.is_on_the_wire(gateway)) {
         return Some(Ok(()));
     }
@@ -242,8 +295,9 @@ mod tests {
     #[test]
     fn only_what_has_to_do_with_it_puts_it_at_stake() {
         assert_eq!(stake(&[("file", "/etc/motd"), ("unit", "nginx.service"), ("package", "tool")]), []);
-        assert_eq!(stake(&[("file", "/etc/systemd/network/10-lan.network")]), [Vital::Network]);
-        assert_eq!(stake(&[("file", "/etc/systemd/network")]), [Vital::Network]);
+        assert_eq!(stake(&[("file", "/etc/systemd/network/10-lan.network")]), [Vital::Network, Vital::Names]);
+        assert_eq!(stake(&[("file", "/etc/systemd")]), [Vital::Network, Vital::Names]);
+        assert_eq!(stake(&[("file", "/etc/resolv.conf")]), [Vital::Network, Vital::Names]);
         assert_eq!(stake(&[("file", "/etc/systemd/networks")]), []);
         assert_eq!(stake(&[("file", "/etc/systemd/system/ssh.service.d/x.conf")]), [Vital::Network]);
         assert_eq!(stake(&[("file", "/etc/systemd/system/app.service")]), []);

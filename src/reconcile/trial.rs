@@ -340,7 +340,7 @@ pub(super) fn conclude(
 pub(super) fn said(host: &Reader, thing: &Thing, why: &str) -> String {
     match thing {
         Thing::Check(_) => format!("{thing} failed: {why}"),
-        Thing::Vital(Vital::Network) => format!("this host cut itself off: {why}"),
+        Thing::Vital(Vital::Network | Vital::Names) => format!("this host cut itself off: {why}"),
         Thing::Vital(Vital::Bus) => format!("{thing} lets nobody in: {why}"),
         Thing::Vital(Vital::Settings) => format!("{thing} cannot be used: {why}"),
         Thing::Unit(name) => {

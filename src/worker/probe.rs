@@ -24,6 +24,8 @@ pub enum Question {
     Tcp(String),
     /// Whether a host answers at all, be it that nobody listens there.
     Host(String),
+    /// Whether a name has an address.
+    Name(String),
 }
 
 impl Question {
@@ -32,7 +34,7 @@ impl Question {
         let after_brackets = |text: &str| text.rsplit_once(']').map_or(text.to_owned(), |(_, after)| after.to_owned());
         match self {
             Self::Tcp(address) => address.rsplit_once(':')?.1.parse().ok(),
-            Self::Host(_) => Some(DNS),
+            Self::Host(_) | Self::Name(_) => Some(DNS),
             Self::Http(url) => {
                 let (scheme, rest) = url.split_once("://")?;
                 let authority = rest.split(['/', '?', '#']).next()?;
@@ -60,6 +62,7 @@ impl Question {
             Self::Http(url) => ("--http", url),
             Self::Tcp(address) => ("--tcp", address),
             Self::Host(address) => ("--host", address),
+            Self::Name(name) => ("--name", name),
         };
         arguments.extend([name.to_owned(), value.clone()]);
         arguments
@@ -73,6 +76,7 @@ impl Question {
                 Err(error) if error.kind() != ErrorKind::ConnectionRefused => Err(error.to_string()),
                 _ => Ok(()),
             },
+            Self::Name(name) => (name.as_str(), DNS).to_socket_addrs().map(drop).map_err(|error| error.to_string()),
         }
     }
 }
@@ -182,6 +186,12 @@ mod tests {
         drop(server);
         assert!(Question::Tcp(address.clone()).ask(LIMIT).is_err());
         assert!(Question::Http(format!("http://{address}/")).ask(LIMIT).is_err());
+    }
+
+    #[test]
+    fn a_name_has_an_address_or_none() {
+        assert_eq!(Question::Name("localhost".to_owned()).ask(LIMIT), Ok(()));
+        assert!(Question::Name("a b".to_owned()).ask(LIMIT).is_err());
     }
 
     #[test]

@@ -156,6 +156,13 @@ impl Repository {
         self.publish(&[]);
     }
 
+    /// Serves nothing any more, or all of it again.
+    pub fn is_down(&self, down: bool) {
+        let (there, away) = (self.directory.join("pool"), self.directory.join("away"));
+        let (from, to) = if down { (there, away) } else { (away, there) };
+        fs::rename(from, to).expect("a directory of the lab's own");
+    }
+
     /// The key that signs it, armoured.
     pub fn key(&self) -> &str {
         &self.key

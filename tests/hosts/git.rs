@@ -175,7 +175,7 @@ impl Authority {
     pub fn new(directory: PathBuf, address: &str) -> Self {
         fs::create_dir_all(&directory).expect("a directory of the lab's own");
         let own = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"];
-        let name = format!("subjectAltName=IP:{address}");
+        let name = format!("subjectAltName=IP:{address},DNS:git.fleet.test");
         let server = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", &name, "-addext", "basicConstraints=CA:FALSE"];
         for (who, more) in [("ca", &own[..]), ("server", &server[..])] {
             let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"];

@@ -1,7 +1,8 @@
 //! The dead man's hand: a change that takes away what would put it right is undone by itself all the same.
 
 use super::apt::Package;
-use super::installed::QUICK;
+use super::image::Variant;
+use super::installed::{QUICK, deb};
 use super::{Host, Lab};
 
 /// How long a change has: the shortest that there is.
@@ -60,6 +61,46 @@ fn a_change_that_cuts_this_host_off_is_undone_and_the_next_good_one_applied() {
 }
 
 #[test]
+fn a_change_after_which_nobody_knows_where_the_source_is_is_undone() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let hosts = format!("127.0.0.1 localhost\n{} git.fleet.test\n", lab.network.address());
+    lab.fleet.write("hosts/web-01/files/etc/hosts", &hosts);
+    lab.fleet.write("hosts/web-01/files/etc/app.conf", "good\n");
+    let first = lab.fleet.commit("good");
+    let mut files = lab.agent_files(QUICK);
+    let by_name = lab.agent_toml(QUICK).replace(&lab.network.address(), "git.fleet.test");
+    files.push(("/etc/trueup/agent.toml".to_owned(), by_name.into_bytes()));
+    files.push(("/etc/hosts".to_owned(), hosts.clone().into_bytes()));
+    let host = lab.boot_plain(Variant::Bookworm, "web-01", &files);
+    host.install(&deb());
+    host.await_applied(&first);
+    lab.fleet.write("hosts/web-01/files/etc/hosts", "127.0.0.1 localhost\n");
+    lab.fleet.write("hosts/web-01/files/etc/app.conf", "lost\n");
+    let second = lab.fleet.commit("nobody knows");
+    undone(&host, &first, &second, "cut-off");
+    assert_eq!(host.read("/etc/hosts"), hosts);
+}
+
+#[test]
+fn a_change_that_passes_the_judge_of_sshd_and_keeps_it_from_starting_is_undone() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let ssh =
+        "[units.\"ssh.service\"]\nenabled = true\nactive = true\non_change = \"restart\"\nwatch = [\"/etc/ssh/**\"]\n";
+    lab.fleet.write("hosts/web-01/host.toml", ssh);
+    lab.fleet.write("hosts/web-01/files/etc/ssh/sshd_config.d/50.conf", "PrintMotd no\n");
+    lab.fleet.write("hosts/web-01/files/etc/app.conf", "good\n");
+    let first = lab.fleet.commit("good");
+    let host = lab.boot_installed("web-01", QUICK);
+    host.await_applied(&first);
+    // An address of nobody here: only who binds to it finds that out.
+    lab.fleet.write("hosts/web-01/files/etc/ssh/sshd_config.d/50.conf", "ListenAddress 192.0.2.1\n");
+    lab.fleet.write("hosts/web-01/files/etc/app.conf", "no way in\n");
+    let second = lab.fleet.commit("no way in");
+    undone(&host, &first, &second, "unit-failed");
+    assert_eq!(host.unit("ssh.service", "ActiveState"), "active");
+}
+
+#[test]
 fn a_change_that_takes_the_bus_away_is_undone_without_it() {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.fleet.write("hosts/web-01/files/etc/app.conf", "good\n");
@@ -96,6 +137,24 @@ fn a_change_that_breaks_the_agent_itself_is_undone_by_the_program_that_settled_l
     undone(&host, &first, &second, "not-settled");
     let third = commit(&mut lab, "app.service", &oneshot("exit 0"), "good");
     host.await_applied(&third);
+}
+
+#[test]
+fn a_change_that_leaves_the_agent_without_usable_settings_is_undone() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write("hosts/web-01/files/etc/trueup/agent.d/70-fleet.toml", "[state]\nedits = \"2d\"\n");
+    lab.fleet.write("hosts/web-01/files/etc/app.conf", "good\n");
+    let first = lab.fleet.commit("good");
+    let host = lab.boot_installed("web-01", QUICK);
+    host.await_applied(&first);
+    set(&host, SOON);
+    // By itself it is well, and so it is beside everything that the repository has; not beside what root has.
+    lab.fleet.write("hosts/web-01/files/etc/trueup/agent.d/70-fleet.toml", "[change]\nsettle = \"4m\"\n");
+    lab.fleet.write("hosts/web-01/files/etc/app.conf", "bad\n");
+    let second = lab.fleet.commit("no time is left");
+    undone(&host, &first, &second, "bad-settings");
+    host.ok(&["systemctl", "restart", "trueup"]);
+    undone(&host, &first, &second, "bad-settings");
 }
 
 #[test]

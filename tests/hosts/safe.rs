@@ -164,25 +164,66 @@ fn a_first_revision_that_fails_has_nothing_to_go_back_to() {
 }
 
 #[test]
-fn a_source_that_goes_silent_while_it_settles_undoes_nothing() {
+fn a_source_that_goes_silent_while_three_hosts_settle_undoes_nothing_on_any() {
+    let Some(mut lab) = Lab::new(3) else { return };
+    let names = ["web-01", "web-02", "web-03"];
+    let app = |lab: &mut Lab, unit: &str, message: &str| {
+        for name in names {
+            lab.fleet.write(&format!("hosts/{name}/host.toml"), "[units]\n\"app.service\" = \"on\"\n");
+            lab.fleet.write(&format!("hosts/{name}/units/app.service"), unit);
+        }
+        lab.fleet.commit(message)
+    };
+    let first = app(&mut lab, STEADY, "steady");
+    let hosts = names.map(|name| lab.boot_installed(name, QUICK));
+    for host in &hosts {
+        host.await_applied(&first);
+        host.write("/etc/trueup/agent.d/50.toml", "[change]\nsettle = \"15s\"\n");
+        host.ok(&["systemctl", "reload", "trueup"]);
+    }
+    let second = app(&mut lab, &format!("# anew\n{STEADY}"), "steady and newer");
+    for host in &hosts {
+        host.await_status("it settles, and says so", |status| {
+            status["running"]["doing"].as_str().is_some_and(|doing| doing.starts_with("settling"))
+        });
+    }
+    lab.network.partition(true);
+    for host in &hosts {
+        let status = host.await_status("it settled", |status| {
+            status["revision"]["applied"] == *second && status["running"].is_null()
+        });
+        assert!(status["state"] == "in-sync" || status["state"] == "degraded", "{status:#}");
+        host.await_passes(1);
+    }
+    lab.network.partition(false);
+    for host in &hosts {
+        let status = host.await_status("in sync", |status| status["state"] == "in-sync");
+        assert_eq!(status["revision"]["applied"], *second);
+        assert!(host.journal(&["TRUEUP_EVENT=rolled-back"]).is_empty());
+    }
+}
+
+#[test]
+fn a_mirror_that_is_down_is_waited_for_and_undoes_nothing() {
     let Some(mut lab) = Lab::new(1) else { return };
+    lab.apt().publish(&[Package::new("tool", "1.0")]);
     let first = app(&mut lab, STEADY, "", "steady");
     let host = lab.boot_installed("web-01", QUICK);
     host.await_applied(&first);
-    host.write("/etc/trueup/agent.d/50.toml", "[change]\nsettle = \"10s\"\n");
-    host.ok(&["systemctl", "reload", "trueup"]);
-    let second = app(&mut lab, &format!("# anew\n{STEADY}"), "", "steady and newer");
-    host.await_status("it settles, and says so", |status| {
-        status["running"]["doing"].as_str().is_some_and(|doing| doing.starts_with("settling"))
+    lab.apt().is_down(true);
+    let second = app(&mut lab, &format!("# anew\n{STEADY}"), "[packages]\ntool = \"1.*\"\n", "with a tool");
+    let status = host.await_status("it is told", |status| {
+        status["revision"]["attempted"] == *second && status["state"] == "degraded" && status["running"].is_null()
     });
-    lab.network.partition(true);
-    let status = host
-        .await_status("it settled", |status| status["revision"]["applied"] == *second && status["running"].is_null());
-    assert!(status["state"] == "in-sync" || status["state"] == "degraded", "{status:#}");
+    assert_eq!(status["revision"]["applied"], *first, "{status:#}");
+    assert!(!host.has("/var/lib/trueup/hand"), "nobody strikes for that");
     host.await_passes(1);
-    lab.network.partition(false);
-    let status = host.await_status("in sync", |status| status["state"] == "in-sync");
-    assert_eq!(status["revision"]["applied"], *second);
+    assert!(host.read("/etc/systemd/system/app.service").starts_with("# anew"));
+    lab.apt().is_down(false);
+    host.ok(&["trueup", "retry"]);
+    host.await_applied(&second);
+    assert_eq!(host.package("tool").as_deref(), Some("1.0"));
+    assert!(host.journal(&["TRUEUP_EVENT=rolled-back"]).is_empty());
 }
 
 #[test]
