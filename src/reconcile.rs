@@ -45,7 +45,7 @@ use act::act;
 pub use bind::read_ledger;
 pub use commits::{NotNamed, named_commit};
 use forward::Forward;
-pub use hand::{is_armed, is_due, rest, strike};
+pub use hand::{is_armed, is_due, owes_an_agent, rest, strike};
 pub use history::{history, remember_pass};
 use newest::{Newest, Refused, newest};
 use restraint::Restraint;
@@ -83,6 +83,8 @@ pub struct Ask {
     pub unasked: bool,
     /// A source that cannot be reached is a note rather than a state: it is looked at again soon.
     pub patient: bool,
+    /// What is quarantined is undone, whatever any source has.
+    pub striking: bool,
     /// This host is coming up: only what lies in files is changed.
     pub booting: bool,
     /// How fetch workers are started here.
@@ -106,6 +108,7 @@ impl Ask {
             not_now: None,
             unasked: false,
             patient: false,
+            striking: false,
             booting: false,
             worker: host.worker(executable),
             health: SharedHealth::default(),
@@ -171,7 +174,8 @@ pub fn pass(host: &mut Writer, ask: &Ask, shown: impl FnOnce(&Report, &Writer)) 
     }
     let looked = match looked {
         Ok(mut looked) => {
-            looked.report.settling = host.is_machine() && trial::Trial::load(&host.state()).is_owed();
+            let owed = || trial::Trial::load(&host.state()).is_ok_and(|trial| trial.is_owed());
+            looked.report.settling = host.is_machine() && owed();
             judged::remember(&host.state(), &mut looked.report);
             looked
         }
@@ -225,6 +229,9 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
     }
 
     let facts = ask.facts.as_ref().unwrap_or(&own);
+    if let Some(quarantine) = undo::standing(&host.state()).filter(|_| ask.striking) {
+        return undo::look(host, ask, report, (ledger, recovered, restraint), (&own, &gate), (quarantine, None));
+    }
     if reuse && ask.unasked && offline::suffices(host, ask, &restraint.brakes, facts) {
         let mut known = Report { unasked: true, ..report.clone() };
         let ground = (ledger.clone(), recovered, restraint.clone());

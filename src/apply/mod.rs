@@ -26,7 +26,7 @@ mod watch;
 mod withhold;
 
 pub use activate::activate;
-pub use hand::{Hand, arm, disarm, is_armed, rest};
+pub use hand::{Due, Hand, arm, disarm, is_armed, rest};
 pub use intend::{drop_implied, keep_content, sweep_contents};
 pub use record::record;
 pub use settle::settle;

@@ -44,6 +44,8 @@ pub struct Eyes<'a> {
     pub desired: &'a Desired,
     /// Where the sources are connected to.
     pub endpoints: &'a [(String, u16)],
+    /// The default gateway itself answered before.
+    pub gateway_answered: bool,
     /// Whether our own settings can be used, or why not.
     pub settings: &'a dyn Fn() -> Result<(), String>,
 }
@@ -165,6 +167,8 @@ fn program(worker: &Worker, check: &Check) -> Result<Program, Error> {
             if let Some(user) = user {
                 run = run.arg("-p").arg(format!("User={user}"));
             }
+            // systemd would put variables in, systemd.service(5).
+            let line = line.iter().map(|word| word.replace('$', "$$"));
             return Ok(run.arg("--").args(line).limit(timeout + GRACE));
         }
     };

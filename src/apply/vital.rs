@@ -23,6 +23,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub enum Vital {
     /// A source of the repository or the default gateway answers.
     Network,
+    /// The gateway itself answers, and not only its network card: where it did, no less will do. Nothing by itself.
+    Gateway,
     /// The name of a source can be resolved.
     Names,
     /// The system bus lets us in.
@@ -33,12 +35,12 @@ pub enum Vital {
 
 impl Vital {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Network, Self::Names, Self::Bus, Self::Settings];
+    pub const ALL: [Self; 5] = [Self::Network, Self::Gateway, Self::Names, Self::Bus, Self::Settings];
 
     /// The stable word for a host that has lost it.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Network | Self::Names => "cut-off",
+            Self::Network | Self::Gateway | Self::Names => "cut-off",
             Self::Bus => "bus-lost",
             Self::Settings => "bad-settings",
         }
@@ -49,6 +51,7 @@ impl std::fmt::Display for Vital {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Network => "the way out of this host",
+            Self::Gateway => "the default gateway",
             Self::Names => "name resolution",
             Self::Bus => "the system bus",
             Self::Settings => "trueup's own configuration",
@@ -185,6 +188,7 @@ pub fn at_stake<'i>(changed: impl IntoIterator<Item = &'i Id>) -> BTreeSet<Vital
         let unit_file = (id.kind() == "file").then(|| unit_of(id.name())).flatten();
         let rules = [
             (Vital::Network, NETWORK_PATHS, NETWORK_NAMES),
+            (Vital::Gateway, NETWORK_PATHS, NETWORK_NAMES),
             (Vital::Names, NAMES_PATHS, NAMES_NAMES),
             (Vital::Bus, BUS_PATHS, BUS_NAMES),
             (Vital::Settings, SETTINGS_PATHS, SETTINGS_NAMES),
@@ -225,6 +229,11 @@ pub(super) fn look(eyes: &Eyes<'_>, vital: Vital) -> Option<Look> {
     };
     Some(match vital {
         Vital::Network => told(way_out(eyes)?),
+        Vital::Gateway => {
+            let gateways = eyes.host.gateways().into_iter().map(Question::Host).collect::<Vec<_>>();
+            let answered = ask(eyes, &gateways)?.is_ok_and(|answers| answers.contains(&true));
+            told(answered.then_some(()).ok_or_else(|| "it does not answer".to_owned()))
+        }
         Vital::Names => told(names(eyes)?),
         Vital::Bus => told(eyes.host.bus_answers().map_err(|error| error.chain())),
         Vital::Settings => told((eyes.settings)()),
@@ -273,7 +282,9 @@ fn way_out(eyes: &Eyes<'_>) -> Option<Result<(), String>> {
         Ok(answers) => answers.contains(&true),
         Err(why) => return Some(Err(why)),
     };
-    if answered || gateways.iter().any(|gateway| host.is_on_the_wire(gateway)) {
+    // A firewall of this host's own does not keep the gateway's card from answering.
+    let by_card = || !eyes.gateway_answered && gateways.iter().any(|gateway| host.is_on_the_wire(gateway));
+    if answered || by_card() {
         return Some(Ok(()));
     }
     Some(Err(match (eyes.endpoints.is_empty(), gateways.is_empty()) {
@@ -295,16 +306,22 @@ mod tests {
     #[test]
     fn only_what_has_to_do_with_it_puts_it_at_stake() {
         assert_eq!(stake(&[("file", "/etc/motd"), ("unit", "nginx.service"), ("package", "tool")]), []);
-        assert_eq!(stake(&[("file", "/etc/systemd/network/10-lan.network")]), [Vital::Network, Vital::Names]);
-        assert_eq!(stake(&[("file", "/etc/systemd")]), [Vital::Network, Vital::Names]);
-        assert_eq!(stake(&[("file", "/etc/resolv.conf")]), [Vital::Network, Vital::Names]);
+        assert_eq!(
+            stake(&[("file", "/etc/systemd/network/10-lan.network")]),
+            [Vital::Network, Vital::Gateway, Vital::Names]
+        );
+        assert_eq!(stake(&[("file", "/etc/systemd")]), [Vital::Network, Vital::Gateway, Vital::Names]);
+        assert_eq!(stake(&[("file", "/etc/resolv.conf")]), [Vital::Network, Vital::Gateway, Vital::Names]);
         assert_eq!(stake(&[("file", "/etc/systemd/networks")]), []);
-        assert_eq!(stake(&[("file", "/etc/systemd/system/ssh.service.d/x.conf")]), [Vital::Network]);
+        assert_eq!(stake(&[("file", "/etc/systemd/system/ssh.service.d/x.conf")]), [Vital::Network, Vital::Gateway]);
         assert_eq!(stake(&[("file", "/etc/systemd/system/app.service")]), []);
-        assert_eq!(stake(&[("unit", "nftables.service")]), [Vital::Network]);
+        assert_eq!(stake(&[("unit", "nftables.service")]), [Vital::Network, Vital::Gateway]);
         assert_eq!(stake(&[("unit", "dbus.socket")]), [Vital::Bus]);
         assert_eq!(stake(&[("file", "/etc/dbus-1/system.d/x.conf")]), [Vital::Bus]);
-        assert_eq!(stake(&[("package", "trueup")]), [Vital::Network, Vital::Settings]);
-        assert_eq!(stake(&[("file", "/etc/trueup/agent.d/50.toml")]), [Vital::Network, Vital::Settings]);
+        assert_eq!(stake(&[("package", "trueup")]), [Vital::Network, Vital::Gateway, Vital::Settings]);
+        assert_eq!(
+            stake(&[("file", "/etc/trueup/agent.d/50.toml")]),
+            [Vital::Network, Vital::Gateway, Vital::Settings]
+        );
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::Ground;
+use crate::apply::Due;
 use crate::host::{LockError, Reader, Writer};
 use crate::reconcile;
 use crate::report::journal::Told;
@@ -26,25 +27,31 @@ impl Undo {
     pub(super) fn run(&self) -> anyhow::Result<u8> {
         let ground = Ground { root: None, json: false };
         let reader = ground.reader()?;
-        let Some(why) = reconcile::is_due(&reader, self.boot)? else {
+        let Some(due) = reconcile::is_due(&reader, self.boot)? else {
             // Where the agent ended before it stopped the timer, that goes on for nothing. Who has the lock may be arming.
-            if !reconcile::is_armed(&reader)?
-                && let Ok(mut host) = Writer::take(reader)
-            {
+            if let Ok(mut host) = Writer::take(reader) {
                 reconcile::rest(&mut host)?;
             }
             return Ok(0);
         };
-        let agent = !self.boot && reader.end_agent()?;
-        let done = take(&ground).and_then(|mut host| self.strike(&mut host, &why));
-        if agent {
+        let restart = !self.boot && reader.agent_is_wanted()?;
+        if !self.boot {
+            reader.end_agent()?;
+        }
+        let done = take(&ground).and_then(|mut host| {
+            let owed = restart || reconcile::owes_an_agent(&host);
+            Ok((self.strike(&mut host, &due, restart)?, owed))
+        });
+        // Whoever was ended before, and not started again since this one was ended too.
+        let owed = done.as_ref().map_or(restart, |(_, owed)| *owed);
+        if !self.boot && owed {
             reader.start_agent()?;
         }
-        done
+        done.map(|(code, _)| code)
     }
 
-    fn strike(&self, host: &mut Writer, why: &str) -> anyhow::Result<u8> {
-        let Some(mut report) = reconcile::strike(host, super::executable()?, why, self.boot)? else {
+    fn strike(&self, host: &mut Writer, due: &Due, restart: bool) -> anyhow::Result<u8> {
+        let Some(mut report) = reconcile::strike(host, super::executable()?, due, (restart, self.boot))? else {
             return Ok(0);
         };
         reconcile::tell(host, &mut Told::default(), &Told::default(), &report);

@@ -70,6 +70,7 @@ pub struct Reader {
     deaf: Cell<bool>,
     progress: Progress,
     pulse: Arc<Pulse>,
+    alive: agent::Alive,
     journal: journal::Journal,
 }
 
@@ -142,6 +143,7 @@ impl Reader {
             deaf: Cell::new(false),
             progress: Progress::default(),
             pulse: Arc::default(),
+            alive: agent::Alive::default(),
             journal: journal::Journal::default(),
         })
     }
@@ -218,6 +220,7 @@ impl Reader {
     /// Tells whoever watches, in one short line, what is being done or waited for.
     pub fn say(&self, line: &str) {
         self.pulse.beat();
+        self.goes_on(Duration::ZERO);
         (self.progress.0)(line);
     }
 
@@ -247,6 +250,7 @@ impl Reader {
         const NOTICE: Duration = Duration::from_millis(100);
         let longest = programs.iter().map(Program::longest).max().unwrap_or_default();
         self.pulse.expect(longest);
+        self.goes_on(longest);
         let (done, ended) = std::sync::mpsc::channel();
         for (at, program) in programs.iter().enumerate() {
             if let Err(error) = self.machine_only(program) {
@@ -284,12 +288,15 @@ impl Reader {
     /// Something is waited for from now on, in silence, that ends by itself after at most `limit`.
     pub fn waits(&self, limit: Duration) {
         self.pulse.expect(limit);
+        self.goes_on(limit);
     }
 
     fn bounded(&self, program: &Program) -> Result<Output, Error> {
         self.pulse.expect(program.longest());
+        self.goes_on(program.longest());
         let output = program.run(&self.interrupt);
         self.pulse.beat();
+        self.goes_on(Duration::ZERO);
         output
     }
 
@@ -338,6 +345,7 @@ impl Writer {
     /// Where somebody else holds it, or our directory cannot be made. The reader is lost with it.
     pub fn take(reader: Reader) -> Result<Self, LockError> {
         let lock = reader.state().lock()?;
+        reader.acts();
         Ok(Self { reader, swept: BTreeSet::new(), made: Vec::new(), _lock: lock })
     }
 

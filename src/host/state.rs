@@ -232,16 +232,20 @@ impl StateDir {
         })
     }
 
-    /// Keeps a copy of the program `from`, which is ours, unless there is one as long and as old; on disk when this
-    /// returns. The unit that undoes runs it by its name.
+    /// Keeps a copy of the program `from`, which is ours; on disk when this returns. One that is there is as good unless
+    /// `anew`. The unit that undoes runs it by its name.
     ///
     /// # Errors
     /// Where it cannot be read or written; the copy before then still stands.
-    pub fn keep_program(&self, from: &Path) -> Result<(), StateError> {
+    pub fn keep_program(&self, from: &Path, anew: bool) -> Result<(), StateError> {
         const NAME: &str = "trueup";
         let target = self.path.join(NAME);
         let staged = self.path.join(format!("{NAME}{STAGED}"));
         let keep = || -> io::Result<()> {
+            let there = fs::symlink_metadata(&target).is_ok_and(|kept| kept.is_file() && kept.len() > 0);
+            if there && !anew {
+                return Ok(());
+            }
             let mut program = File::open(from)?;
             let meta = program.metadata()?;
             let as_old = |kept: fs::Metadata| kept.len() == meta.len() && kept.modified().ok() == meta.modified().ok();

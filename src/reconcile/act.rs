@@ -6,7 +6,7 @@ use super::{Ask, Looked, offline, seconds, trial, undo};
 use crate::apply::{self, Applied, Ground};
 use crate::host::{self, Payloads, StateDir, Writer};
 use crate::ledger;
-use crate::model::{Digest, Outcome, Revision, Stage, Stop};
+use crate::model::{Digest, Id, Outcome, Revision, Stage, Stop};
 use crate::plan::Plan;
 use crate::report::{Report, commit_text};
 
@@ -27,7 +27,7 @@ pub(super) fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
         .and_then(|()| if recovered { ledger::save(&state, &ledger).at(Stage::Record) } else { Ok(()) })
         .and_then(|()| restraint.about_to(&state, &plan, &desired, now))
         .and_then(|()| match ask.booting {
-            true => Ok(Some(trial::Trial::load(&state))),
+            true => trial::Trial::load(&state).map(Some),
             false => trial::begin(host, ask, &plan, &desired, &revision),
         })
         .and_then(|trial| match undoing {
@@ -78,7 +78,11 @@ pub(super) fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
         if converged? {
             remember(&state, forward.as_mut(), &revision, true, now)?;
         }
-        apply::sweep_contents(&ground, &needed_packs(&state, &payloads, undoing.is_some())).at(Stage::Record)
+        // What cannot be told may be needed.
+        match needed_packs(&state, &payloads, undoing.is_some()) {
+            Ok(needed) => apply::sweep_contents(&ground, &needed).at(Stage::Record),
+            Err(_) => Ok(()),
+        }
     });
     if let Err(stop) = recorded {
         report.stopped(&stop);
@@ -99,12 +103,10 @@ fn arm(host: &mut Writer, ask: &Ask, trial: Option<&trial::Trial>, undoing: bool
     if ask.booting {
         return Ok(());
     }
-    let armed = host
-        .state()
-        .keep_program(ask.worker.executable())
-        .at(Stage::Record)
-        .and_then(|()| apply::arm(host, ask.settings.change.deadline).map_err(|error| unarmed(&error)));
-    if undoing { Ok(()) } else { armed }
+    let commit = trial.filter(|_| !undoing).map(|trial| trial.commit.as_str());
+    let kept = host.state().keep_program(ask.worker.executable(), false).at(Stage::Record);
+    let armed = apply::arm(host, commit, ask.settings.change.deadline).map_err(|error| unarmed(&error));
+    if undoing { Ok(()) } else { kept.and(armed) }
 }
 
 fn unarmed(error: &host::Error) -> Stop {
@@ -144,7 +146,7 @@ fn conclude(
     apply::drop_implied(ground).at(Stage::Record)?;
     let Some(trial) = trial else { return Ok(converged) };
     let verdict = trial.judge(ground.host, ask, ground.desired, (plan, applied));
-    let undoing = undoing.map(|quarantine| (quarantine, stuck(plan, applied)));
+    let undoing = undoing.map(|quarantine| (quarantine, stuck(ground, plan, applied)));
     let holds = trial::conclude(ground.host, ask, report, trial, verdict, (revision, converged, undoing))?;
     if converged && holds {
         ground.ledger.applied = Some((*revision).clone());
@@ -154,23 +156,28 @@ fn conclude(
 }
 
 /// What keeps a host from going back, if anything. A package whose version the archive has no longer does not: that is
-/// told, and everything else goes back.
-fn stuck(plan: &Plan, applied: &Applied) -> Option<String> {
+/// told, and everything else goes back. Nor does what is wanted alike by both revisions.
+fn stuck(ground: &Ground<'_>, plan: &Plan, applied: &Applied) -> Option<String> {
+    let undone = offline::Stored::load(ground.state).ok().flatten().map(|stored| stored.desired);
+    let alike = |id: &Id| {
+        let wanted = ground.desired.resources.get(id);
+        wanted.is_some() && undone.as_ref().is_some_and(|undone| undone.resources.get(id) == wanted)
+    };
     let failed = applied.outcomes.iter().filter_map(|(id, outcome)| match outcome {
         Outcome::Failed { message, .. } => Some((id, message)),
         _ => None,
     });
     let unseen = plan.failed.iter().map(|unseen| (&unseen.id, &unseen.message));
-    let (_, message) = failed.chain(unseen).find(|(id, _)| id.kind() != "package")?;
+    let (_, message) = failed.chain(unseen).find(|(id, _)| id.kind() != "package" && !alike(id))?;
     Some(message.clone())
 }
 
 /// The packs of contents that stay: what is acted on, what this host would go back to, and what was undone.
-fn needed_packs(state: &StateDir, payloads: &Payloads, undoing: bool) -> Vec<Digest> {
+fn needed_packs(state: &StateDir, payloads: &Payloads, undoing: bool) -> Result<Vec<Digest>, Stop> {
     let mut needed = vec![payloads.pack_name()];
-    needed.extend(trial::Trial::load(state).pinned.map(|pinned| pinned.payloads));
+    needed.extend(trial::Trial::load(state)?.pinned.map(|pinned| pinned.payloads));
     if undoing {
         needed.extend(offline::Stored::load(state).ok().flatten().map(|stored| stored.payloads));
     }
-    needed
+    Ok(needed)
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::stop::At;
 use super::{Ask, settings, undo};
 use crate::apply::{self, Applied, Eyes, Thing, Vital};
-use crate::compile::Desired;
+use crate::compile::{Desired, Wanted};
 use crate::config::SourceSettings;
 use crate::host::{Reader, StateDir, Writer};
 use crate::kinds::{Observed, Spec, package};
@@ -68,9 +68,20 @@ pub(super) enum Verdict {
 }
 
 impl Trial {
-    /// As it was written last; what cannot be believed is as if there had been none.
-    pub(super) fn load(state: &StateDir) -> Self {
-        state.load(NAME, FORMAT).ok().flatten().map(|document| document.value).unwrap_or_default()
+    /// As it was written last; none is as if there had been none.
+    ///
+    /// # Errors
+    /// Where it cannot be read or believed.
+    pub(super) fn load(state: &StateDir) -> Result<Self, Stop> {
+        let document = state.load::<Self>(NAME, FORMAT).at(Stage::Record)?;
+        let mut trial = document.map(|document| document.value).unwrap_or_default();
+        // It was found good, and cut short before that was written here too.
+        if trial.can_be_undone()
+            && let Some(pinned) = undo::pinned(state).filter(|pinned| pinned.commit == trial.commit)
+        {
+            trial = Self { pinned: Some(pinned), over: true, ..trial };
+        }
+        Ok(trial)
     }
 
     pub(super) fn save(&self, state: &StateDir) -> Result<(), Stop> {
@@ -124,7 +135,11 @@ pub(super) fn begin(
         return Ok(None);
     }
     let state = host.state();
-    let before = Trial::load(&state);
+    let before = match Trial::load(&state) {
+        // Damaged for good: there is nothing to go back to, until this one has settled.
+        Err(stop) if stop.class == Class::Stalled => Trial::default(),
+        before => before?,
+    };
     let Some(mut trial) = before.clone().of(&commit_text(revision), !plan.is_empty()) else { return Ok(None) };
     if !plan.is_empty() {
         trial.touch(host, plan, desired);
@@ -135,7 +150,7 @@ pub(super) fn begin(
             .filter(|thing| !matches!(thing, Thing::Vital(_)) || trial.touched.contains(thing))
             .collect();
         host.say("looking at what is well before anything is changed");
-        let looks = open(host, ask, desired, |eyes| apply::look(eyes, &new.iter().collect::<Vec<_>>()));
+        let looks = open(host, ask, (desired, false), |eyes| apply::look(eyes, &new.iter().collect::<Vec<_>>()));
         let looks = looks.ok_or_else(interrupted)?;
         for (thing, look) in new.into_iter().zip(looks) {
             if look.is_good() {
@@ -152,10 +167,15 @@ pub(super) fn begin(
 }
 
 /// Looks, or watches, at this host.
-fn open<T>(host: &Reader, ask: &Ask, desired: &Desired, look: impl FnOnce(&Eyes<'_>) -> T) -> T {
+fn open<T>(
+    host: &Reader,
+    ask: &Ask,
+    (desired, gateway_answered): (&Desired, bool),
+    look: impl FnOnce(&Eyes<'_>) -> T,
+) -> T {
     let endpoints = ask.settings.source.as_ref().map(SourceSettings::endpoints).unwrap_or_default();
     let settings = || settings::settings(host).map(drop).map_err(|stop| stop.message);
-    look(&Eyes { host, worker: &ask.worker, desired, endpoints: &endpoints, settings: &settings })
+    look(&Eyes { host, worker: &ask.worker, desired, endpoints: &endpoints, gateway_answered, settings: &settings })
 }
 
 fn interrupted() -> Stop {
@@ -214,14 +234,26 @@ impl Trial {
             return Verdict::Interrupted;
         }
         let waits = plan.held.iter().any(|held| held.why.is_failure());
+        let answered = self.good.contains(&Thing::Vital(Vital::Gateway));
         let mut things = apply::things(desired);
+        things.remove(&Thing::Vital(Vital::Gateway));
         things.retain(|thing| !matches!(thing, Thing::Vital(_)) || self.is_cause(thing) || self.over);
         let watch = |things: BTreeMap<Thing, bool>| {
-            open(host, ask, desired, |eyes| apply::watch(eyes, &things, ask.settings.change.settle))
+            open(host, ask, (desired, answered), |eyes| apply::watch(eyes, &things, ask.settings.change.settle))
         };
         if !self.over && (waits || is_for_later(applied)) {
-            // What is to be tried again may fail because this host has cut itself off.
-            things.retain(|thing| matches!(thing, Thing::Vital(_)) && self.pinned.is_some());
+            // What does not hang on what is to be tried again is judged now; that may fail because this host cut itself off.
+            let open = unfinished(plan, applied);
+            let waits = |thing: &Thing| match thing {
+                Thing::Unit(name) => {
+                    let id = Id::new("unit", name);
+                    let uses = |wanted: &Wanted| !wanted.spec.used(name, &open).is_empty();
+                    open.contains(&id) || desired.resources.get(&id).is_some_and(uses)
+                }
+                Thing::Check(_) => true,
+                Thing::Vital(_) => false,
+            };
+            things.retain(|thing| self.pinned.is_some() && self.is_cause(thing) && !waits(thing));
             return match watch(things.into_iter().map(|thing| (thing, true)).collect()) {
                 Some(bad) if bad.is_empty() => Verdict::Later,
                 Some(bad) => Verdict::Over(bad),
@@ -231,7 +263,7 @@ impl Trial {
         if self.over {
             // What was not well then may be by now: one look, and nothing is waited for.
             let told: Vec<&Thing> = self.told.iter().map(|(thing, _)| thing).filter(|it| things.contains(it)).collect();
-            let looks = open(host, ask, desired, |eyes| apply::look(eyes, &told));
+            let looks = open(host, ask, (desired, answered), |eyes| apply::look(eyes, &told));
             let Some(looks) = looks else { return Verdict::Interrupted };
             let still = told.into_iter().zip(looks).filter(|(_, look)| !look.is_good()).map(|(thing, _)| thing);
             let still: BTreeSet<&Thing> = still.collect();
@@ -246,6 +278,14 @@ impl Trial {
             None => Verdict::Interrupted,
         }
     }
+}
+
+/// What was not done of `plan`.
+fn unfinished(plan: &Plan, applied: &Applied) -> BTreeSet<Id> {
+    let undone = applied.outcomes.iter().filter(|(_, outcome)| **outcome != Outcome::Done).map(|(id, _)| id);
+    let refreshed = applied.refreshed.iter().filter(|one| one.outcome != Outcome::Done).map(|one| &one.id);
+    let held = plan.held.iter().map(|held| &held.step.id).chain(plan.owing.iter().map(|held| &held.refresh.id));
+    undone.chain(refreshed).chain(held).cloned().collect()
 }
 
 fn is_for_later(applied: &Applied) -> bool {
@@ -283,15 +323,26 @@ pub(super) fn conclude(
     let bad = match verdict {
         // The trial goes on with the next pass, which arms anew: this one has come to its end, and can speak to the world.
         Verdict::Later => {
-            apply::disarm(host).at(Stage::Record)?;
+            if undoing.is_none() {
+                apply::disarm(host).at(Stage::Record)?;
+            }
             return Ok(false);
         }
         Verdict::Interrupted => {
-            let message = match ask.booting {
-                true => "this host is coming up: what lies in files is undone, and the rest once the agent runs",
-                false => "ended while it waited for everything to settle, as asked; the next pass goes on",
+            let message = match (ask.booting, apply::is_armed(&state).unwrap_or(true)) {
+                (true, _) => {
+                    "this host is coming up: what lies in files is undone, and the rest once the agent runs".to_owned()
+                }
+                (false, false) => {
+                    "ended while it waited for everything to settle, as asked; the next pass goes on".to_owned()
+                }
+                (false, true) => format!(
+                    "ended while it waited for everything to settle, as asked; unless another pass does, this revision is \
+                     undone in {} min",
+                    ask.settings.change.deadline.as_secs().div_ceil(60)
+                ),
             };
-            report.raise(State::Pending, "interrupted", Some(message.to_owned()));
+            report.raise(State::Pending, "interrupted", Some(message));
             return Ok(false);
         }
         Verdict::Over(bad) => bad,
@@ -328,10 +379,12 @@ pub(super) fn conclude(
     trial.told = bad;
     if converged && first_is_well && !is_pinned {
         trial.pinned = undo::pin(host, ask, revision)?.or(trial.pinned);
-        // What undoes the next one is what could do all of this.
-        drop(state.keep_program(ask.worker.executable()));
     }
     trial.save(&state)?;
+    if !is_pinned && trial.pinned.as_ref().is_some_and(|pinned| pinned.commit == trial.commit) {
+        // What undoes the next one is what could do all of this.
+        drop(state.keep_program(ask.worker.executable(), true));
+    }
     apply::disarm(host).at(Stage::Record)?;
     Ok(units_hold)
 }
@@ -340,7 +393,7 @@ pub(super) fn conclude(
 pub(super) fn said(host: &Reader, thing: &Thing, why: &str) -> String {
     match thing {
         Thing::Check(_) => format!("{thing} failed: {why}"),
-        Thing::Vital(Vital::Network | Vital::Names) => format!("this host cut itself off: {why}"),
+        Thing::Vital(Vital::Network | Vital::Gateway | Vital::Names) => format!("this host cut itself off: {why}"),
         Thing::Vital(Vital::Bus) => format!("{thing} lets nobody in: {why}"),
         Thing::Vital(Vital::Settings) => format!("{thing} cannot be used: {why}"),
         Thing::Unit(name) => {

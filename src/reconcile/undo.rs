@@ -10,7 +10,7 @@ use super::offline::Stored;
 use super::standing::Standing;
 use super::stop::{At, stop};
 use super::trial::{self, Pinned, Trial};
-use super::{Ask, Looked, Restraint, Weighed, names, settings, weigh};
+use super::{Ask, Looked, Restraint, Weighed, brakes, names, settings, weigh};
 use crate::apply::Thing;
 use crate::brakes::Brakes;
 use crate::compile::Compiled;
@@ -57,13 +57,17 @@ pub(super) struct Quarantine {
     /// Undoing it failed, and is not tried again.
     #[serde(default)]
     failed: Option<String>,
+    /// When root had chosen it by then: another time than that is another word.
+    #[serde(default)]
+    chosen: Option<i64>,
 }
 
 /// The quarantine that `commit` is under, unless somebody wants it tried again.
 pub(super) fn quarantined(host: &Reader, ask: &Ask, brakes: &Brakes, commit: Option<&CommitId>) -> Option<Quarantine> {
     let quarantine = load(&host.state()).filter(|one| Some(&one.commit) == commit && !ask.retry)?;
     let named = brakes.rolled_back.as_ref();
-    let by_root = named.is_some_and(|choice| choice.commit == quarantine.commit && choice.at >= quarantine.at);
+    let by_root =
+        named.is_some_and(|choice| choice.commit == quarantine.commit && Some(choice.at) != quarantine.chosen);
     (!by_root).then_some(quarantine)
 }
 
@@ -108,6 +112,23 @@ pub(super) fn kept_settings(state: &StateDir) -> Option<Vec<(String, String)>> {
     good(state).map(|good| good.settings)
 }
 
+/// What is undone on this host, where anything is.
+pub(super) fn standing(state: &StateDir) -> Option<Quarantine> {
+    load(state)
+}
+
+/// Whether undoing came to no end.
+pub(super) fn is_given_up(state: &StateDir) -> bool {
+    load(state).is_some_and(|quarantine| quarantine.failed.is_some())
+}
+
+/// The revision that this host goes back to, as it was written down last: that may be newer than what its trial says,
+/// where that was cut short right after it.
+pub(super) fn pinned(state: &StateDir) -> Option<Pinned> {
+    let Good { stored, .. } = good(state)?;
+    Some(Pinned { commit: stored.revision.commit?.to_string(), payloads: stored.payloads })
+}
+
 /// Whether `trial` is that of the last good revision, to which this host goes back.
 pub(super) fn goes_on(state: &StateDir, trial: &Trial) -> bool {
     let is_pinned = trial.pinned.as_ref().is_some_and(|pinned| pinned.commit == trial.commit);
@@ -125,21 +146,24 @@ pub(super) fn quarantine(
     let Some(commit) = revision.commit.clone() else { return Ok(()) };
     let cause = trial::said(host, &thing, &why);
     report.raise(State::Degraded, trial::word(&thing), Some(format!("{cause}; {} is undone", commit.short())));
-    condemn(&host.state(), trial, (trial::word(&thing), &cause), host.now())?;
+    condemn(host, trial, (trial::word(&thing), &cause))?;
     report.undo = true;
     Ok(())
 }
 
 /// What is on trial is quarantined from now on, for this reason and cause, and undone by the next pass.
-pub(super) fn condemn(state: &StateDir, trial: Trial, (reason, cause): (&str, &str), now: i64) -> Result<(), Stop> {
+pub(super) fn condemn(host: &Reader, trial: Trial, (reason, cause): (&str, &str)) -> Result<(), Stop> {
     let Ok(commit) = trial.commit.parse() else { return Ok(()) };
+    let state = &host.state();
+    let chosen = brakes(host).ok().and_then(|brakes| brakes.rolled_back).map(|choice| choice.at);
     let quarantine = Quarantine {
         commit,
         reason: reason.to_owned(),
         cause: one_line(cause, 600),
-        at: now,
+        at: host.now(),
         packages: trial.packages.clone(),
         failed: None,
+        chosen,
     };
     // In this order: what is quarantined is undone, whatever comes in between.
     save(state, Some(&quarantine))?;
@@ -150,7 +174,7 @@ pub(super) fn condemn(state: &StateDir, trial: Trial, (reason, cause): (&str, &s
 /// What is undone is undone no more, since that comes to no end.
 pub(super) fn give_up(state: &StateDir, report: &mut Report, why: &str) -> Result<(), Stop> {
     let Some(quarantine) = load(state) else { return Ok(()) };
-    ended(state, report, Trial::load(state), &quarantine, (None, Some(why.to_owned()))).map(drop)
+    ended(state, report, Trial::load(state)?, &quarantine, (None, Some(why.to_owned()))).map(drop)
 }
 
 /// The pass that undoes has ended: whether all is as it was. What keeps it from that for good is not tried again.
