@@ -41,7 +41,7 @@ fn declare(lab: &mut Lab) -> String {
     );
     lab.fleet.write_executable("hosts/web-01/files/usr/local/bin/app", APP);
     lab.fleet.write_executable("hosts/web-01/files/usr/local/bin/app-check", CHECK);
-    lab.fleet.write("hosts/web-01/files/etc/app/only-0.conf", "here\n");
+    lab.fleet.write("hosts/web-01/files/etc/app/0-0.conf", "here\n");
     lab.fleet.write("hosts/web-01/host.toml", UNIT);
     set(lab, "0", "0")
 }
@@ -54,8 +54,8 @@ fn set(lab: &mut Lab, a: &str, b: &str) -> String {
 
 /// The `n`th set: another file comes with each, and that of the one before goes.
 fn turn(lab: &mut Lab, n: usize, b: usize) -> String {
-    lab.fleet.write(&format!("hosts/web-01/files/etc/app/only-{n}.conf"), "here\n");
-    lab.fleet.remove(&format!("hosts/web-01/files/etc/app/only-{}.conf", n - 1));
+    lab.fleet.write(&format!("hosts/web-01/files/etc/app/0-{n}.conf"), "here\n");
+    lab.fleet.remove(&format!("hosts/web-01/files/etc/app/0-{}.conf", n - 1));
     set(lab, &n.to_string(), &b.to_string())
 }
 
@@ -163,6 +163,8 @@ fn killed_between_a_set_and_its_verdict_the_next_pass_puts_back_what_is_refused_
     }
     println!("killed inside at {inside} of {count} calls, and refused");
     assert!(count > 50 && inside * 2 > SAMPLE, "{inside} of {count}");
+    let told = host.trueup(&["run"]);
+    assert!(told.report.refreshes.is_empty(), "what was put back is owed to nobody: {told:#?}");
     assert_eq!(host.read("/run/app.log"), "started\n", "nothing was told to read it");
 
     turn(&mut lab, 2, 2);
@@ -184,8 +186,7 @@ fn killed_between_a_set_and_its_verdict_the_next_pass_puts_back_what_is_refused_
         if owes {
             host.await_that("[ \"$(cat /run/app.log)\" = reloaded ]");
         }
-        let is_there =
-            [host.has(&format!("/etc/app/only-{n}.conf")), host.has(&format!("/etc/app/only-{}.conf", n - 1))];
+        let is_there = [host.has(&format!("/etc/app/0-{n}.conf")), host.has(&format!("/etc/app/0-{}.conf", n - 1))];
         assert_eq!((host.read("/etc/app/a.conf"), is_there), (format!("{n}\n"), [true, false]), "{what}");
         host.trueup(&["run"]).idle();
         assert!(!owes || host.read("/run/app.log") == "reloaded\n", "{what}: not once");
@@ -224,7 +225,7 @@ fn a_verdict_that_is_owed_is_given_by_whatever_pass_comes_next_and_an_edit_is_le
     turn(&mut lab, 2, 2);
     host.trueup(&["run", "--retry"]).converged();
     host.await_that("[ $(grep -cx reloaded /run/app.log) = 1 ]");
-    assert_eq!(host.shell("ls /etc/app"), "a.conf\nb.conf\nonly-2.conf\n", "what an undone set brought is gone");
+    assert_eq!(host.shell("ls /etc/app"), "0-2.conf\na.conf\nb.conf\n", "what an undone set brought is gone");
 
     // Somebody writes into one of the files before the next pass comes.
     turn(&mut lab, 3, 2);
@@ -236,7 +237,7 @@ fn a_verdict_that_is_owed_is_given_by_whatever_pass_comes_next_and_an_edit_is_le
         told.report.notes.iter().any(|note| note.contains("file:/etc/app/a.conf could not be put back")),
         "{told:#?}"
     );
-    assert_eq!(host.shell("cat /etc/app/a.conf; ls /etc/app"), "theirs\na.conf\nb.conf\nonly-2.conf\n");
+    assert_eq!(host.shell("cat /etc/app/a.conf; ls /etc/app"), "theirs\n0-2.conf\na.conf\nb.conf\n");
     nothing_is_left(&host, "edited");
 }
 
