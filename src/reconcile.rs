@@ -40,6 +40,7 @@ mod stop;
 mod tell;
 mod trial;
 mod undo;
+mod unjudged;
 
 use act::act;
 pub use bind::read_ledger;
@@ -162,7 +163,7 @@ pub fn pass(host: &mut Writer, ask: &Ask, shown: impl FnOnce(&Report, &Writer)) 
     let mut report = Report::new(ask.command);
     report.pass.clone_from(&ask.pass);
     host.connect_anew();
-    let looked = look(host, ask, &mut report);
+    let (looked, late) = unjudged::look(host, ask, &mut report);
     if host.interrupted() {
         // What was not looked at any more did not fail, nor is it a reason to refuse the rest.
         let Report { pass, revision, source_error, unasked, .. } = report;
@@ -190,7 +191,9 @@ pub fn pass(host: &mut Writer, ask: &Ask, shown: impl FnOnce(&Report, &Writer)) 
     if looked.look_only {
         return looked.report;
     }
-    act(host, ask, looked)
+    let mut report = act(host, ask, looked);
+    unjudged::insist(&mut report, &late);
+    report
 }
 
 /// Everything left of the write boundary: what `plan` shows and what a pass begins with. What is known
@@ -329,6 +332,7 @@ fn weigh(
     let now = host.now();
     let mut held = restraint.holds(&desired, now);
     names::suspend(host, &desired, ledger, &mut held);
+    unjudged::tell(ledger, report);
     let observed = observe(host, &desired, ledger);
     if observed.values().any(|seen| seen.as_ref().is_err_and(|error| error.reason() == "interrupted")) {
         // What was not looked at has not failed.

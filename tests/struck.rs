@@ -26,7 +26,7 @@ type Node = (char, u32, u32, u32, Vec<u8>);
 type Tree = BTreeMap<String, Node>;
 
 /// Calls that change a file system, or make a change last.
-const EFFECTS: &[&str] = &[
+pub const EFFECTS: &[&str] = &[
     "write",
     "pwrite64",
     "fsync",

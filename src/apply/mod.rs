@@ -29,6 +29,7 @@ pub use activate::activate;
 pub use hand::{Due, Hand, arm, disarm, is_armed, rest};
 pub use intend::{drop_implied, keep_content, sweep_contents};
 pub use record::record;
+pub use set::{Late, NOT_PUT_BACK, judge_late};
 pub use settle::settle;
 pub use settling::{Eyes, Thing, depending, last_words, look, things, watch};
 pub use vital::{Vital, at_stake};
@@ -144,14 +145,15 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     // What a package's script did to files that are read early is put right now. Judges may come with packages.
     let files = [Phase::Stop, Phase::Early, Phase::Files, Phase::Removals];
     validate::validate(ground, plan, &files, &mut applied);
-    let sets = set::remember(ground, plan, &files, &mut applied);
+    set::note(ground, plan, &files, &mut applied)?;
     walk(ground, plan, &files, &mut applied)?;
-    set::judge(ground, &sets, &mut applied)?;
+    set::judge(ground, &mut applied)?;
     intend::drop_implied(ground)?;
     // What failed lately and waits is owed and not planned.
     for needed in needed {
         activation(ground, needed, &mut applied)?;
     }
+    refuse_starts(ground, plan, &mut applied);
     walk(ground, plan, &[Phase::Units], &mut applied)?;
     refresh(ground, plan, &mut applied)?;
     Ok(applied)
@@ -338,19 +340,9 @@ fn accepted<'p>(
     due: Vec<&'p PlannedRefresh>,
     applied: &mut Applied,
 ) -> Vec<&'p PlannedRefresh> {
-    let desired = ground.desired;
     let mut accepted = Vec::new();
     for refresh in due {
-        let command = match desired.resources.get(&refresh.id).map(|wanted| &wanted.spec) {
-            Some(kinds::Spec::Unit(spec)) if ground.host.is_machine() => spec.validate.as_slice(),
-            _ => &[],
-        };
-        let verdict = match applied.judged.get(&refresh.id) {
-            _ if command.is_empty() => Ok(()),
-            Some(verdict) => verdict.clone(),
-            None => validate::in_place(ground.host, command),
-        };
-        match verdict {
+        match verdict(ground, &refresh.id, applied) {
             Ok(()) => accepted.push(refresh),
             Err(message) => applied.refreshed.push(Refreshed {
                 id: refresh.id.clone(),
@@ -361,6 +353,33 @@ fn accepted<'p>(
         }
     }
     accepted
+}
+
+/// What the `validate` of `unit` says of what stands in place, if it has one.
+fn verdict(ground: &mut Ground<'_>, unit: &Id, applied: &mut Applied) -> Result<(), String> {
+    let command = match ground.desired.resources.get(unit).map(|wanted| &wanted.spec) {
+        Some(kinds::Spec::Unit(spec)) if ground.host.is_machine() => spec.validate.as_slice(),
+        _ => &[],
+    };
+    if command.is_empty() {
+        return Ok(());
+    }
+    let host = &mut *ground.host;
+    applied.judged.entry(unit.clone()).or_insert_with(|| validate::in_place(host, command)).clone()
+}
+
+/// Notes as failed what would be started on what its `validate` refuses.
+fn refuse_starts(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) {
+    for step in plan.steps.iter().filter(|step| kinds::unit::starts(&step.changes) && step.phase == Phase::Units) {
+        let known = applied.outcomes.contains_key(&step.id);
+        if known || ground.host.interrupted() || depend::missing(step, plan, &applied.outcomes).is_some() {
+            continue;
+        }
+        if let Err(message) = verdict(ground, &step.id, applied) {
+            let outcome = Outcome::Failed { reason: validate::FAILED.to_owned(), message };
+            applied.outcomes.insert(step.id.clone(), outcome);
+        }
+    }
 }
 
 fn failed(error: &host::Error) -> Outcome {

@@ -113,14 +113,16 @@ impl Ledger {
         self.kept = kept;
     }
 
-    /// The contents that copies still need, and originals that are not older than `originals` seconds.
+    /// The contents that copies still need, and what may have to be put back at once, and originals that are not older
+    /// than `originals` seconds.
     pub fn contents(&self, now: i64, originals: i64) -> BTreeSet<Digest> {
         let now = self.believed(now, originals);
         let origins = self.entries.values().flat_map(|entry| match &entry.origin {
             Origin::Found { before, at, .. } if now.saturating_sub(*at) <= originals => before.contents(),
             Origin::Found { .. } | Origin::Adopted => Vec::new(),
         });
-        origins.chain(self.kept.iter().flat_map(|kept| kept.before.contents())).collect()
+        let unjudged = self.unjudged.files.values().flat_map(|file| file.before.contents());
+        origins.chain(self.kept.iter().flat_map(|kept| kept.before.contents())).chain(unjudged).collect()
     }
 }
 

@@ -13,10 +13,12 @@ use crate::model::{Drift, Id, Release, Revision};
 mod clock;
 mod kept;
 mod store;
+mod unjudged;
 
 pub use clock::Clock;
 pub use kept::{KEPT_BYTES, Kept, KeptLimits, Why};
 pub use store::{load, save};
+pub use unjudged::{Set, Stands, Unjudged, Written};
 
 /// Everything that is ours on this host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,9 @@ pub struct Ledger {
     /// Paths that are being written and that no entry says so of: what is let go, what is given back.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub writing: BTreeSet<String>,
+    /// What units have still to judge in place.
+    #[serde(skip_serializing_if = "Unjudged::is_empty")]
+    pub unjudged: Unjudged,
     /// Copies of what was overwritten.
     pub kept: Vec<Kept>,
     /// Up to when time is believed where copies are deleted for good.

@@ -114,6 +114,8 @@ pub fn release(
     let mut report = Report::new("release");
     let own = host.facts().at(Stage::Verify)?;
     let (mut ledger, _) = read_ledger(host, &own, &mut report)?;
+    let late = apply::judge_late(host, &state, &mut ledger, &BTreeSet::new()).at(Stage::Apply)?;
+    report.notes.extend(late.notes.into_iter().chain(late.stuck));
     if let Some(stranger) = ids.into_iter().flatten().find(|id| !ledger.entries.contains_key(id)) {
         let thing = stranger.to_string();
         let error =

@@ -53,6 +53,7 @@ mod trust;
 mod unit_files;
 mod units;
 mod validation;
+mod validation_killed;
 mod varlink;
 mod wall;
 

@@ -19,7 +19,7 @@ mod state;
 
 use install::Install;
 pub use name::{DIRECTORIES, TYPES, is_valid};
-pub use rules::is_its_file;
+pub use rules::{is_its_file, starts};
 pub use spec::{OnChange, Spec};
 pub use state::{Active, Before, FileState, Load, Observed};
 

@@ -95,6 +95,11 @@ pub(super) fn phase(changes: &[Change]) -> Phase {
     if changes.iter().any(stops) && !changes.iter().any(starts) { Phase::Stop } else { Phase::Units }
 }
 
+/// Whether what was inactive is to run.
+pub fn starts(changes: &[Change]) -> bool {
+    changes.iter().any(|change| change.property == "active" && change.to == "active")
+}
+
 /// What must hold first: its unit file and drop-ins, what it watches, and the service that it starts.
 pub(super) fn needs(name: &str, want: &Spec) -> Vec<Need> {
     // What is only to go away needs nothing: it goes before its files do.
