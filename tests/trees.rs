@@ -55,6 +55,26 @@ fn a_directory_that_was_replaced_comes_back_whole() {
 }
 
 #[test]
+fn a_directory_that_was_replaced_comes_back_whole_where_it_is_declared_itself_again() {
+    for declared in [FILE, ABSENT] {
+        let scene = Scene::new();
+        scene.theirs();
+        let directory = "[files.\"/srv/app\"]\ntype = \"directory\"\nmode = \"0751\"\n";
+        scene.declare(directory);
+        scene.converges();
+        scene.declare(declared);
+        scene.converges();
+        assert!(!scene.at("root/srv/app").is_dir());
+        scene.declare(directory);
+        scene.converges();
+        scene.is_theirs();
+        scene.declare("");
+        scene.converges();
+        scene.is_theirs();
+    }
+}
+
+#[test]
 fn a_directory_that_somebody_put_in_the_place_of_a_file_is_given_back_by_restore() {
     let scene = Scene::new();
     scene.declare(FILE);

@@ -4,7 +4,7 @@ use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, cla
 use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
 use crate::host;
-use crate::kinds::{Activation, Observed, Phase, Spec, file, unit};
+use crate::kinds::{Activation, Before, Observed, Phase, Spec, file, unit};
 use crate::ledger::{Entry, Kept, Ledger, Origin, Why};
 use crate::model::{Cause, Drift, Id, Release, Takeover};
 
@@ -80,7 +80,7 @@ fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
         entry.put_back(situation.ledger.believed(situation.now, situation.originals), situation.originals)
     });
     let applied = entry.and_then(|entry| entry.effective(|spec| spec.diff(seen).is_empty()));
-    let due = wanted.map(|wanted| due(&wanted.spec, entry, applied));
+    let due = wanted.map(|wanted| due(situation, id, &wanted.spec, applied, seen));
     match classify(applied, due.as_ref(), seen, entry.is_some(), put_back.as_ref()) {
         Verdict::NotOurs => {}
         Verdict::Adopt => plan.adopted.push(id.clone()),
@@ -100,13 +100,28 @@ fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
     }
 }
 
-/// What there is to do for `want`: it, and what was applied before and nobody asks for any more.
-fn due(want: &Spec, entry: Option<&Entry>, applied: Option<&Spec>) -> Spec {
-    let before = match entry.map(|entry| &entry.origin) {
-        Some(Origin::Found { before, .. }) => Some(before),
-        Some(Origin::Adopted) | None => None,
+/// What there is to do for `want`: it, and what was applied before and nobody asks for any more; over what we made
+/// ourselves too.
+fn due(situation: &Situation<'_>, id: &Id, want: &Spec, applied: Option<&Spec>, seen: &Observed) -> Spec {
+    let entry = situation.ledger.entries.get(id);
+    // A directory that we made for what lies below it is ours too.
+    let implied = entry.is_none() && situation.ledger.implied.contains(id.name());
+    if let (Spec::File(want), Observed::File(seen)) = (want, seen)
+        && implied
+        && seen.is_directory()
+    {
+        return Spec::File(file::over_own(want, &file::What::Directory));
+    }
+    let Some(last) = applied else { return want.clone() };
+    let Some(Origin::Found { before, at, .. }) = entry.map(|entry| &entry.origin) else {
+        return want.after(last, None);
     };
-    applied.map_or_else(|| want.clone(), |last| want.after(last, before))
+    let age = situation.ledger.believed(situation.now, situation.originals).saturating_sub(*at);
+    let is_kept = !matches!(before, Before::File(_)) || age <= situation.originals;
+    match (want.after(last, is_kept.then_some(before)), last) {
+        (Spec::File(due), Spec::File(own)) if last.diff(seen).is_empty() => Spec::File(file::over_own(&due, &own.what)),
+        (due, _) => due,
+    }
 }
 
 fn act(
@@ -140,7 +155,7 @@ fn act(
         _ => {}
     }
     if !hold::rests(situation.held, id)
-        && let Some(error) = wanted.spec.obstacle(id.name(), seen, cause)
+        && let Some(error) = want.obstacle(id.name(), seen, cause)
     {
         return plan.failed.push(Unseen { id: id.clone(), reason: error.reason(), message: error.chain() });
     }

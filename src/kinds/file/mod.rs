@@ -24,7 +24,7 @@ pub use apply::sweep;
 pub use before::Before;
 pub use judge::{Judge, judges, sshd_cannot_tell, unit_complaints, unit_file};
 pub use observed::{Observed, Owner, Present, Standing};
-pub use spec::{Replace, Spec, What};
+pub use spec::{Replace, Spec, What, over_own};
 pub use tree::{Node, goes_whole, keep_tree, tree_size};
 pub use turn::{Turn, turn};
 
@@ -77,6 +77,10 @@ impl Kind for File {
 
     fn before(seen: &Observed) -> Before {
         Before::of(seen)
+    }
+
+    fn after(want: &Spec, last: &Spec, before: Option<&Before>) -> Spec {
+        before.map_or_else(|| want.clone(), |before| before.after(want, last))
     }
 
     fn put_back(before: &Before, last: &Spec) -> Option<Spec> {
