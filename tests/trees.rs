@@ -75,6 +75,38 @@ fn a_directory_that_was_replaced_comes_back_whole_where_it_is_declared_itself_ag
 }
 
 #[test]
+fn a_directory_that_was_made_for_what_is_in_it_becomes_a_file_again() {
+    for below in ["inside", "deep/inside"] {
+        let scene = Scene::new();
+        let file = "[files.\"/srv/app\"]\ncontent = \"ours\\n\"\n";
+        scene.declare(file);
+        scene.converges();
+        scene.declare("");
+        scene.put(&format!("repo/hosts/web-01/files/srv/app/{below}"), "ours\n");
+        scene.converges();
+        fs::remove_dir_all(scene.at("repo/hosts/web-01/files/srv")).expect("removed");
+        scene.declare(file);
+        scene.converges();
+        assert_eq!(scene.read("srv/app").as_deref(), Some("ours\n"));
+        scene.declare("");
+        scene.converges();
+        assert!(!scene.at("root/srv").exists());
+    }
+}
+
+#[test]
+fn a_directory_of_ours_goes_though_another_was_made_in_it_on_the_way_to_something() {
+    let scene = Scene::new();
+    scene.declare("[files.\"/srv/app\"]\ntype = \"directory\"\n");
+    scene.put("repo/hosts/web-01/files/srv/app/deep/inside", "ours\n");
+    scene.converges();
+    fs::remove_dir_all(scene.at("repo/hosts/web-01/files/srv")).expect("removed");
+    scene.declare("");
+    scene.converges();
+    assert!(!scene.at("root/srv").exists());
+}
+
+#[test]
 fn a_directory_that_somebody_put_in_the_place_of_a_file_is_given_back_by_restore() {
     let scene = Scene::new();
     scene.declare(FILE);

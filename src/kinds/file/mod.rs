@@ -167,14 +167,15 @@ pub fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The directories on the way to `path` that are not there now, the outermost first: those that
-/// writing it makes, which go again when they are empty.
+/// writing it makes, which go again when they are empty. `goes` are paths of which what stands there goes first.
 ///
 /// # Errors
 /// Where that cannot be told.
-pub fn implied(host: &Reader, path: &str) -> Result<Vec<String>, Error> {
+pub fn implied(host: &Reader, path: &str, goes: &BTreeSet<&str>) -> Result<Vec<String>, Error> {
     let mut missing = Vec::new();
     for above in ancestors(path) {
-        if host.look(above)?.is_some() {
+        let makes_way = !goes.is_empty() && (goes.contains(above) || ancestors(above).any(|path| goes.contains(path)));
+        if !makes_way && host.look(above)?.is_some() {
             break;
         }
         missing.push(above.to_owned());
