@@ -15,6 +15,7 @@ mod journal;
 mod mistakes;
 mod reasons;
 mod reuse;
+mod revert;
 mod sample;
 mod silent;
 mod socket;
