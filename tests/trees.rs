@@ -75,6 +75,25 @@ fn a_directory_that_was_replaced_comes_back_whole_where_it_is_declared_itself_ag
 }
 
 #[test]
+fn a_directory_with_all_that_is_in_it_is_there_whole_or_not_at_all() {
+    for kill in 1.. {
+        let scene = Scene::new();
+        scene.theirs();
+        scene.declare(ABSENT);
+        let killed = scene.injected(&format!("unlinkat:signal=KILL:when={kill}")).0.is_none();
+        if scene.at("root/srv/app").exists() {
+            scene.is_theirs();
+        }
+        scene.converges();
+        assert_eq!((scene.at("root/srv/app").exists(), scene.left_overs()), (false, Vec::new()));
+        if !killed {
+            assert!(kill > 4, "there is more in it");
+            break;
+        }
+    }
+}
+
+#[test]
 fn a_directory_that_was_made_for_what_is_in_it_becomes_a_file_again() {
     for below in ["inside", "deep/inside"] {
         let scene = Scene::new();
