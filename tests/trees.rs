@@ -75,6 +75,21 @@ fn a_directory_that_was_replaced_comes_back_whole_where_it_is_declared_itself_ag
 }
 
 #[test]
+fn what_was_in_a_directory_of_which_only_the_mode_was_ours_comes_back_too() {
+    for declared in [FILE, ABSENT] {
+        let scene = Scene::new();
+        scene.theirs();
+        scene.declare("[files.\"/srv/app\"]\ntype = \"directory\"\nmode = \"0700\"\n");
+        scene.converges();
+        scene.declare(declared);
+        scene.converges();
+        scene.declare("");
+        scene.converges();
+        scene.is_theirs();
+    }
+}
+
+#[test]
 fn a_directory_with_all_that_is_in_it_is_there_whole_or_not_at_all() {
     for kill in 1.. {
         let scene = Scene::new();

@@ -262,7 +262,10 @@ fn own(ground: &mut Ground<'_>, step: &Step, before: Before, now: i64) -> bool {
         .entries
         .entry(step.id.clone())
         .or_insert_with(|| Entry::new(Origin::Adopted, step.drift, step.release, &step.layer));
-    if step.original {
+    // Of an empty directory that we made there is nothing that was there before us.
+    let made = matches!(&entry.origin, Origin::Found { before: Before::File(file::Before::Absent), .. });
+    let empty = matches!(&before, Before::File(file::Before::Directory { .. })) && !strangers;
+    if step.original && !(made && empty) {
         let before = match &entry.origin {
             Origin::Found { before: known, .. } => before.renewed(known),
             Origin::Adopted => before,

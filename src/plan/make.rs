@@ -117,9 +117,12 @@ fn due(situation: &Situation<'_>, id: &Id, want: &Spec, applied: Option<&Spec>, 
         return want.after(last, None);
     };
     let age = situation.ledger.believed(situation.now, situation.originals).saturating_sub(*at);
-    let is_kept = !matches!(before, Before::File(_)) || age <= situation.originals;
-    match (want.after(last, is_kept.then_some(before)), last) {
-        (Spec::File(due), Spec::File(own)) if last.diff(seen).is_empty() => Spec::File(file::over_own(&due, &own.what)),
+    let own = last.diff(seen).is_empty();
+    // Somebody's directory is not taken away for the sake of what stood there before us.
+    let theirs = !own && matches!(seen, Observed::File(seen) if seen.is_directory());
+    let goes_back = !matches!(before, Before::File(_)) || age <= situation.originals && !theirs;
+    match (want.after(last, goes_back.then_some(before)), last) {
+        (Spec::File(due), Spec::File(last)) if own => Spec::File(file::over_own(&due, &last.what)),
         (due, _) => due,
     }
 }
@@ -191,7 +194,7 @@ fn act(
         want: want.clone(),
         seen: seen.clone(),
         phase,
-        original,
+        original: original || takes_more(entry, want, seen),
         keep,
         drift: wanted.drift,
         release: wanted.release,
@@ -217,6 +220,23 @@ fn is_original(ledger: &Ledger, id: &Id, wanted: &Wanted, cause: Cause) -> bool 
             };
             !overwritten && left_alone && wanted.spec.overwrites()
         }
+    }
+}
+
+/// What is in a directory was left alone so far, and goes with it now: that is what stood there before us too. Where
+/// there was something else before us, that is what comes back.
+fn takes_more(entry: Option<&Entry>, want: &Spec, seen: &Observed) -> bool {
+    let Some(entry) = entry else { return false };
+    let Origin::Found { before: Before::File(file::Before::Directory { .. } | file::Before::Absent), .. } =
+        entry.origin
+    else {
+        return false;
+    };
+    match (entry.effective(|spec| spec.diff(seen).is_empty()), want, seen) {
+        (Some(Spec::File(last)), Spec::File(want), Observed::File(seen)) => {
+            last.what == file::What::Directory && file::goes_whole(want, seen)
+        }
+        _ => false,
     }
 }
 
