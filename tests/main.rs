@@ -13,6 +13,7 @@ mod held;
 mod hosts;
 mod journal;
 mod mistakes;
+mod model;
 mod reasons;
 mod reuse;
 mod revert;
