@@ -190,6 +190,64 @@ fn an_original_comes_back_whole_whatever_was_ours_of_it_in_between() {
 }
 
 #[test]
+fn what_is_ours_no_longer_goes_back_though_something_else_of_it_is() {
+    // From the content to attributes only: what is in it is somebody else's again, and stays so.
+    let scene = Scene::new();
+    scene.put("root/etc/x", "orig\n");
+    let attributes = format!("{X}attributes_only = true\nmode = \"0600\"\n");
+    for last in ["the first\n", "the second\n"] {
+        scene.declare(&attributes);
+        scene.converges();
+        scene.declare(&format!("{X}content = \"ours\\n\"\n"));
+        scene.converges();
+        assert_eq!(scene.read("etc/x").as_deref(), Some("ours\n"));
+        scene.declare(&attributes);
+        let before = if last == "the first\n" { "orig\n" } else { "the first\n" };
+        scene.converges();
+        assert_eq!((scene.read("etc/x").as_deref(), scene.mode("etc/x")), (Some(before), 0o600));
+        scene.put("root/etc/x", last);
+        assert_eq!(scene.converges()["steps"].as_array().map(Vec::len), Some(0));
+    }
+    scene.declare("");
+    scene.converges();
+    assert_eq!((scene.read("etc/x").as_deref(), scene.mode("etc/x")), (Some("the second\n"), 0o644));
+
+    // One attribute less.
+    scene.declare(&format!("{X}attributes_only = true\nmode = \"0600\"\nowner = \"root\"\n"));
+    scene.converges();
+    scene.declare(&format!("{X}attributes_only = true\nowner = \"root\"\n"));
+    scene.converges();
+    assert_eq!(scene.mode("etc/x"), 0o644);
+}
+
+#[test]
+fn what_we_made_ourselves_is_not_in_the_way_of_what_it_was_before() {
+    let file = format!("{X}content = \"ours\\n\"\n");
+    let link = format!("{X}type = \"symlink\"\ntarget = \"stays\"\n");
+    let directory = format!("{X}type = \"directory\"\n");
+    let scene = Scene::new();
+    let is = || {
+        let meta = fs::symlink_metadata(scene.at("root/etc/x")).expect("there");
+        if meta.is_symlink() {
+            &link
+        } else if meta.is_dir() {
+            &directory
+        } else {
+            &file
+        }
+    };
+    for declared in [&file, &link, &file, &directory, &link, &directory, &file] {
+        scene.declare(declared);
+        scene.converges();
+        assert_eq!(is(), declared);
+    }
+    // But what somebody else put there is.
+    fs::remove_file(scene.at("root/etc/x")).expect("removed");
+    symlink("theirs", scene.at("root/etc/x")).expect("made");
+    assert_eq!(scene.run().1["reason"], "in-the-way");
+}
+
+#[test]
 fn what_stands_in_the_way_of_letting_go_is_left_and_let_go_of() {
     let scene = Scene::new();
     scene.declare(&format!("{X}content = \"ours\\n\"\n"));

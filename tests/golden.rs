@@ -25,7 +25,7 @@ use trueup::report::journal::{self, Told};
 use trueup::report::{Palette, Report, State, plan_text, result_text};
 
 /// Every case starts at this time.
-const NOW: i64 = 1_800_000_000;
+pub const NOW: i64 = 1_800_000_000;
 
 /// A case, laid out in a scratch directory.
 struct Scene {
@@ -176,7 +176,7 @@ impl Scene {
     }
 }
 
-fn cases() -> Vec<PathBuf> {
+pub fn cases() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let mut cases: Vec<PathBuf> = fs::read_dir(directory)
         .expect("cases")
@@ -188,7 +188,7 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("readable") {
         let entry = entry.expect("readable");
         let (source, target) = (entry.path(), to.join(entry.file_name()));
@@ -213,7 +213,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn walk(root: &Path) -> Vec<(String, fs::Metadata)> {
+pub fn walk(root: &Path) -> Vec<(String, fs::Metadata)> {
     let mut found = Vec::new();
     let mut todo = vec![root.to_owned()];
     while let Some(directory) = todo.pop() {

@@ -10,10 +10,20 @@ pub struct Dice(u64);
 impl Dice {
     /// By the seed that was given, else by one of this process.
     pub fn new() -> Self {
+        Self::of(Self::seed())
+    }
+
+    /// By this seed.
+    pub fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The seed that was given, else one of this process; said in either case.
+    pub fn seed() -> u64 {
         let seed = std::env::var("TRUEUP_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
         println!("TRUEUP_SEED={seed}");
-        Self(seed)
+        seed
     }
 
     /// A number below `end`, which is not 0.

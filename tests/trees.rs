@@ -55,6 +55,92 @@ fn a_directory_that_was_replaced_comes_back_whole() {
 }
 
 #[test]
+fn a_directory_that_was_replaced_comes_back_whole_where_it_is_declared_itself_again() {
+    for declared in [FILE, ABSENT] {
+        let scene = Scene::new();
+        scene.theirs();
+        let directory = "[files.\"/srv/app\"]\ntype = \"directory\"\nmode = \"0751\"\n";
+        scene.declare(directory);
+        scene.converges();
+        scene.declare(declared);
+        scene.converges();
+        assert!(!scene.at("root/srv/app").is_dir());
+        scene.declare(directory);
+        scene.converges();
+        scene.is_theirs();
+        scene.declare("");
+        scene.converges();
+        scene.is_theirs();
+    }
+}
+
+#[test]
+fn what_was_in_a_directory_of_which_only_the_mode_was_ours_comes_back_too() {
+    for declared in [FILE, ABSENT] {
+        let scene = Scene::new();
+        scene.theirs();
+        scene.declare("[files.\"/srv/app\"]\ntype = \"directory\"\nmode = \"0700\"\n");
+        scene.converges();
+        scene.declare(declared);
+        scene.converges();
+        scene.declare("");
+        scene.converges();
+        scene.is_theirs();
+    }
+}
+
+#[test]
+fn a_directory_with_all_that_is_in_it_is_there_whole_or_not_at_all() {
+    for kill in 1.. {
+        let scene = Scene::new();
+        scene.theirs();
+        scene.declare(ABSENT);
+        let killed = scene.injected(&format!("unlinkat:signal=KILL:when={kill}")).0.is_none();
+        if scene.at("root/srv/app").exists() {
+            scene.is_theirs();
+        }
+        scene.converges();
+        assert_eq!((scene.at("root/srv/app").exists(), scene.left_overs()), (false, Vec::new()));
+        if !killed {
+            assert!(kill > 4, "there is more in it");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_was_made_for_what_is_in_it_becomes_a_file_again() {
+    for below in ["inside", "deep/inside"] {
+        let scene = Scene::new();
+        let file = "[files.\"/srv/app\"]\ncontent = \"ours\\n\"\n";
+        scene.declare(file);
+        scene.converges();
+        scene.declare("");
+        scene.put(&format!("repo/hosts/web-01/files/srv/app/{below}"), "ours\n");
+        scene.converges();
+        fs::remove_dir_all(scene.at("repo/hosts/web-01/files/srv")).expect("removed");
+        scene.declare(file);
+        scene.converges();
+        assert_eq!(scene.read("srv/app").as_deref(), Some("ours\n"));
+        scene.declare("");
+        scene.converges();
+        assert!(!scene.at("root/srv").exists());
+    }
+}
+
+#[test]
+fn a_directory_of_ours_goes_though_another_was_made_in_it_on_the_way_to_something() {
+    let scene = Scene::new();
+    scene.declare("[files.\"/srv/app\"]\ntype = \"directory\"\n");
+    scene.put("repo/hosts/web-01/files/srv/app/deep/inside", "ours\n");
+    scene.converges();
+    fs::remove_dir_all(scene.at("repo/hosts/web-01/files/srv")).expect("removed");
+    scene.declare("");
+    scene.converges();
+    assert!(!scene.at("root/srv").exists());
+}
+
+#[test]
 fn a_directory_that_somebody_put_in_the_place_of_a_file_is_given_back_by_restore() {
     let scene = Scene::new();
     scene.declare(FILE);

@@ -45,6 +45,7 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
     // What packages bring is known only after them; then all is planned, and this done, once more.
     let packages = plan.steps.iter().any(|step| step.phase == Phase::Packages);
     applied.unkept.extend(beyond(ground, plan, applied)?);
+    let goes = plan.steps.iter().filter(|step| step.opens_way()).map(|step| step.id.name()).collect();
     for step in &plan.steps {
         let before = match keep(ground, step, plan, now, applied)? {
             Ok(Stood { before, copy }) => {
@@ -60,7 +61,7 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
             ground.ledger.writing.insert(step.id.name().to_owned());
         }
         if step.id.kind() == "file" && !step.want.removes() && !(packages && step.phase > Phase::Packages) {
-            make_on_the_way(ground, step);
+            make_on_the_way(ground, step, &goes);
         }
         // What is let go stays recorded as it was last applied until it is gone.
         if step.action != Action::LetGo && own(ground, step, before, now) {
@@ -242,8 +243,8 @@ fn put(state: &StateDir, content: &[u8]) -> Result<(), StateError> {
 }
 
 /// Writes down which directories writing `step` is going to make on its way.
-fn make_on_the_way(ground: &mut Ground<'_>, step: &Step) {
-    if let Ok(made) = file::implied(ground.host, step.id.name()) {
+fn make_on_the_way(ground: &mut Ground<'_>, step: &Step, goes: &BTreeSet<&str>) {
+    if let Ok(made) = file::implied(ground.host, step.id.name(), goes) {
         let declared = |path: &String| ground.desired.resources.contains_key(&Id::new("file", path));
         ground.ledger.making.extend(made.into_iter().filter(|path| !declared(path)));
     }
@@ -261,7 +262,10 @@ fn own(ground: &mut Ground<'_>, step: &Step, before: Before, now: i64) -> bool {
         .entries
         .entry(step.id.clone())
         .or_insert_with(|| Entry::new(Origin::Adopted, step.drift, step.release, &step.layer));
-    if step.original {
+    // Of an empty directory that we made there is nothing that was there before us.
+    let made = matches!(&entry.origin, Origin::Found { before: Before::File(file::Before::Absent), .. });
+    let empty = matches!(&before, Before::File(file::Before::Directory { .. })) && !strangers;
+    if step.original && !(made && empty) {
         let before = match &entry.origin {
             Origin::Found { before: known, .. } => before.renewed(known),
             Origin::Adopted => before,

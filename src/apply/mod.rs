@@ -188,6 +188,10 @@ fn walk(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Ap
                 continue;
             }
             tried = true;
+            if due.iter().any(|step| step.closes_directory()) {
+                // What was made only for what has gone from there by now is not in the way.
+                intend::drop_implied(ground)?;
+            }
             let jobs: Vec<AnyJob<'_>> =
                 due.iter().map(|step| AnyJob { id: &step.id, want: &step.want, seen: &step.seen }).collect();
             let withheld = if phase == Phase::Packages { withhold::withheld(ground) } else { Vec::new() };
@@ -211,8 +215,12 @@ fn independent(steps: &[&Step]) -> usize {
     let lies_below = |files: &BTreeSet<&str>, step: &Step| {
         step.id.kind() == "file" && file::ancestors(step.id.name()).any(|above| files.contains(above))
     };
+    let lies_above = |files: &BTreeSet<&str>, step: &Step| {
+        let inside = format!("{}/", step.id.name());
+        step.closes_directory() && files.iter().any(|path| path.starts_with(&inside))
+    };
     for (at, step) in steps.iter().enumerate() {
-        if lies_below(&files, step) {
+        if lies_below(&files, step) || lies_above(&files, step) {
             return at;
         }
         if step.id.kind() == "file" {

@@ -19,8 +19,11 @@ pub(super) fn done(ledger: &mut Ledger, desired: &Desired, step: &Step) {
     if let Some(entry) = ledger.entries.get_mut(&step.id) {
         entry.applied = applied(desired, step);
         entry.intended = None;
-        if let Origin::Found { overwritten, .. } = &mut entry.origin {
-            *overwritten |= step.want.overwrites();
+        if let Origin::Found { overwritten, before, .. } = &mut entry.origin
+            && step.want.overwrites()
+        {
+            // Where only attributes are ours by now the content was put back.
+            *overwritten = !before.expires() || entry.applied.as_ref().is_some_and(Spec::overwrites);
         }
     }
 }
@@ -105,8 +108,11 @@ fn hold(ground: &mut Ground<'_>, id: &Id, holds: bool) {
     if holds {
         // An attempt that a crash kept from being recorded has overwritten what was there.
         let attempted = entry.intended.as_ref().is_some_and(Spec::overwrites);
-        if let Origin::Found { overwritten, .. } = &mut entry.origin {
-            *overwritten |= attempted;
+        if let Origin::Found { overwritten, before, .. } = &mut entry.origin
+            && attempted
+        {
+            // Or, where only attributes are ours by now, has put it back.
+            *overwritten = !before.expires() || wanted.spec.overwrites();
         }
         entry.applied = Some(wanted.spec.clone());
         entry.intended = None;

@@ -4,7 +4,7 @@ use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, cla
 use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
 use crate::host;
-use crate::kinds::{Activation, Observed, Phase, Spec, file, unit};
+use crate::kinds::{Activation, Before, Observed, Phase, Spec, file, unit};
 use crate::ledger::{Entry, Kept, Ledger, Origin, Why};
 use crate::model::{Cause, Drift, Id, Release, Takeover};
 
@@ -80,7 +80,7 @@ fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
         entry.put_back(situation.ledger.believed(situation.now, situation.originals), situation.originals)
     });
     let applied = entry.and_then(|entry| entry.effective(|spec| spec.diff(seen).is_empty()));
-    let due = wanted.map(|wanted| due(&wanted.spec, entry, applied));
+    let due = wanted.map(|wanted| due(situation, id, &wanted.spec, applied, seen));
     match classify(applied, due.as_ref(), seen, entry.is_some(), put_back.as_ref()) {
         Verdict::NotOurs => {}
         Verdict::Adopt => plan.adopted.push(id.clone()),
@@ -100,13 +100,31 @@ fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
     }
 }
 
-/// What there is to do for `want`: it, and what was applied before and nobody asks for any more.
-fn due(want: &Spec, entry: Option<&Entry>, applied: Option<&Spec>) -> Spec {
-    let before = match entry.map(|entry| &entry.origin) {
-        Some(Origin::Found { before, .. }) => Some(before),
-        Some(Origin::Adopted) | None => None,
+/// What there is to do for `want`: it, and what was applied before and nobody asks for any more; over what we made
+/// ourselves too.
+fn due(situation: &Situation<'_>, id: &Id, want: &Spec, applied: Option<&Spec>, seen: &Observed) -> Spec {
+    let entry = situation.ledger.entries.get(id);
+    // A directory that we made for what lies below it is ours too.
+    let implied = entry.is_none() && situation.ledger.implied.contains(id.name());
+    if let (Spec::File(want), Observed::File(seen)) = (want, seen)
+        && implied
+        && seen.is_directory()
+    {
+        return Spec::File(file::over_own(want, &file::What::Directory));
+    }
+    let Some(last) = applied else { return want.clone() };
+    let Some(Origin::Found { before, at, .. }) = entry.map(|entry| &entry.origin) else {
+        return want.after(last, None);
     };
-    applied.map_or_else(|| want.clone(), |last| want.after(last, before))
+    let age = situation.ledger.believed(situation.now, situation.originals).saturating_sub(*at);
+    let own = last.diff(seen).is_empty();
+    // Somebody's directory is not taken away for the sake of what stood there before us.
+    let theirs = !own && matches!(seen, Observed::File(seen) if seen.is_directory());
+    let goes_back = !matches!(before, Before::File(_)) || age <= situation.originals && !theirs;
+    match (want.after(last, goes_back.then_some(before)), last) {
+        (Spec::File(due), Spec::File(last)) if own => Spec::File(file::over_own(&due, &last.what)),
+        (due, _) => due,
+    }
 }
 
 fn act(
@@ -140,7 +158,7 @@ fn act(
         _ => {}
     }
     if !hold::rests(situation.held, id)
-        && let Some(error) = wanted.spec.obstacle(id.name(), seen, cause)
+        && let Some(error) = want.obstacle(id.name(), seen, cause)
     {
         return plan.failed.push(Unseen { id: id.clone(), reason: error.reason(), message: error.chain() });
     }
@@ -176,7 +194,7 @@ fn act(
         want: want.clone(),
         seen: seen.clone(),
         phase,
-        original,
+        original: original || takes_more(entry, want, seen),
         keep,
         drift: wanted.drift,
         release: wanted.release,
@@ -202,6 +220,23 @@ fn is_original(ledger: &Ledger, id: &Id, wanted: &Wanted, cause: Cause) -> bool 
             };
             !overwritten && left_alone && wanted.spec.overwrites()
         }
+    }
+}
+
+/// What is in a directory was left alone so far, and goes with it now: that is what stood there before us too. Where
+/// there was something else before us, that is what comes back.
+fn takes_more(entry: Option<&Entry>, want: &Spec, seen: &Observed) -> bool {
+    let Some(entry) = entry else { return false };
+    let Origin::Found { before: Before::File(file::Before::Directory { .. } | file::Before::Absent), .. } =
+        entry.origin
+    else {
+        return false;
+    };
+    match (entry.effective(|spec| spec.diff(seen).is_empty()), want, seen) {
+        (Some(Spec::File(last)), Spec::File(want), Observed::File(seen)) => {
+            last.what == file::What::Directory && file::goes_whole(want, seen)
+        }
+        _ => false,
     }
 }
 

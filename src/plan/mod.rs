@@ -180,6 +180,11 @@ impl Step {
     pub fn closes_directory(&self) -> bool {
         ways::turn(self) == Some(file::Turn::Closes)
     }
+
+    /// What was reached by way of a link, or a file, that stands there is no longer.
+    pub fn opens_way(&self) -> bool {
+        ways::turn(self) == Some(file::Turn::Opens)
+    }
 }
 
 impl Plan {
@@ -212,7 +217,7 @@ impl Plan {
     /// Whether `step` takes away what lies between its path and what other steps write below it.
     pub fn makes_way(&self, step: &Step) -> bool {
         let inside = format!("{}/", step.id.name());
-        ways::turn(step) == Some(file::Turn::Opens)
+        step.opens_way()
             && self.steps.iter().any(|other| other.id.kind() == "file" && other.id.name().starts_with(&inside))
     }
 

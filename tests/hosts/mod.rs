@@ -43,6 +43,7 @@ mod one_pass;
 mod packages;
 mod plan_and_run;
 mod power;
+mod revert;
 mod rpm;
 mod rpm_package;
 mod safe;

@@ -17,7 +17,7 @@ const START: &str = ".trueup-";
 const END: &str = "~";
 
 /// A temporary name that nobody can guess, so that nobody can occupy it beforehand.
-fn temporary_name() -> String {
+pub(super) fn temporary_name() -> String {
     // The keys of a `RandomState` come from getrandom(2).
     let random = std::hash::RandomState::new().build_hasher().finish();
     format!("{START}{random:016x}{END}")

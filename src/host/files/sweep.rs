@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-use super::stage::{is_temporary, not_empty, refuse_fixed, sync_here};
+use super::stage::{is_temporary, not_empty, refuse_fixed, sync_here, temporary_name};
 use super::walk::stale;
 use super::{Meta, NodeType, in_the_way, io, look_in, names_in};
 use crate::host::{Error, Writer};
@@ -52,7 +52,7 @@ impl Writer {
         sync_here(parent.dir.as_fd()).map_err(io("sync the directory of", path))
     }
 
-    /// Removes the directory `path` with all that is below it. Nothing there is fine.
+    /// Removes the directory `path` with all that is below it: it is there whole, or not at all. Nothing there is fine.
     ///
     /// # Errors
     /// Where something is mounted at it or below it (nothing is removed then), or something cannot be removed.
@@ -61,7 +61,11 @@ impl Writer {
         let Some(meta) = look_in(&parent, path)? else { return Ok(()) };
         refuse_fixed(&meta, path)?;
         check_tree(parent.dir.as_fd(), parent.name.as_str(), path, true)?;
-        clear(parent.dir.as_fd(), parent.name.as_str(), path)?;
+        // What a crash leaves of it under this name is swept.
+        let aside = temporary_name();
+        rustix::fs::renameat(&parent.dir, parent.name.as_str(), &parent.dir, aside.as_str())
+            .map_err(io("move aside", path))?;
+        clear(parent.dir.as_fd(), aside.as_str(), path)?;
         sync_here(parent.dir.as_fd()).map_err(io("sync the directory of", path))
     }
 

@@ -136,6 +136,38 @@ impl Before {
         self.as_found()
     }
 
+    /// What `want` comes to after `last`: what that had set, and nobody asks for any more, is as it was before.
+    pub(super) fn after(&self, want: &Spec, last: &Spec) -> Spec {
+        let mut due = want.clone();
+        match (&want.what, &last.what) {
+            (What::Attributes, what) => {
+                let numbers = self.attributes().map(|old| (old.uid, old.gid, old.mode));
+                let (uid, gid, mode) = numbers.map_or((None, None, None), |(uid, gid, mode)| (uid, gid, Some(mode)));
+                let back = |id: Option<u32>, last: &Option<String>| last.as_ref().and(id).map(|id| id.to_string());
+                due.owner = due.owner.or_else(|| back(uid, &last.owner));
+                due.group = due.group.or_else(|| back(gid, &last.group));
+                due.mode = due.mode.or(last.mode.and(mode));
+                // What we made ourselves is nobody else's to come back.
+                if *what != What::Attributes
+                    && *self != Self::Absent
+                    && let Some(found) = self.as_found()
+                {
+                    (due.what, due.replace) = (found.what, Replace::Own);
+                }
+            }
+            // A directory that had to go comes back with what was in it.
+            (What::Directory, What::Regular { .. } | What::Symlink { .. } | What::Absent) => {
+                if let Self::Directory { tree, .. } = self
+                    && !tree.is_empty()
+                {
+                    due.what = What::Tree { nodes: tree.clone() };
+                }
+            }
+            _ => {}
+        }
+        due
+    }
+
     /// What stood there, whatever has been there since.
     pub(super) fn as_found(&self) -> Option<Spec> {
         let old = self.attributes();

@@ -24,7 +24,7 @@ pub use apply::sweep;
 pub use before::Before;
 pub use judge::{Judge, judges, sshd_cannot_tell, unit_complaints, unit_file};
 pub use observed::{Observed, Owner, Present, Standing};
-pub use spec::{Replace, Spec, What};
+pub use spec::{Replace, Spec, What, over_own};
 pub use tree::{Node, goes_whole, keep_tree, tree_size};
 pub use turn::{Turn, turn};
 
@@ -77,6 +77,10 @@ impl Kind for File {
 
     fn before(seen: &Observed) -> Before {
         Before::of(seen)
+    }
+
+    fn after(want: &Spec, last: &Spec, before: Option<&Before>) -> Spec {
+        before.map_or_else(|| want.clone(), |before| before.after(want, last))
     }
 
     fn put_back(before: &Before, last: &Spec) -> Option<Spec> {
@@ -163,14 +167,15 @@ pub fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The directories on the way to `path` that are not there now, the outermost first: those that
-/// writing it makes, which go again when they are empty.
+/// writing it makes, which go again when they are empty. `goes` are paths of which what stands there goes first.
 ///
 /// # Errors
 /// Where that cannot be told.
-pub fn implied(host: &Reader, path: &str) -> Result<Vec<String>, Error> {
+pub fn implied(host: &Reader, path: &str, goes: &BTreeSet<&str>) -> Result<Vec<String>, Error> {
     let mut missing = Vec::new();
     for above in ancestors(path) {
-        if host.look(above)?.is_some() {
+        let makes_way = !goes.is_empty() && (goes.contains(above) || ancestors(above).any(|path| goes.contains(path)));
+        if !makes_way && host.look(above)?.is_some() {
             break;
         }
         missing.push(above.to_owned());

@@ -74,6 +74,17 @@ pub enum Replace {
     Own,
 }
 
+/// `want`, where what stands there is `last`, which trueup put there itself: that is in nobody's way.
+pub fn over_own(want: &Spec, last: &What) -> Spec {
+    let replace = match (want.replace, last) {
+        (replace, What::Attributes | What::Absent) => replace,
+        (Replace::Nothing | Replace::Symlink, _) => Replace::Own,
+        (Replace::Directory, What::Regular { .. } | What::Symlink { .. }) => Replace::Any,
+        (replace, _) => replace,
+    };
+    Spec { replace, ..want.clone() }
+}
+
 impl Replace {
     fn is_nothing(&self) -> bool {
         *self == Self::Nothing

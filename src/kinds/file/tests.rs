@@ -138,10 +138,10 @@ fn a_file_needs_the_directories_it_lies_in() {
 #[test]
 fn implied_directories_are_those_that_are_missing() {
     let mut host = host();
-    assert_eq!(implied(&host.writer, "/etc/a/b/c").expect("told"), ["/etc/a", "/etc/a/b"]);
+    assert_eq!(implied(&host.writer, "/etc/a/b/c", &BTreeSet::new()).expect("told"), ["/etc/a", "/etc/a/b"]);
     let want = host.regular("x");
     host.apply("/etc/a/b/c", &want).expect("written");
-    assert_eq!(implied(&host.writer, "/etc/a/b/c").expect("told"), Vec::<String>::new());
+    assert_eq!(implied(&host.writer, "/etc/a/b/c", &BTreeSet::new()).expect("told"), Vec::<String>::new());
     let mode = |path: &str| fs::metadata(host.at(path)).expect("there").permissions().mode() & 0o7777;
     assert_eq!((mode("/etc/a"), mode("/etc/a/b"), mode("/etc/a/b/c")), (0o755, 0o755, 0o644));
 }

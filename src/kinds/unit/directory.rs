@@ -248,6 +248,13 @@ fn disable(host: &mut Writer, links: &Links, name: &str, seen: &mut BTreeSet<Str
     }
     for link in links_of(links, name) {
         host.remove(link)?;
+        // As systemctl(1): a directory of links goes with the last of them.
+        if let Some((directory, _)) = link.rsplit_once('/').filter(|(directory, _)| *directory != SYSTEM) {
+            match host.remove_directory(directory) {
+                Err(error) if error.reason() != "not-empty" => return Err(error),
+                _ => {}
+            }
+        }
     }
     for also in find(host, name)?.map(|found| found.install.also).unwrap_or_default() {
         disable(host, links, &also, seen)?;
@@ -328,6 +335,7 @@ mod tests {
         assert_eq!(place.target("/etc/systemd/system/www.service"), None);
         assert_eq!(place.file("nginx.service"), FileState::Disabled);
         assert_eq!(place.file("nginx.socket"), FileState::Disabled);
+        assert_eq!(place.host.list(SYSTEM).expect("can be listed"), Vec::<String>::new());
     }
 
     #[test]

@@ -123,7 +123,7 @@ fn has_install(host: &Reader, name: &str) -> Result<bool, Error> {
     Ok(!install.has_no_links())
 }
 
-/// Masks and links first, then one daemon-reload, then what stops, then what starts.
+/// Masks and links first, then one daemon-reload, then what stops, then what starts; but what is masked stops before.
 pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(), Error>> {
     let names: Vec<&str> = jobs.iter().map(|job| job.name).collect();
     // What the plan saw is from before packages and files: the look that counts is now.
@@ -150,11 +150,13 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(),
     stage(&mut works, &names, |work| work.disable, |names| keep(disable(host, names)));
     stage(&mut works, &names, |work| work.disable_runtime, |names| keep(host.disable_units(names, true)));
     stage(&mut works, &names, |work| work.enable, |names| keep(host.enable_units(names)));
+    // A timer that still runs when systemd reads that it is masked fails, as what it starts has vanished.
+    stage(&mut works, &names, |work| work.mask && work.stop, |names| host.stop_units(names));
     stage(&mut works, &names, |work| work.mask, |names| keep(host.mask_units(names)));
     if changed && let Err(error) = host.daemon_reload() {
         return everybody(&names, &error);
     }
-    stage(&mut works, &names, |work| work.stop, |names| host.stop_units(names));
+    stage(&mut works, &names, |work| work.stop && !work.mask, |names| host.stop_units(names));
     stage(&mut works, &names, |work| work.start, |names| host.start_units(names));
     works.into_iter().map(|work| work.map(drop)).collect()
 }
