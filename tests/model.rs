@@ -38,8 +38,7 @@ const MANY: u64 = 1000;
 const LENGTH: usize = 14;
 
 /// What may be declared. Some have something on the host before trueup comes; the last lies where no directory is yet.
-const PATHS: [&str; 8] =
-    ["/etc/m/given", "/etc/m/box", "/etc/m/a", "/etc/m/b", "/srv/m/c", "/srv/m/d", "/srv/m/link", "/srv/m/deep/er/e"];
+const PATHS: [&str; 6] = ["/etc/m/given", "/etc/m/box", "/etc/m/a", "/srv/m/c", "/srv/m/link", "/srv/m/deep/er/e"];
 /// What is made on the way to the last of them.
 const ON_THE_WAY: &str = "/srv/m/deep";
 /// What is never declared.
@@ -617,6 +616,10 @@ impl<'c> Scene<'c> {
                     self.another_commit();
                     self.drift();
                     self.crash();
+                    // What was begun is not gone on with, as likely as not.
+                    if self.dice.below(2) == 0 {
+                        self.revert();
+                    }
                 }
                 _ => {}
             }

@@ -152,12 +152,12 @@ impl Declared {
     pub fn thrown(dice: &mut Dice) -> Self {
         let n = dice.below(3);
         let mode = [0o644, 0o600][dice.below(2)];
-        let want = match dice.below(10) {
+        let want = match dice.below(12) {
             0 => Want::Absent,
             1 | 2 => Want::Link(format!("ours-{n}")),
             3 | 4 => Want::Directory { mode: [0o755, 0o750][dice.below(2)] },
-            5 => Want::Attributes { mode: [0o640, 0o700][dice.below(2)] },
-            6 => Want::File { content: format!("rendered {n}\n"), mode: 0o644, template: true },
+            5..=7 => Want::Attributes { mode: [0o640, 0o700][dice.below(2)] },
+            8 => Want::File { content: format!("rendered {n}\n"), mode: 0o644, template: true },
             _ => Want::File { content: format!("ours {n}\n"), mode, template: false },
         };
         // What is to be gone may be a directory with something in it.
