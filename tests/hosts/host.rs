@@ -12,12 +12,17 @@ use super::image::Variant;
 use super::network::Network;
 use super::report::Told;
 use super::server::{bound_to_us, done};
+use super::vm::Vm;
 
 /// How long a boot may take, loaded machines included.
 const BOOT: Duration = Duration::from_secs(120);
 
 /// After how many seconds a command on a host is ended.
 const COMMAND: &str = "300";
+
+/// In a clean environment.
+const CLEAN: [&str; 5] =
+    ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"];
 
 /// Mounts and processes of a host are in namespaces of its own, so that they end with nspawn, and that with
 /// the test; its control groups are its own too, else two hosts would share the groups of their services.
@@ -71,8 +76,10 @@ pub struct Host {
     gateway: String,
     unified: bool,
     nspawn: Option<Child>,
-    /// Its PID 1, as the machine counts.
+    /// Its PID 1, as the machine counts; 0 where it is off, or a virtual machine.
     leader: u32,
+    /// Where it is a virtual machine.
+    vm: Option<Vm>,
 }
 
 impl Host {
@@ -90,6 +97,7 @@ impl Host {
             unified,
             nspawn: None,
             leader: 0,
+            vm: None,
         };
         for part in ["upper", "work", "root"] {
             fs::create_dir_all(host.directory.join(part)).expect("a directory of the lab's own");
@@ -109,6 +117,30 @@ impl Host {
         host
     }
 
+    /// The same in a virtual machine, without trueup. The files are there once it is up.
+    pub fn boot_vm(network: &Network, k: u8, directory: PathBuf, name: &str, files: &[(String, Vec<u8>)]) -> Self {
+        let mut host = Self {
+            name: name.to_owned(),
+            variant: Variant::Bookworm,
+            machine: String::new(),
+            vm: Some(Vm::new(network, k, directory.clone(), name)),
+            directory,
+            address: network.host_address(k),
+            bridge: network.bridge(),
+            gateway: network.address(),
+            unified: false,
+            nspawn: None,
+            leader: 0,
+        };
+        host.start();
+        host.write("/etc/hostname", format!("{name}\n"));
+        host.write("/etc/hosts", format!("127.0.0.1 localhost\n127.0.1.1 {name}.fleet.test {name}\n"));
+        for (path, content) in files {
+            host.write(path, content);
+        }
+        host
+    }
+
     /// A file of the host before its first boot, 0644.
     fn put(&self, path: &str, content: &[u8]) {
         let target = self.directory.join("upper").join(path.trim_start_matches('/'));
@@ -122,6 +154,25 @@ impl Host {
     }
 
     fn start(&mut self) {
+        match &mut self.vm {
+            Some(vm) => vm.start(),
+            None => self.start_container(),
+        }
+        self.is_up();
+    }
+
+    /// Waits until systemd has done what a boot is.
+    fn is_up(&self) {
+        let state = self.run(&["systemctl", "is-system-running", "--wait"]);
+        assert!(
+            ["running", "degraded"].contains(&state.stdout.trim()),
+            "{} did not come up: {state:?}\n{}",
+            self.name,
+            self.console()
+        );
+    }
+
+    fn start_container(&mut self) {
         let notify = self.directory.join("notify");
         drop(fs::remove_file(&notify));
         let events = UnixDatagram::bind(&notify).expect("a socket of the lab's own");
@@ -145,13 +196,6 @@ impl Host {
             .expect("setpriv starts");
         self.nspawn = Some(child);
         self.await_boot(&events);
-        let state = self.run(&["systemctl", "is-system-running", "--wait"]);
-        assert!(
-            ["running", "degraded"].contains(&state.stdout.trim()),
-            "{} did not come up: {state:?}\n{}",
-            self.name,
-            self.console()
-        );
     }
 
     /// nspawn says when there is a PID 1, and, once that says so, that the boot is over: sd_notify(3), `--notify-ready`.
@@ -199,7 +243,8 @@ impl Host {
     }
 
     fn console(&self) -> String {
-        fs::read_to_string(self.directory.join("console")).unwrap_or_default()
+        let of_container = || fs::read_to_string(self.directory.join("console")).unwrap_or_default();
+        self.vm.as_ref().map_or_else(of_container, Vm::console)
     }
 
     /// Its name.
@@ -210,12 +255,14 @@ impl Host {
     /// A command on the host, as root, with nothing to read and a clean environment.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command
-            .args(["-k", "5", COMMAND, "nsenter", "-t", &self.leader.to_string()])
-            .args(["-m", "-p", "-n", "-u", "-i", "-C", "env", "-i"])
-            .args(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"])
-            .args(arguments)
-            .current_dir("/");
+        command.args(["-k", "5", COMMAND]).current_dir("/");
+        let arguments = [&CLEAN, arguments].concat();
+        if let Some(vm) = &self.vm {
+            let inside = vm.command(&arguments);
+            command.arg(inside.get_program()).args(inside.get_args());
+            return command;
+        }
+        command.args(["nsenter", "-t", &self.leader.to_string(), "-m", "-p", "-n", "-u", "-i", "-C"]).args(arguments);
         command
     }
 
@@ -346,7 +393,9 @@ impl Host {
     }
 
     /// Where the root of the host is, seen from the machine. Absolute symbolic links below it lead astray.
+    #[track_caller]
     pub fn root(&self) -> PathBuf {
+        assert_ne!(self.leader, 0, "{}: nothing of it is seen from here", self.name);
         PathBuf::from(format!("/proc/{}/root", self.leader))
     }
 
@@ -361,8 +410,11 @@ impl Host {
         content
     }
 
-    /// Copies a directory of the machine to `path` on the host.
+    /// Copies a directory of the machine to `path` on the host; to a virtual machine, a file.
     pub fn copy_in(&self, from: &Path, path: &str) {
+        if self.vm.is_some() {
+            return self.write(path, fs::read(from).expect("a file"));
+        }
         let target = self.root().join(path.trim_start_matches('/'));
         fs::create_dir_all(target.parent().expect("below a root")).expect("a directory on the host");
         done(Command::new("cp").arg("-a").args([from, &target]));
@@ -375,7 +427,17 @@ impl Host {
         self.start();
     }
 
+    /// Waits until the virtual machine, which was made to, has come down and is up again: another boot.
+    #[track_caller]
+    pub fn await_reboot(&mut self) {
+        self.vm.as_mut().expect("only a virtual machine comes up again by itself").await_reboot();
+        self.is_up();
+    }
+
     fn power_off(&mut self) {
+        if let Some(vm) = &mut self.vm {
+            vm.cut();
+        }
         let Some(mut nspawn) = self.nspawn.take() else { return };
         if self.leader != 0 {
             drop(Command::new("kill").args(["-KILL", &self.leader.to_string()]).output());
@@ -396,7 +458,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.leader != 0 {
+        if std::thread::panicking() && (self.leader != 0 || self.vm.as_ref().is_some_and(Vm::is_on)) {
             let journal = self.run(&["journalctl", "--no-pager", "-b", "-n", "40"]);
             eprintln!("--- the last of the journal of {}:\n{}", self.name, journal.stdout);
         }

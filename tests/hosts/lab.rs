@@ -8,12 +8,13 @@ use super::apt::Repository;
 use super::git::{self, Authority, Fleet};
 use super::host::{Host, Setup};
 use super::image::Variant;
+use super::installed::deb;
 use super::network::Network;
 use super::server::Server;
 use super::{dnf, locks};
 
 /// What must be there, each with the Debian package it comes in.
-pub const PROGRAMS: [(&str, &str); 19] = [
+pub const PROGRAMS: [(&str, &str); 23] = [
     ("systemd-nspawn", "systemd-container"),
     ("systemd-id128", "systemd"),
     ("mmdebstrap", "mmdebstrap"),
@@ -33,6 +34,10 @@ pub const PROGRAMS: [(&str, &str); 19] = [
     ("apt-ftparchive", "apt-utils"),
     ("rpmbuild", "rpm"),
     ("createrepo_c", "createrepo-c"),
+    ("ssh", "openssh-client"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("/sbin/mke2fs", "e2fsprogs"),
+    ("cpio", "cpio"),
 ];
 
 /// The port of the Git server that hosts use unless a test says otherwise.
@@ -196,6 +201,17 @@ impl Lab {
             }
             _ => {}
         }
+    }
+
+    /// Boots a virtual machine that follows the fleet and has the deb installed; its agent runs.
+    pub fn boot_vm(&self, name: &str, more: &str) -> Host {
+        let k = self.booted.get() + 1;
+        self.booted.set(k);
+        let files = [self.agent_files(more), self.sources(Variant::Bookworm)].concat();
+        let host = Host::boot_vm(&self.network, k, self.directory(&format!("host-{k}")), name, &files);
+        self.fetch_indexes(Variant::Bookworm, &host);
+        host.install(&deb());
+        host
     }
 
     fn start(&self, setup: &Setup<'_>) -> Host {

@@ -20,6 +20,7 @@ mod locks;
 mod network;
 mod report;
 mod server;
+mod vm;
 
 // What is shown, one file a claim.
 mod agent;
@@ -40,6 +41,7 @@ mod letting_go;
 mod observe;
 mod one_pass;
 mod packages;
+mod page_cache;
 mod plan_and_run;
 mod power;
 mod rpm;
