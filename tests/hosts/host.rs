@@ -86,15 +86,43 @@ impl Host {
     /// Makes the `k`th host of `network` (from 1) and boots it. What it writes goes below `directory`.
     pub fn boot(network: &Network, k: u8, directory: PathBuf, setup: &Setup<'_>) -> Self {
         let Setup { name, variant, files, has_trueup, unified } = *setup;
-        let mut host = Self {
+        let mut host = Self::make(network, k, directory, name, files);
+        (host.variant, host.unified) = (variant, unified);
+        if has_trueup {
+            let binary = host.directory.join("upper/usr/bin/trueup");
+            fs::create_dir_all(binary.parent().expect("below upper")).expect("a directory of the lab's own");
+            fs::copy(env!("CARGO_BIN_EXE_trueup"), &binary).expect("the binary is built");
+        }
+        host.start();
+        host
+    }
+
+    /// The same for a virtual machine, with a deb installed.
+    pub fn boot_vm(
+        network: &Network,
+        k: u8,
+        directory: PathBuf,
+        name: &str,
+        files: &[(String, Vec<u8>)],
+        deb: &Path,
+    ) -> Self {
+        let mut host = Self::make(network, k, directory, name, files);
+        host.vm = Some(Vm::new(network, k, host.directory.clone(), deb));
+        host.start();
+        host
+    }
+
+    /// What is on it beside the image; it is off.
+    fn make(network: &Network, k: u8, directory: PathBuf, name: &str, files: &[(String, Vec<u8>)]) -> Self {
+        let host = Self {
             name: name.to_owned(),
-            variant,
+            variant: Variant::Bookworm,
             machine: format!("{}-{k}", network.bridge()),
             directory,
             address: network.host_address(k),
             bridge: network.bridge(),
             gateway: network.address(),
-            unified,
+            unified: false,
             nspawn: None,
             leader: 0,
             vm: None,
@@ -107,36 +135,6 @@ impl Host {
         host.put("/etc/hosts", format!("127.0.0.1 localhost\n127.0.1.1 {name}.fleet.test {name}\n").as_bytes());
         for (path, content) in files {
             host.put(path, content);
-        }
-        if has_trueup {
-            let binary = host.directory.join("upper/usr/bin/trueup");
-            fs::create_dir_all(binary.parent().expect("below upper")).expect("a directory of the lab's own");
-            fs::copy(env!("CARGO_BIN_EXE_trueup"), &binary).expect("the binary is built");
-        }
-        host.start();
-        host
-    }
-
-    /// The same in a virtual machine, without trueup. The files are there once it is up.
-    pub fn boot_vm(network: &Network, k: u8, directory: PathBuf, name: &str, files: &[(String, Vec<u8>)]) -> Self {
-        let mut host = Self {
-            name: name.to_owned(),
-            variant: Variant::Bookworm,
-            machine: String::new(),
-            vm: Some(Vm::new(network, k, directory.clone(), name)),
-            directory,
-            address: network.host_address(k),
-            bridge: network.bridge(),
-            gateway: network.address(),
-            unified: false,
-            nspawn: None,
-            leader: 0,
-        };
-        host.start();
-        host.write("/etc/hostname", format!("{name}\n"));
-        host.write("/etc/hosts", format!("127.0.0.1 localhost\n127.0.1.1 {name}.fleet.test {name}\n"));
-        for (path, content) in files {
-            host.write(path, content);
         }
         host
     }

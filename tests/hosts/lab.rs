@@ -8,7 +8,6 @@ use super::apt::Repository;
 use super::git::{self, Authority, Fleet};
 use super::host::{Host, Setup};
 use super::image::Variant;
-use super::installed::deb;
 use super::network::Network;
 use super::server::Server;
 use super::{dnf, locks};
@@ -203,20 +202,23 @@ impl Lab {
         }
     }
 
-    /// Boots a virtual machine that follows the fleet and has the deb installed; its agent runs.
-    pub fn boot_vm(&self, name: &str, more: &str) -> Host {
-        let k = self.booted.get() + 1;
-        self.booted.set(k);
-        let files = [self.agent_files(more), self.sources(Variant::Bookworm)].concat();
-        let host = Host::boot_vm(&self.network, k, self.directory(&format!("host-{k}")), name, &files);
+    /// Boots a virtual machine that follows the fleet, with `more` in its agent's configuration, these files and a deb.
+    pub fn boot_vm(&self, name: &str, more: &str, files: &[(String, Vec<u8>)], deb: &Path) -> Host {
+        let files = [&self.agent_files(more), &self.sources(Variant::Bookworm), files].concat();
+        let k = self.next();
+        let host = Host::boot_vm(&self.network, k, self.directory(&format!("host-{k}")), name, &files, deb);
         self.fetch_indexes(Variant::Bookworm, &host);
-        host.install(&deb());
         host
     }
 
+    /// The number of the next host.
+    fn next(&self) -> u8 {
+        self.booted.set(self.booted.get() + 1);
+        self.booted.get()
+    }
+
     fn start(&self, setup: &Setup<'_>) -> Host {
-        let k = self.booted.get() + 1;
-        self.booted.set(k);
+        let k = self.next();
         let host = Host::boot(&self.network, k, self.directory(&format!("host-{k}")), setup);
         if setup.has_trueup {
             // As its package brings it.
