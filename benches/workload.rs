@@ -36,6 +36,7 @@ mod hosts {
     pub mod network;
     pub mod report;
     pub mod server;
+    pub mod vm;
 }
 
 use hosts::apt::Package;

@@ -12,12 +12,17 @@ use super::image::Variant;
 use super::network::Network;
 use super::report::Told;
 use super::server::{bound_to_us, done};
+use super::vm::Vm;
 
 /// How long a boot may take, loaded machines included.
 const BOOT: Duration = Duration::from_secs(120);
 
 /// After how many seconds a command on a host is ended.
 const COMMAND: &str = "300";
+
+/// In a clean environment.
+const CLEAN: [&str; 5] =
+    ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"];
 
 /// Mounts and processes of a host are in namespaces of its own, so that they end with nspawn, and that with
 /// the test; its control groups are its own too, else two hosts would share the groups of their services.
@@ -71,35 +76,18 @@ pub struct Host {
     gateway: String,
     unified: bool,
     nspawn: Option<Child>,
-    /// Its PID 1, as the machine counts.
+    /// Its PID 1, as the machine counts; 0 where it is off, or a virtual machine.
     leader: u32,
+    /// Where it is a virtual machine.
+    vm: Option<Vm>,
 }
 
 impl Host {
     /// Makes the `k`th host of `network` (from 1) and boots it. What it writes goes below `directory`.
     pub fn boot(network: &Network, k: u8, directory: PathBuf, setup: &Setup<'_>) -> Self {
         let Setup { name, variant, files, has_trueup, unified } = *setup;
-        let mut host = Self {
-            name: name.to_owned(),
-            variant,
-            machine: format!("{}-{k}", network.bridge()),
-            directory,
-            address: network.host_address(k),
-            bridge: network.bridge(),
-            gateway: network.address(),
-            unified,
-            nspawn: None,
-            leader: 0,
-        };
-        for part in ["upper", "work", "root"] {
-            fs::create_dir_all(host.directory.join(part)).expect("a directory of the lab's own");
-        }
-        host.put("/etc/hostname", format!("{name}\n").as_bytes());
-        host.put("/etc/machine-id", done(Command::new("systemd-id128").arg("new")).as_bytes());
-        host.put("/etc/hosts", format!("127.0.0.1 localhost\n127.0.1.1 {name}.fleet.test {name}\n").as_bytes());
-        for (path, content) in files {
-            host.put(path, content);
-        }
+        let mut host = Self::make(network, k, directory, name, files);
+        (host.variant, host.unified) = (variant, unified);
         if has_trueup {
             let binary = host.directory.join("upper/usr/bin/trueup");
             fs::create_dir_all(binary.parent().expect("below upper")).expect("a directory of the lab's own");
@@ -110,6 +98,48 @@ impl Host {
             }
         }
         host.start();
+        host
+    }
+
+    /// The same for a virtual machine, with a deb installed.
+    pub fn boot_vm(
+        network: &Network,
+        k: u8,
+        directory: PathBuf,
+        name: &str,
+        files: &[(String, Vec<u8>)],
+        deb: &Path,
+    ) -> Self {
+        let mut host = Self::make(network, k, directory, name, files);
+        host.vm = Some(Vm::new(network, k, host.directory.clone(), deb));
+        host.start();
+        host
+    }
+
+    /// What is on it beside the image; it is off.
+    fn make(network: &Network, k: u8, directory: PathBuf, name: &str, files: &[(String, Vec<u8>)]) -> Self {
+        let host = Self {
+            name: name.to_owned(),
+            variant: Variant::Bookworm,
+            machine: format!("{}-{k}", network.bridge()),
+            directory,
+            address: network.host_address(k),
+            bridge: network.bridge(),
+            gateway: network.address(),
+            unified: false,
+            nspawn: None,
+            leader: 0,
+            vm: None,
+        };
+        for part in ["upper", "work", "root"] {
+            fs::create_dir_all(host.directory.join(part)).expect("a directory of the lab's own");
+        }
+        host.put("/etc/hostname", format!("{name}\n").as_bytes());
+        host.put("/etc/machine-id", done(Command::new("systemd-id128").arg("new")).as_bytes());
+        host.put("/etc/hosts", format!("127.0.0.1 localhost\n127.0.1.1 {name}.fleet.test {name}\n").as_bytes());
+        for (path, content) in files {
+            host.put(path, content);
+        }
         host
     }
 
@@ -126,6 +156,25 @@ impl Host {
     }
 
     fn start(&mut self) {
+        match &mut self.vm {
+            Some(vm) => vm.start(),
+            None => self.start_container(),
+        }
+        self.is_up();
+    }
+
+    /// Waits until systemd has done what a boot is.
+    fn is_up(&self) {
+        let state = self.run(&["systemctl", "is-system-running", "--wait"]);
+        assert!(
+            ["running", "degraded"].contains(&state.stdout.trim()),
+            "{} did not come up: {state:?}\n{}",
+            self.name,
+            self.console()
+        );
+    }
+
+    fn start_container(&mut self) {
         let notify = self.directory.join("notify");
         drop(fs::remove_file(&notify));
         let events = UnixDatagram::bind(&notify).expect("a socket of the lab's own");
@@ -149,13 +198,6 @@ impl Host {
             .expect("setpriv starts");
         self.nspawn = Some(child);
         self.await_boot(&events);
-        let state = self.run(&["systemctl", "is-system-running", "--wait"]);
-        assert!(
-            ["running", "degraded"].contains(&state.stdout.trim()),
-            "{} did not come up: {state:?}\n{}",
-            self.name,
-            self.console()
-        );
     }
 
     /// nspawn says when there is a PID 1, and, once that says so, that the boot is over: sd_notify(3), `--notify-ready`.
@@ -203,7 +245,8 @@ impl Host {
     }
 
     fn console(&self) -> String {
-        fs::read_to_string(self.directory.join("console")).unwrap_or_default()
+        let of_container = || fs::read_to_string(self.directory.join("console")).unwrap_or_default();
+        self.vm.as_ref().map_or_else(of_container, Vm::console)
     }
 
     /// Its name.
@@ -214,12 +257,14 @@ impl Host {
     /// A command on the host, as root, with nothing to read and a clean environment.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command
-            .args(["-k", "5", COMMAND, "nsenter", "-t", &self.leader.to_string()])
-            .args(["-m", "-p", "-n", "-u", "-i", "-C", "env", "-i"])
-            .args(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"])
-            .args(arguments)
-            .current_dir("/");
+        command.args(["-k", "5", COMMAND]).current_dir("/");
+        let arguments = [&CLEAN, arguments].concat();
+        if let Some(vm) = &self.vm {
+            let inside = vm.command(&arguments);
+            command.arg(inside.get_program()).args(inside.get_args());
+            return command;
+        }
+        command.args(["nsenter", "-t", &self.leader.to_string(), "-m", "-p", "-n", "-u", "-i", "-C"]).args(arguments);
         command
     }
 
@@ -350,7 +395,9 @@ impl Host {
     }
 
     /// Where the root of the host is, seen from the machine. Absolute symbolic links below it lead astray.
+    #[track_caller]
     pub fn root(&self) -> PathBuf {
+        assert_ne!(self.leader, 0, "{}: nothing of it is seen from here", self.name);
         PathBuf::from(format!("/proc/{}/root", self.leader))
     }
 
@@ -365,8 +412,11 @@ impl Host {
         content
     }
 
-    /// Copies a directory of the machine to `path` on the host.
+    /// Copies a directory of the machine to `path` on the host; to a virtual machine, a file.
     pub fn copy_in(&self, from: &Path, path: &str) {
+        if self.vm.is_some() {
+            return self.write(path, fs::read(from).expect("a file"));
+        }
         let target = self.root().join(path.trim_start_matches('/'));
         fs::create_dir_all(target.parent().expect("below a root")).expect("a directory on the host");
         done(Command::new("cp").arg("-a").args([from, &target]));
@@ -379,7 +429,17 @@ impl Host {
         self.start();
     }
 
+    /// Waits until the virtual machine, which was made to, has come down and is up again: another boot.
+    #[track_caller]
+    pub fn await_reboot(&mut self) {
+        self.vm.as_mut().expect("only a virtual machine comes up again by itself").await_reboot();
+        self.is_up();
+    }
+
     fn power_off(&mut self) {
+        if let Some(vm) = &mut self.vm {
+            vm.cut();
+        }
         let Some(mut nspawn) = self.nspawn.take() else { return };
         if self.leader != 0 {
             drop(Command::new("kill").args(["-KILL", &self.leader.to_string()]).output());
@@ -400,7 +460,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.leader != 0 {
+        if std::thread::panicking() && (self.leader != 0 || self.vm.as_ref().is_some_and(Vm::is_on)) {
             let journal = self.run(&["journalctl", "--no-pager", "-b", "-n", "40"]);
             eprintln!("--- the last of the journal of {}:\n{}", self.name, journal.stdout);
         }

@@ -13,7 +13,7 @@ use super::server::Server;
 use super::{dnf, locks};
 
 /// What must be there, each with the Debian package it comes in.
-pub const PROGRAMS: [(&str, &str); 19] = [
+pub const PROGRAMS: [(&str, &str); 23] = [
     ("systemd-nspawn", "systemd-container"),
     ("systemd-id128", "systemd"),
     ("mmdebstrap", "mmdebstrap"),
@@ -33,6 +33,10 @@ pub const PROGRAMS: [(&str, &str); 19] = [
     ("apt-ftparchive", "apt-utils"),
     ("rpmbuild", "rpm"),
     ("createrepo_c", "createrepo-c"),
+    ("ssh", "openssh-client"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("/sbin/mke2fs", "e2fsprogs"),
+    ("cpio", "cpio"),
 ];
 
 /// The port of the Git server that hosts use unless a test says otherwise.
@@ -198,9 +202,23 @@ impl Lab {
         }
     }
 
+    /// Boots a virtual machine that follows the fleet, with `more` in its agent's configuration, these files and a deb.
+    pub fn boot_vm(&self, name: &str, more: &str, files: &[(String, Vec<u8>)], deb: &Path) -> Host {
+        let files = [&self.agent_files(more), &self.sources(Variant::Bookworm), files].concat();
+        let k = self.next();
+        let host = Host::boot_vm(&self.network, k, self.directory(&format!("host-{k}")), name, &files, deb);
+        self.fetch_indexes(Variant::Bookworm, &host);
+        host
+    }
+
+    /// The number of the next host.
+    fn next(&self) -> u8 {
+        self.booted.set(self.booted.get() + 1);
+        self.booted.get()
+    }
+
     fn start(&self, setup: &Setup<'_>) -> Host {
-        let k = self.booted.get() + 1;
-        self.booted.set(k);
+        let k = self.next();
         let host = Host::boot(&self.network, k, self.directory(&format!("host-{k}")), setup);
         if setup.has_trueup {
             // As its package brings it.

@@ -4,6 +4,8 @@
 //! where asked for, and hosts over a shared image of their [`Variant`]. What a lab made ends with it: servers and hosts are ended by
 //! process id (and by the kernel if the test itself is killed), mounts live in a mount namespace of each host.
 //!
+//! Where the kernel and its page cache have to be the host's own, it is a virtual machine ([`vm`]).
+//!
 //! Needs root and the programs named in [`lab::PROGRAMS`]; `tests/setup` installs them. Where something is
 //! missing a test says what, and fails if `CI` is set.
 #![allow(clippy::disallowed_methods, reason = "a harness makes processes, files and mounts; the ban is for the agent")]
@@ -20,6 +22,7 @@ mod locks;
 mod network;
 mod report;
 mod server;
+mod vm;
 
 // What is shown, one file a claim.
 mod agent;
@@ -41,6 +44,7 @@ mod letting_go;
 mod observe;
 mod one_pass;
 mod packages;
+mod page_cache;
 mod plan_and_run;
 mod power;
 mod revert;

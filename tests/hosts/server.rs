@@ -26,7 +26,12 @@ pub fn bound_to_us(program: impl AsRef<OsStr>) -> Command {
 
 impl Server {
     /// Starts `command` and waits until it says a line that contains `ready`.
-    pub fn start(mut command: Command, says: Says, ready: &str) -> Self {
+    pub fn start(command: Command, says: Says, ready: &str) -> Self {
+        Self::start_within(Duration::from_secs(30), command, says, ready)
+    }
+
+    /// The same for one that may be silent as long as `patience`.
+    pub fn start_within(patience: Duration, mut command: Command, says: Says, ready: &str) -> Self {
         let name = format!("{command:?}");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -51,7 +56,7 @@ impl Server {
         drop(told);
         let mut heard = String::new();
         loop {
-            match hears.recv_timeout(Duration::from_secs(30)) {
+            match hears.recv_timeout(patience) {
                 Ok(line) if line.contains(ready) => break,
                 Ok(line) => heard.extend([line.as_str(), "\n"]),
                 Err(_) => {
