@@ -694,5 +694,5 @@ fn whatever_happens_the_host_is_what_the_model_says() {
     }
     println!("{counts:?}");
     assert!(wrong.is_empty(), "{} sequences are wrong:\n{}", wrong.len(), wrong.join("\n\n"));
-    assert!(counts.crashes >= 20 && counts.inside >= 5 && counts.refusals >= 5, "{counts:?}");
+    assert!(counts.crashes >= 20 && counts.inside >= 5 && counts.refusals >= 1, "{counts:?}");
 }

@@ -153,7 +153,9 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     for needed in needed {
         activation(ground, needed, &mut applied)?;
     }
-    refuse_starts(ground, plan, &mut applied);
+    if !ground.settled {
+        refuse_starts(ground, plan, &mut applied);
+    }
     walk(ground, plan, &[Phase::Units], &mut applied)?;
     refresh(ground, plan, &mut applied)?;
     Ok(applied)

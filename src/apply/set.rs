@@ -118,6 +118,11 @@ pub(super) fn judge(ground: &mut Ground<'_>, applied: &mut Applied) -> Result<()
     if applied.interrupted || ground.ledger.unjudged.is_empty() {
         return Ok(());
     }
+    if ground.settled {
+        // All of it goes back to what was judged long ago, whatever a pass that was cut short owes.
+        ground.ledger.unjudged = Default::default();
+        return Ok(ledger::save(ground.state, ground.ledger)?);
+    }
     ground.ledger.unjudged.retain(|id| applied.outcomes.get(id).is_none_or(|outcome| *outcome == Outcome::Done));
     let mut refused = BTreeMap::new();
     for (unit, set) in ground.ledger.unjudged.sets.iter().filter(|(_, set)| !set.validate.is_empty()) {

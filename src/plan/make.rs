@@ -119,10 +119,17 @@ fn due(situation: &Situation<'_>, id: &Id, want: &Spec, applied: Option<&Spec>, 
     let age = situation.ledger.believed(situation.now, situation.originals).saturating_sub(*at);
     let own = last.diff(seen).is_empty();
     // Somebody's directory is not taken away for the sake of what stood there before us.
-    let theirs = !own && matches!(seen, Observed::File(seen) if seen.is_directory());
+    let is_directory = matches!(seen, Observed::File(seen) if seen.is_directory());
+    let was_directory = matches!(before, Before::File(file::Before::Directory { .. }));
+    let attributes = matches!(want, Spec::File(want) if want.what == file::What::Attributes);
+    let theirs = is_directory && (!own || attributes && !was_directory);
+    // A directory that was there before us, and that we left where it was, is nobody's to replace.
+    let found = matches!(before, Before::File(file::Before::Directory { tree, .. }) if tree.is_empty());
     let goes_back = !matches!(before, Before::File(_)) || age <= situation.originals && !theirs;
     match (want.after(last, goes_back.then_some(before)), last) {
-        (Spec::File(due), Spec::File(last)) if own => Spec::File(file::over_own(&due, &last.what)),
+        (Spec::File(due), Spec::File(last)) if own && !(found && last.what == file::What::Directory) => {
+            Spec::File(file::over_own(&due, &last.what))
+        }
         (due, _) => due,
     }
 }
@@ -181,7 +188,10 @@ fn act(
     let keep = match original {
         _ if seen.is_absent() || implied => None,
         true => Some(Why::Original),
-        false => (cause != Cause::Intended || is_strange(entry, seen)).then_some(Why::Edit),
+        false => {
+            let theirs = is_strange(entry, seen) || is_left_alone(entry, id, want);
+            (cause != Cause::Intended || theirs).then_some(Why::Edit)
+        }
     };
     let phase = want.phase(id.name(), &changes);
     plan.steps.push(Step {
@@ -221,6 +231,14 @@ fn is_original(ledger: &Ledger, id: &Id, wanted: &Wanted, cause: Cause) -> bool 
             !overwritten && left_alone && wanted.spec.overwrites()
         }
     }
+}
+
+/// Only owner and mode were ours so far, and now the content goes or is overwritten: it may be anybody's by now.
+fn is_left_alone(entry: Option<&Entry>, id: &Id, want: &Spec) -> bool {
+    let applied = entry.and_then(|entry| entry.applied.as_ref());
+    id.kind() == "file"
+        && applied.is_some_and(|applied| !applied.overwrites() && !applied.removes())
+        && (want.overwrites() || want.removes())
 }
 
 /// What is in a directory was left alone so far, and goes with it now: that is what stood there before us too. Where
@@ -273,6 +291,7 @@ fn let_go(plan: &mut Plan, id: &Id, seen: &Observed, entry: &Entry, put_back: Op
         return left("was there before, stays");
     }
     let phase = want.phase(id.name(), &changes);
+    let keep = (cause == Cause::Conflicting || is_left_alone(Some(entry), id, &want)).then_some(Why::Edit);
     plan.steps.push(Step {
         id: id.clone(),
         action: Action::LetGo,
@@ -284,7 +303,7 @@ fn let_go(plan: &mut Plan, id: &Id, seen: &Observed, entry: &Entry, put_back: Op
         seen: seen.clone(),
         phase,
         original: false,
-        keep: (cause == Cause::Conflicting).then_some(Why::Edit),
+        keep,
         drift: entry.drift,
         release: entry.release,
     });

@@ -63,9 +63,14 @@ impl Writer {
         check_tree(parent.dir.as_fd(), parent.name.as_str(), path, true)?;
         // What a crash leaves of it under this name is swept.
         let aside = temporary_name();
-        rustix::fs::renameat(&parent.dir, parent.name.as_str(), &parent.dir, aside.as_str())
-            .map_err(io("move aside", path))?;
-        clear(parent.dir.as_fd(), aside.as_str(), path)?;
+        let name = match rustix::fs::renameat(&parent.dir, parent.name.as_str(), &parent.dir, aside.as_str()) {
+            Ok(()) => aside.as_str(),
+            // A directory of a lower layer cannot be renamed; Documentation/filesystems/overlayfs.rst of the kernel.
+            Err(Errno::XDEV) => parent.name.as_str(),
+            Err(errno) => return Err(io("move aside", path)(errno)),
+        };
+        sync_here(parent.dir.as_fd()).map_err(io("sync the directory of", path))?;
+        clear(parent.dir.as_fd(), name, path)?;
         sync_here(parent.dir.as_fd()).map_err(io("sync the directory of", path))
     }
 

@@ -246,18 +246,16 @@ fn disable(host: &mut Writer, links: &Links, name: &str, seen: &mut BTreeSet<Str
     if !name::is_valid(name) || !seen.insert(name.to_owned()) {
         return Ok(());
     }
-    for link in links_of(links, name) {
+    let gone = links_of(links, name);
+    for link in &gone {
         host.remove(link)?;
-        // As systemctl(1): a directory of links goes with the last of them.
-        if let Some((directory, _)) = link.rsplit_once('/').filter(|(directory, _)| *directory != SYSTEM) {
-            match host.remove_directory(directory) {
-                Err(error) if error.reason() != "not-empty" => return Err(error),
-                _ => {}
-            }
-        }
     }
     for also in find(host, name)?.map(|found| found.install.also).unwrap_or_default() {
         disable(host, links, &also, seen)?;
+    }
+    // As systemctl(1): a directory of links goes with the last of them. One that cannot is in nobody's way.
+    for (directory, _) in gone.iter().filter_map(|link| link.rsplit_once('/')).filter(|(above, _)| *above != SYSTEM) {
+        drop(host.remove_directory(directory));
     }
     Ok(())
 }
