@@ -181,6 +181,21 @@ fn a_change_after_which_this_host_comes_up_again_and_again_is_undone_before_it_d
 }
 
 #[test]
+fn a_change_that_panics_the_kernel_is_undone_while_this_host_comes_up() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let first = commit(&mut lab, "app.service", &oneshot("true"), "good");
+    let mut host = lab.boot_vm("web-01", QUICK, &[], &deb());
+    host.await_applied(&first);
+    host.ok(&["sync"]);
+    let second = commit(&mut lab, "app.service", &oneshot("echo c >/proc/sysrq-trigger"), "it panics");
+    // In the pass, and at the next boot, which starts it once more.
+    host.await_panics(2);
+    undone(&host, &first, &second, "not-settled");
+    let third = commit(&mut lab, "app.service", &oneshot("exit 0"), "good");
+    host.await_applied(&third);
+}
+
+#[test]
 fn a_package_that_takes_longer_than_the_deadline_is_neither_interrupted_nor_undone() {
     let Some(mut lab) = Lab::new(1) else { return };
     let slow = Package::new("slow", "1.0").script(

@@ -429,10 +429,10 @@ impl Host {
         self.start();
     }
 
-    /// Waits until the virtual machine, which was made to, has come down and is up again: another boot.
+    /// Waits until the kernel of the virtual machine has panicked so often, and that is up again.
     #[track_caller]
-    pub fn await_reboot(&mut self) {
-        self.vm.as_mut().expect("only a virtual machine comes up again by itself").await_reboot();
+    pub fn await_panics(&mut self, times: usize) {
+        self.vm.as_mut().expect("only a virtual machine comes up again by itself").await_panics(times);
         self.is_up();
     }
 

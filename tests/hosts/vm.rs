@@ -136,10 +136,13 @@ impl Vm {
         ssh
     }
 
-    /// Waits until it has come down by itself, and is up again.
-    pub fn await_reboot(&mut self) {
-        let qemu = self.qemu.as_ref().expect("it is on");
-        qemu.await_event("RESET");
+    /// Waits until its kernel has panicked so often since it was made, and it is up again.
+    pub fn await_panics(&mut self, times: usize) {
+        let panics = |console: &str| console.matches("Kernel panic").count();
+        while panics(&self.console()) < times {
+            // One panic may reset it more than once.
+            self.qemu.as_ref().expect("it is on").await_event("RESET");
+        }
         self.enter();
     }
 
