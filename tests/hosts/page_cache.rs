@@ -16,7 +16,10 @@ const FILES: usize = 60;
 const LINES: usize = 1000;
 
 /// How long after it was seen that a file is written the plug may be pulled.
-const MILLISECONDS: usize = 100;
+const MILLISECONDS: usize = 20;
+
+/// How many are too few for there to be time to pull it between the first and the last.
+const FEW: usize = 10;
 
 /// Tells of each file its mode, its group and its line, with how often that is there; of a link, where to.
 const LOOK: &str = r#"
@@ -143,7 +146,8 @@ fn after_power_and_page_cache_are_lost_in_a_pass_each_file_is_old_or_new_and_it_
             revision = declare(&mut lab, n, all);
             still_old.extend(0..FILES);
         }
-        let moment = (still_old[dice.below(still_old.len())], dice.below(MILLISECONDS));
+        // Somewhere in the first half of what is left to do.
+        let moment = (still_old[dice.below(still_old.len().div_ceil(2))], dice.below(MILLISECONDS));
         moments.push(moment);
         let path = format!("/srv/app/{:03}", moment.0);
         host.ok(&["timeout", "120", "perl", "-e", AWAIT, &path, &format!("{n} ")]);
@@ -162,7 +166,7 @@ fn after_power_and_page_cache_are_lost_in_a_pass_each_file_is_old_or_new_and_it_
         amid += usize::from(!still_old.is_empty());
 
         // Or the next strikes in the pass that makes good what this one did.
-        if pull == pulls || still_old.is_empty() || dice.below(3) == 0 {
+        if pull == pulls || still_old.len() < FEW || dice.below(3) == 0 {
             host.await_applied(&revision);
             holds(&host, n, all);
             still_old.clear();
