@@ -119,17 +119,10 @@ fn due(situation: &Situation<'_>, id: &Id, want: &Spec, applied: Option<&Spec>, 
     let age = situation.ledger.believed(situation.now, situation.originals).saturating_sub(*at);
     let own = last.diff(seen).is_empty();
     // Somebody's directory is not taken away for the sake of what stood there before us.
-    let is_directory = matches!(seen, Observed::File(seen) if seen.is_directory());
-    let was_directory = matches!(before, Before::File(file::Before::Directory { .. }));
-    let attributes = matches!(want, Spec::File(want) if want.what == file::What::Attributes);
-    let theirs = is_directory && (!own || attributes && !was_directory);
-    // A directory that was there before us, and that we left where it was, is nobody's to replace.
-    let found = matches!(before, Before::File(file::Before::Directory { tree, .. }) if tree.is_empty());
+    let theirs = !own && matches!(seen, Observed::File(seen) if seen.is_directory());
     let goes_back = !matches!(before, Before::File(_)) || age <= situation.originals && !theirs;
     match (want.after(last, goes_back.then_some(before)), last) {
-        (Spec::File(due), Spec::File(last)) if own && !(found && last.what == file::What::Directory) => {
-            Spec::File(file::over_own(&due, &last.what))
-        }
+        (Spec::File(due), Spec::File(last)) if own => Spec::File(file::over_own(&due, &last.what)),
         (due, _) => due,
     }
 }
