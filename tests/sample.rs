@@ -2,13 +2,14 @@
 //! can be given again as `TRUEUP_SEED`; all of it where `TRUEUP_LONG` is set, as `tests/long` does.
 
 use std::fmt;
+use std::process::Command;
 
 /// Numbers that look as if thrown; Knuth's MMIX.
 #[derive(Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// By the seed that was given, else by one of this process.
+    /// By the seed that was given, else by that of this tree.
     pub fn new() -> Self {
         Self::of(Self::seed())
     }
@@ -18,10 +19,11 @@ impl Dice {
         Self(seed)
     }
 
-    /// The seed that was given, else one of this process; said in either case.
+    /// The seed that was given, else one that each tree has of its own: what was seen green of it stays so, and the next
+    /// is thrown anew. Said in either case.
     pub fn seed() -> u64 {
-        let seed = std::env::var("TRUEUP_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+        let given = std::env::var("TRUEUP_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.or_else(of_this_tree).unwrap_or_else(|| u64::from(std::process::id()));
         println!("TRUEUP_SEED={seed}");
         seed
     }
@@ -31,6 +33,14 @@ impl Dice {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % end
     }
+}
+
+/// The beginning of the name that Git has for what is checked out here.
+fn of_this_tree() -> Option<u64> {
+    let mut git = Command::new("git");
+    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD^{tree}"]);
+    let output = git.output().ok().filter(|output| output.status.success())?;
+    u64::from_str_radix(std::str::from_utf8(&output.stdout).ok()?.get(..8)?, 16).ok()
 }
 
 /// Whether whole sweeps are asked for.

@@ -60,8 +60,15 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
         if step.action == Action::LetGo && step.id.kind() == "file" && !step.want.removes() {
             ground.ledger.writing.insert(step.id.name().to_owned());
         }
-        if step.id.kind() == "file" && !step.want.removes() && !(packages && step.phase > Phase::Packages) {
-            make_on_the_way(ground, step, &goes);
+        if step.id.kind() == "file"
+            && !step.want.removes()
+            && !(packages && step.phase > Phase::Packages)
+            && let Err(error) = make_on_the_way(ground, step, &goes)
+            && error.reason() == "io-error"
+        {
+            // What would be made unseen would stay for good.
+            super::ended(ground, step, plan, Err(error), applied);
+            continue;
         }
         // What is let go stays recorded as it was last applied until it is gone.
         if step.action != Action::LetGo && own(ground, step, before, now) {
@@ -243,11 +250,11 @@ fn put(state: &StateDir, content: &[u8]) -> Result<(), StateError> {
 }
 
 /// Writes down which directories writing `step` is going to make on its way.
-fn make_on_the_way(ground: &mut Ground<'_>, step: &Step, goes: &BTreeSet<&str>) {
-    if let Ok(made) = file::implied(ground.host, step.id.name(), goes) {
-        let declared = |path: &String| ground.desired.resources.contains_key(&Id::new("file", path));
-        ground.ledger.making.extend(made.into_iter().filter(|path| !declared(path)));
-    }
+fn make_on_the_way(ground: &mut Ground<'_>, step: &Step, goes: &BTreeSet<&str>) -> Result<(), host::Error> {
+    let made = file::implied(ground.host, step.id.name(), goes)?;
+    let declared = |path: &String| ground.desired.resources.contains_key(&Id::new("file", path));
+    ground.ledger.making.extend(made.into_iter().filter(|path| !declared(path)));
+    Ok(())
 }
 
 /// Takes charge of what `step` is about to write. Says whether it was not ours before.

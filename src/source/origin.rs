@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::{Directory, Snapshot, Source, SourceError};
@@ -95,7 +96,9 @@ impl Origin {
 /// repository or has a `.git`.
 fn repository_of(path: &Path) -> Option<(PathBuf, &Path)> {
     path.ancestors().find_map(|at| {
-        if fs::symlink_metadata(at.join(".git")).is_ok() {
+        // One that cannot be looked at is there, and says why when it is opened: what lies beside it is not the fleet's.
+        let gone = |error: io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+        if !fs::symlink_metadata(at.join(".git")).is_err_and(gone) {
             return Some((at.to_owned(), path.strip_prefix(at).expect("an ancestor is a prefix")));
         }
         let bare = at.join("HEAD").is_file() && at.join("objects").is_dir() && at.join("refs").is_dir();
