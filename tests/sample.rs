@@ -9,7 +9,7 @@ use std::process::Command;
 pub struct Dice(u64);
 
 impl Dice {
-    /// By the seed that was given, else by that of this tree.
+    /// By the seed that was given, else by that of these sources.
     pub fn new() -> Self {
         Self::of(Self::seed())
     }
@@ -19,11 +19,11 @@ impl Dice {
         Self(seed)
     }
 
-    /// The seed that was given, else one that each tree has of its own: what was seen green of it stays so, and the next
-    /// is thrown anew. Said in either case.
+    /// The seed that was given, else one that the sources have of their own: what was seen green of them stays so, and the
+    /// next are thrown anew. Said in either case.
     pub fn seed() -> u64 {
         let given = std::env::var("TRUEUP_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.or_else(of_this_tree).unwrap_or_else(|| u64::from(std::process::id()));
+        let seed = given.or_else(of_these_sources).unwrap_or_else(|| u64::from(std::process::id()));
         println!("TRUEUP_SEED={seed}");
         seed
     }
@@ -35,10 +35,10 @@ impl Dice {
     }
 }
 
-/// The beginning of the name that Git has for what is checked out here.
-fn of_this_tree() -> Option<u64> {
+/// The beginning of the name that Git has for the sources that are checked out here.
+fn of_these_sources() -> Option<u64> {
     let mut git = Command::new("git");
-    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD^{tree}"]);
+    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD:src"]);
     let output = git.output().ok().filter(|output| output.status.success())?;
     u64::from_str_radix(std::str::from_utf8(&output.stdout).ok()?.get(..8)?, 16).ok()
 }

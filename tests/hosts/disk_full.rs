@@ -9,7 +9,7 @@ use super::{Host, Lab};
 
 /// Fills a file system to its last block.
 fn fill(host: &Host, mount: &str) {
-    host.run(&["dd", "if=/dev/zero", &format!("of={mount}/ballast"), "bs=4k", "status=none"]);
+    host.run(&["dd", "if=/dev/zero", &format!("of={mount}/ballast"), "bs=64k", "status=none"]);
     host.run(&["dd", "if=/dev/zero", &format!("of={mount}/ballast.end"), "bs=1", "count=4096", "status=none"]);
     assert!(!host.holds(&format!("head -c 4096 /dev/zero >{mount}/more")), "{mount} is not full");
     host.ok(&["rm", "-f", &format!("{mount}/more")]);
@@ -19,10 +19,10 @@ fn has_space_again(host: &Host, mount: &str) {
     host.shell(&format!("rm {mount}/ballast*"));
 }
 
-/// Mounts a file system of its own, 4 MB of ext4 on a loop device.
-fn mount(host: &Host, image: &Path, at: &str) {
+/// Mounts a file system of its own, so many MB of ext4 on a loop device.
+fn mount(host: &Host, image: &Path, at: &str, size: u64) {
     let file = fs::File::create(image).expect("a file of the lab's own");
-    file.set_len(4 << 20).expect("sparse");
+    file.set_len(size << 20).expect("sparse");
     let run = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).arg(image).output().expect("it starts");
         assert!(output.status.success(), "{program}: {output:?}");
@@ -61,9 +61,9 @@ fn a_full_disk_is_said_once_costs_no_file_and_passes_by_itself() {
     let images = lab.directory("images");
     fs::create_dir_all(&images).expect("a directory of the lab's own");
     host.ok(&["cp", "-a", "/var/lib/trueup", "/srv/kept"]);
-    mount(&host, &images.join("state"), "/var/lib/trueup");
+    mount(&host, &images.join("state"), "/var/lib/trueup", 256);
     host.shell("chmod 700 /var/lib/trueup; cp -a /srv/kept/. /var/lib/trueup/");
-    mount(&host, &images.join("full"), "/srv/full");
+    mount(&host, &images.join("full"), "/srv/full", 4);
     host.ok(&["systemctl", "start", "trueup"]);
     host.await_applied(&first);
     let agent = host.agent();
