@@ -9,7 +9,9 @@ use super::{Host, Lab};
 
 /// Fills a file system to its last block.
 fn fill(host: &Host, mount: &str) {
-    host.run(&["dd", "if=/dev/zero", &format!("of={mount}/ballast"), "bs=64k", "status=none"]);
+    for (part, size) in [("ballast", "bs=64k"), ("ballast.rest", "bs=4k")] {
+        host.run(&["dd", "if=/dev/zero", &format!("of={mount}/{part}"), size, "status=none"]);
+    }
     host.run(&["dd", "if=/dev/zero", &format!("of={mount}/ballast.end"), "bs=1", "count=4096", "status=none"]);
     assert!(!host.holds(&format!("head -c 4096 /dev/zero >{mount}/more")), "{mount} is not full");
     host.ok(&["rm", "-f", &format!("{mount}/more")]);
