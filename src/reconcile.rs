@@ -46,7 +46,7 @@ use act::act;
 pub use bind::read_ledger;
 pub use commits::{NotNamed, named_commit};
 use forward::Forward;
-pub use hand::{is_armed, is_due, owes_an_agent, rest, strike};
+pub use hand::{is_due, owes_an_agent, rest, strike};
 pub use history::{history, remember_pass};
 use newest::{Newest, Refused, newest};
 use restraint::Restraint;
@@ -263,27 +263,12 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
     names::follow(host, &compiled.desired, &mut ledger);
     let mut planned = report.clone();
     match weigh(host, ask, &mut planned, &ledger, restraint.clone(), compiled) {
-        Ok(Weighed { plan, desired, payloads, whole, look_only, restraint, held }) => {
+        Ok(weighed) => {
             let why = standing.as_ref().map(|(state, stop)| (*state, stop));
-            judged::judge(&mut planned, ask, &restraint.brakes, facts, why);
+            judged::judge(&mut planned, ask, &weighed.restraint.brakes, facts, why);
             let standing = standing.map(|why| Standing::told(&mut planned, why));
-            Ok(Looked {
-                report: planned,
-                plan,
-                desired,
-                payloads,
-                whole,
-                ledger,
-                revision,
-                forward: Some(forward),
-                standing,
-                look_only,
-                restraint,
-                held,
-                recovered,
-                damaged: false,
-                undoing: None,
-            })
+            let looked = weighed.looked(planned, (ledger, recovered), revision, standing);
+            Ok(Looked { forward: Some(forward), ..looked })
         }
         // Whoever asks for the plan sees the one that is refused.
         Err(stop) if ask.command == "plan" => {
@@ -315,6 +300,36 @@ struct Weighed {
     look_only: bool,
     restraint: Restraint,
     held: Holds,
+}
+
+impl Weighed {
+    /// What a pass begins with, from our own copy of `revision`, where nothing is undone.
+    fn looked(
+        self,
+        report: Report,
+        (ledger, recovered): (Ledger, bool),
+        revision: Revision,
+        standing: Option<Standing>,
+    ) -> Looked {
+        let Self { plan, desired, payloads, whole, look_only, restraint, held } = self;
+        Looked {
+            report,
+            plan,
+            desired,
+            payloads,
+            whole,
+            ledger,
+            revision,
+            forward: None,
+            standing,
+            look_only,
+            restraint,
+            held,
+            recovered,
+            damaged: false,
+            undoing: None,
+        }
+    }
 }
 
 /// Observe and plan: the same whether the revision came from Git just now or from our own copy.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+use super::watch::seconds;
 use crate::host::{Error, Reader, StateDir, StateError, Uptime, Writer};
 
 /// The packaged timer; its unit and that of the boot ask for the file, so its name is not ours to change.
@@ -95,7 +96,7 @@ impl Hand {
             return Some(format!("this host came up {} times and did not settle", self.boots));
         }
         let late = !booting && now.seconds.saturating_sub(self.since.max(alive)) >= self.deadline;
-        late.then(|| format!("it had not settled within {}", told(self.deadline)))
+        late.then(|| format!("it had not settled within {}", seconds(Duration::from_secs(self.deadline))))
     }
 
     /// Why it strikes now, as it is armed now.
@@ -139,10 +140,6 @@ impl Hand {
     pub fn owes_an_agent(state: &StateDir) -> bool {
         Self::load(state).ok().flatten().is_some_and(|hand| hand.restart)
     }
-}
-
-fn told(seconds: u64) -> String {
-    if seconds >= 120 && seconds.is_multiple_of(60) { format!("{} min", seconds / 60) } else { format!("{seconds} s") }
 }
 
 fn unkept(error: StateError) -> Error {

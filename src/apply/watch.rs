@@ -174,7 +174,8 @@ impl Item {
     }
 }
 
-fn seconds(long: Duration) -> String {
+/// A time in words.
+pub(super) fn seconds(long: Duration) -> String {
     match long.as_secs() {
         long if long >= 120 && long.is_multiple_of(60) => format!("{} min", long / 60),
         long => format!("{long} s"),

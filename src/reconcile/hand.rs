@@ -33,20 +33,12 @@ pub fn owes_an_agent(host: &Reader) -> bool {
     Hand::owes_an_agent(&host.state())
 }
 
-/// Whether something is undone on this host unless it settles in time.
-///
-/// # Errors
-/// Where that cannot be told.
-pub fn is_armed(host: &Reader) -> Result<bool, Stop> {
-    apply::is_armed(&host.state()).at(Stage::Record)
-}
-
 /// Stops the timer where nothing is armed; else counts this boot.
 ///
 /// # Errors
 /// Where our own directory cannot be read or written.
 pub fn rest(host: &mut Writer) -> Result<(), Stop> {
-    if !is_armed(host)? {
+    if !apply::is_armed(&host.state()).at(Stage::Record)? {
         apply::rest(host);
     }
     Hand::count(host).map_err(|error| stop(Stage::Apply, &error))

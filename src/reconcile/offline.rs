@@ -9,7 +9,7 @@ use super::newest::{Refused, rolled_back};
 use super::reuse::Told;
 use super::standing::Standing;
 use super::stop::stop;
-use super::{Ask, Looked, Restraint, Weighed, names, undo, weigh};
+use super::{Ask, Looked, Restraint, names, undo, weigh};
 use crate::brakes::Brakes;
 use crate::compile::{self, Compiled, Desired};
 use crate::host::{DocumentError, Payloads, Reader, StateDir, StateError};
@@ -253,29 +253,12 @@ pub(super) fn look(
     }
     let compiled = Compiled { desired, payloads, notes: Vec::new(), machine_id: None, roles: Vec::new() };
     names::follow(host, &compiled.desired, &mut ledger);
-    let Weighed { plan, desired, payloads, whole, look_only, restraint, held } =
-        weigh(host, ask, report, &ledger, restraint, compiled)?;
+    let weighed = weigh(host, ask, report, &ledger, restraint, compiled)?;
     // What a host that is only looked at has to wait for is said already.
-    let said = look_only && why.class == Class::Transient && report.state >= State::Pending;
+    let said = weighed.look_only && why.class == Class::Transient && report.state >= State::Pending;
     let state = state.filter(|state| !(said && *state == State::Pending));
     let standing = state.map(|state| Standing::told(report, (state, why)));
-    Ok(Looked {
-        report: report.clone(),
-        plan,
-        desired,
-        payloads,
-        whole,
-        ledger,
-        revision,
-        forward: None,
-        standing,
-        look_only,
-        restraint,
-        held,
-        recovered,
-        damaged: false,
-        undoing: None,
-    })
+    Ok(weighed.looked(report.clone(), (ledger, recovered), revision, standing))
 }
 
 #[cfg(test)]

@@ -93,9 +93,14 @@ impl Trial {
         !self.commit.is_empty() && !self.over
     }
 
+    /// Whether it is that of the last revision that settled here.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pinned.as_ref().is_some_and(|pinned| pinned.commit == self.commit)
+    }
+
     /// Whether there is something to be undone, and something to go back to.
     pub(super) fn can_be_undone(&self) -> bool {
-        self.is_owed() && self.pinned.as_ref().is_some_and(|pinned| pinned.commit != self.commit)
+        self.is_owed() && self.pinned.is_some() && !self.is_pinned()
     }
 
     /// Whether `thing` being bad is a reason to undo what it was touched by.
@@ -106,9 +111,7 @@ impl Trial {
     /// The trial of `commit`, going on from this one; none where that is well and known to be. `work` says that there
     /// is something to do.
     fn of(self, commit: &str, work: bool) -> Option<Self> {
-        let is_pinned = self.pinned.as_ref().is_some_and(|pinned| pinned.commit == commit);
-        let same = self.commit == commit;
-        if same && self.over && self.told.is_empty() && is_pinned {
+        if self.commit == commit && self.over && self.told.is_empty() && self.is_pinned() {
             return None;
         }
         Some(match (work, self.is_owed()) {
@@ -359,7 +362,7 @@ pub(super) fn conclude(
         apply::disarm(host).at(Stage::Record)?;
         return Ok(done && units_hold);
     }
-    let is_pinned = trial.pinned.as_ref().is_some_and(|pinned| pinned.commit == trial.commit);
+    let is_pinned = trial.is_pinned();
     let can_undo = trial.pinned.is_some() && !is_pinned;
     if let Some(cause) = cause {
         if can_undo {
@@ -381,7 +384,7 @@ pub(super) fn conclude(
         trial.pinned = undo::pin(host, ask, revision)?.or(trial.pinned);
     }
     trial.save(&state)?;
-    if !is_pinned && trial.pinned.as_ref().is_some_and(|pinned| pinned.commit == trial.commit) {
+    if !is_pinned && trial.is_pinned() {
         // What undoes the next one is what could do all of this.
         drop(state.keep_program(ask.worker.executable(), true));
     }

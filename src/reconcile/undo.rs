@@ -10,7 +10,7 @@ use super::offline::Stored;
 use super::standing::Standing;
 use super::stop::{At, stop};
 use super::trial::{self, Pinned, Trial};
-use super::{Ask, Looked, Restraint, Weighed, brakes, names, settings, weigh};
+use super::{Ask, Looked, Restraint, brakes, names, settings, weigh};
 use crate::apply::Thing;
 use crate::brakes::Brakes;
 use crate::compile::Compiled;
@@ -64,14 +64,15 @@ pub(super) struct Quarantine {
 
 /// The quarantine that `commit` is under, unless somebody wants it tried again.
 pub(super) fn quarantined(host: &Reader, ask: &Ask, brakes: &Brakes, commit: Option<&CommitId>) -> Option<Quarantine> {
-    let quarantine = load(&host.state()).filter(|one| Some(&one.commit) == commit && !ask.retry)?;
+    let quarantine = standing(&host.state()).filter(|one| Some(&one.commit) == commit && !ask.retry)?;
     let named = brakes.rolled_back.as_ref();
     let by_root =
         named.is_some_and(|choice| choice.commit == quarantine.commit && Some(choice.at) != quarantine.chosen);
     (!by_root).then_some(quarantine)
 }
 
-fn load(state: &StateDir) -> Option<Quarantine> {
+/// What is undone on this host, where anything is.
+pub(super) fn standing(state: &StateDir) -> Option<Quarantine> {
     // What cannot be believed is forgotten: the commit is tried, judged and undone once more.
     state.load::<Option<Quarantine>>(QUARANTINE, FORMAT).ok().flatten().and_then(|document| document.value)
 }
@@ -82,7 +83,7 @@ fn save(state: &StateDir, quarantine: Option<&Quarantine>) -> Result<(), Stop> {
 
 /// A revision is acted on: what is quarantined is so no longer, where it is this one or an older one.
 pub(super) fn lift(state: &StateDir, commit: Option<&CommitId>, is_newer: bool) -> Result<(), Stop> {
-    match load(state) {
+    match standing(state) {
         Some(quarantine) if is_newer || Some(&quarantine.commit) == commit => save(state, None),
         _ => Ok(()),
     }
@@ -112,14 +113,9 @@ pub(super) fn kept_settings(state: &StateDir) -> Option<Vec<(String, String)>> {
     good(state).map(|good| good.settings)
 }
 
-/// What is undone on this host, where anything is.
-pub(super) fn standing(state: &StateDir) -> Option<Quarantine> {
-    load(state)
-}
-
 /// Whether undoing came to no end.
 pub(super) fn is_given_up(state: &StateDir) -> bool {
-    load(state).is_some_and(|quarantine| quarantine.failed.is_some())
+    standing(state).is_some_and(|quarantine| quarantine.failed.is_some())
 }
 
 /// The revision that this host goes back to, as it was written down last: that may be newer than what its trial says,
@@ -131,8 +127,7 @@ pub(super) fn pinned(state: &StateDir) -> Option<Pinned> {
 
 /// Whether `trial` is that of the last good revision, to which this host goes back.
 pub(super) fn goes_on(state: &StateDir, trial: &Trial) -> bool {
-    let is_pinned = trial.pinned.as_ref().is_some_and(|pinned| pinned.commit == trial.commit);
-    trial.is_owed() && is_pinned && load(state).is_some_and(|quarantine| quarantine.failed.is_none())
+    trial.is_owed() && trial.is_pinned() && standing(state).is_some_and(|quarantine| quarantine.failed.is_none())
 }
 
 /// `revision` made something bad that was good before: it is undone by the next pass.
@@ -173,7 +168,7 @@ pub(super) fn condemn(host: &Reader, trial: Trial, (reason, cause): (&str, &str)
 
 /// What is undone is undone no more, since that comes to no end.
 pub(super) fn give_up(state: &StateDir, report: &mut Report, why: &str) -> Result<(), Stop> {
-    let Some(quarantine) = load(state) else { return Ok(()) };
+    let Some(quarantine) = standing(state) else { return Ok(()) };
     ended(state, report, Trial::load(state)?, &quarantine, (None, Some(why.to_owned()))).map(drop)
 }
 
@@ -265,8 +260,7 @@ pub(super) fn look(
     names::follow(host, &compiled.desired, &mut ledger);
     // Nobody has to allow what only goes back.
     let free = Ask { allow_removals: Some(u64::MAX), ..ask.clone() };
-    let Weighed { plan, desired, payloads, whole, look_only, restraint, held } =
-        weigh(host, &free, report, &ledger, restraint, compiled)?;
+    let weighed = weigh(host, &free, report, &ledger, restraint, compiled)?;
     let undone = quarantine.undone(&revision);
     let standing = match why.filter(|why| why.class == Class::Stalled) {
         Some(why) => {
@@ -277,23 +271,8 @@ pub(super) fn look(
     };
     let standing = Some(Standing::told(report, standing));
     report.revision.attempted = Some(quarantine.commit.to_string());
-    Ok(Looked {
-        report: report.clone(),
-        plan,
-        desired,
-        payloads,
-        whole,
-        ledger,
-        revision,
-        forward: None,
-        standing,
-        look_only,
-        restraint,
-        held,
-        recovered,
-        damaged: false,
-        undoing: Some(quarantine),
-    })
+    let looked = weighed.looked(report.clone(), (ledger, recovered), revision, standing);
+    Ok(Looked { undoing: Some(quarantine), ..looked })
 }
 
 /// A package that was upgraded or downgraded goes back to the version that it had. No version has `*` or `?` in it
