@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::scratch::put;
+
 struct Scene {
     scratch: tempfile::TempDir,
 }
@@ -32,9 +34,7 @@ impl Scene {
     }
 
     fn write(&self, path: &str, content: &str) {
-        let path = self.at(path);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-        fs::write(path, content).expect("written");
+        put(&self.at(path), content);
     }
 
     fn machine(&self, digit: char) {

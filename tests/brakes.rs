@@ -13,6 +13,8 @@ use trueup::host::{Clock, Progress, Reader, Writer};
 use trueup::reconcile::{self, Ask};
 use trueup::report::{Report, State};
 
+use super::scratch::put;
+
 /// Every scene starts at this time.
 const START: i64 = 1_800_000_000;
 
@@ -36,9 +38,7 @@ impl Scene {
     }
 
     fn put(&self, path: &str, content: &str) {
-        let path = self.at(path);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-        fs::write(path, content).expect("written");
+        put(&self.at(path), content);
     }
 
     fn declare(&self, path: &str, content: &str) {

@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+
+use super::scratch::put;
 
 /// A repository with one host, and a directory to be it.
 struct Scene {
@@ -56,11 +58,6 @@ impl Scene {
     fn motd(&self) -> Option<String> {
         fs::read_to_string(self.root.join("etc/motd")).ok()
     }
-}
-
-fn put(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().expect("below something")).expect("made");
-    fs::write(path, text).expect("written");
 }
 
 fn status(output: &Output) -> i32 {

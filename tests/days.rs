@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use super::scratch::put;
+
 pub struct Scene {
     scratch: tempfile::TempDir,
 }
@@ -25,9 +27,7 @@ impl Scene {
     }
 
     pub fn put(&self, path: &str, content: &str) {
-        let path = self.at(path);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-        fs::write(path, content).expect("written");
+        put(&self.at(path), content);
     }
 
     pub fn declare(&self, manifest: &str) {

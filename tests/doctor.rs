@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+
+use super::scratch::put;
 
 /// A root directory that follows a repository on this machine.
 struct Scene {
@@ -78,11 +80,6 @@ impl Scene {
 
 fn of_level<'d>(document: &'d Value, level: &str) -> Vec<&'d Value> {
     document["findings"].as_array().expect("a list").iter().filter(|finding| finding["level"] == level).collect()
-}
-
-fn put(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().expect("below something")).expect("made");
-    fs::write(path, text).expect("written");
 }
 
 #[test]

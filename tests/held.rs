@@ -11,6 +11,8 @@ use trueup::host::StateDir;
 use trueup::model::Digest;
 use trueup::source::BranchRecord;
 
+use super::scratch::put;
+
 /// A fleet repository with one host, and the directory that stands for that host.
 struct Scene {
     scratch: tempfile::TempDir,
@@ -30,9 +32,7 @@ impl Scene {
     }
 
     fn put(&self, path: &str, content: &str) {
-        let path = self.at(path);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-        fs::write(path, content).expect("written");
+        put(&self.at(path), content);
     }
 
     fn settings(&self, settings: &str) {

@@ -18,6 +18,7 @@ mod reasons;
 mod reuse;
 mod revert;
 mod sample;
+mod scratch;
 mod silent;
 mod socket;
 mod source;

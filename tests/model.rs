@@ -25,6 +25,7 @@ use trueup::reconcile::{self, Ask};
 use trueup::report::{Report, State};
 
 use super::sample::{Dice, long};
+use super::scratch::put;
 use super::source::{git, trueup};
 
 mod pure;
@@ -665,11 +666,6 @@ fn brief(report: &Report) -> String {
 
 fn is_temporary(name: &str) -> bool {
     name.starts_with(".trueup-") && name.ends_with('~')
-}
-
-fn put(path: &Path, content: &str) {
-    fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-    fs::write(path, content).expect("written");
 }
 
 #[test]

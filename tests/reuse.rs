@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use super::scratch::put;
+
 /// A fleet repository with one host at its first revision, and the directory that stands for that host, converged.
 struct Scene {
     scratch: tempfile::TempDir,
@@ -30,9 +32,7 @@ impl Scene {
     }
 
     fn put(&self, path: &str, content: &str) {
-        let path = self.at(path);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-        fs::write(path, content).expect("written");
+        put(&self.at(path), content);
     }
 
     fn motd(&self) -> String {

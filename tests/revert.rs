@@ -14,6 +14,7 @@ use trueup::report::Report;
 
 use super::golden::{NOW, cases, copy, walk};
 use super::sample::sample;
+use super::scratch::put;
 use super::source::{git, trueup};
 
 /// How many pairs of cases there are where nobody asked for all of them.
@@ -68,9 +69,7 @@ impl Scene {
     }
 
     fn put(&self, path: &str, content: &str) {
-        let path = self.at(path);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-        fs::write(path, content).expect("written");
+        put(&self.at(path), content);
     }
 
     fn lay_over(&self, from: &Path) {

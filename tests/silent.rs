@@ -11,6 +11,8 @@ use trueup::model::{Class, Stage, Stop, Update};
 use trueup::reconcile::{self, Ask};
 use trueup::report::{Report, State, journal};
 
+use super::scratch::put;
+
 /// A fleet repository that settings name, and the directory that stands for its one host, converged.
 struct Scene {
     scratch: tempfile::TempDir,
@@ -38,9 +40,7 @@ impl Scene {
     }
 
     fn put(&self, path: &str, content: &str) {
-        let path = self.at(path);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-        fs::write(path, content).expect("written");
+        put(&self.at(path), content);
     }
 
     fn git(&self, arguments: &[&str]) -> String {

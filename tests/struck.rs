@@ -13,6 +13,7 @@ use trueup::host::{Clock, Reader, Writer};
 use trueup::reconcile::{self, Ask};
 use trueup::report::{Report, State};
 
+use super::scratch::put;
 use super::source::{git, trueup};
 
 mod alone;
@@ -125,7 +126,7 @@ impl Scene {
             ("unwanted", "theirs\n"),
             ("attributes", "theirs\n"),
         ] {
-            write(&scene.at("root/etc").join(path), content);
+            put(&scene.at("root/etc").join(path), content);
         }
         // Each contains the one before, so that going back is a third.
         scene.commits = ["old", "new", "old"].map(|revision| scene.commit(revision));
@@ -149,7 +150,7 @@ impl Scene {
         for name in ["hosts", "trueup.toml"] {
             drop(fs::remove_dir_all(repo.join(name)));
         }
-        let write = |path: &str, content: &str| write(&repo.join(path), content);
+        let write = |path: &str, content: &str| put(&repo.join(path), content);
         let host = |path: &str, content: &str| write(&format!("hosts/web-01/{path}"), content);
         write("trueup.toml", "format = 1\n");
         let old = revision == "old";
@@ -178,7 +179,7 @@ impl Scene {
 
     /// The branch is at this commit. The work tree is not looked at.
     fn check_out(&self, which: usize) {
-        write(&self.at("repo/.git/refs/heads/main"), &format!("{}\n", self.commits[which]));
+        put(&self.at("repo/.git/refs/heads/main"), &format!("{}\n", self.commits[which]));
     }
 
     /// The host is as it was before the second revision, which is to come.
@@ -323,11 +324,6 @@ impl Scene {
 
 fn is_temporary(path: &str) -> bool {
     path.split('/').any(|name| name.starts_with(".trueup-") && name.ends_with('~'))
-}
-
-fn write(path: &Path, content: &str) {
-    fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-    fs::write(path, content).expect("written");
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -12,7 +12,7 @@ use trueup::host::Reader;
 
 use super::super::sample::sample;
 use super::super::source::{git, trueup};
-use super::{Tree, copy, text, walk, write};
+use super::{Tree, copy, put, text, walk};
 
 /// How many mishaps are tried where nobody asked for all of them.
 const SAMPLE: usize = 60;
@@ -53,17 +53,17 @@ impl Past {
             ("trueup/signers", &format!("ana@example.org {}", public("key"))),
             ("trueup/revoked", &public("lost")),
         ] {
-            write(&past.at("root/etc").join(path), content);
+            put(&past.at("root/etc").join(path), content);
         }
         for n in 0..3 {
             for name in ["a", "b"] {
-                write(&repo.join("hosts/web-01/files/etc").join(name), &format!("{name} {n}\n"));
+                put(&repo.join("hosts/web-01/files/etc").join(name), &format!("{name} {n}\n"));
             }
             // Taken over from the first, and given back by the third.
-            write(&repo.join("hosts/web-01/files/etc/motd"), "ours\n");
-            write(&repo.join("hosts/web-01/files/etc/issue"), "ours\n");
-            write(&repo.join("trueup.toml"), "format = 1\n");
-            write(&repo.join("hosts/web-01/host.toml"), "");
+            put(&repo.join("hosts/web-01/files/etc/motd"), "ours\n");
+            put(&repo.join("hosts/web-01/files/etc/issue"), "ours\n");
+            put(&repo.join("trueup.toml"), "format = 1\n");
+            put(&repo.join("hosts/web-01/host.toml"), "");
             if n == 2 {
                 fs::remove_file(repo.join("hosts/web-01/files/etc/issue")).expect("removed");
             }
@@ -72,7 +72,7 @@ impl Past {
             git(&repo, &["-c", "gpg.format=ssh", "-c", &key, "commit", "--quiet", "-S", "--message", &n.to_string()]);
             past.commits.push(git(&repo, &["rev-parse", "HEAD"]));
             past.in_sync(&format!("commit {n}"));
-            write(&past.at("root/etc/a"), "an edit\n");
+            put(&past.at("root/etc/a"), "an edit\n");
             past.in_sync("a correction");
         }
         let host = Reader::directory(&past.at("root")).expect("opens");
@@ -105,7 +105,7 @@ impl Past {
 
     /// The branch is at this commit.
     fn check_out(&self, which: usize) {
-        write(&self.at("repo/.git/refs/heads/main"), &format!("{}\n", self.commits[which]));
+        put(&self.at("repo/.git/refs/heads/main"), &format!("{}\n", self.commits[which]));
     }
 
     /// One pass; `denied` are the paths that cannot be opened in it.
