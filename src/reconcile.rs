@@ -232,7 +232,9 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
     }
 
     let facts = ask.facts.as_ref().unwrap_or(&own);
-    if let Some(quarantine) = undo::standing(&host.state()).filter(|_| ask.striking) {
+    if ask.striking
+        && let Some(quarantine) = undo::standing(&host.state())
+    {
         return undo::look(host, ask, report, (ledger, recovered, restraint), (&own, &gate), (quarantine, None));
     }
     if reuse && ask.unasked && offline::suffices(host, ask, &restraint.brakes, facts) {

@@ -167,9 +167,7 @@ fn program(worker: &Worker, check: &Check) -> Result<Program, Error> {
             if let Some(user) = user {
                 run = run.arg("-p").arg(format!("User={user}"));
             }
-            // systemd would put variables in, systemd.service(5).
-            let line = line.iter().map(|word| word.replace('$', "$$"));
-            return Ok(run.arg("--").args(line).limit(timeout + GRACE));
+            return Ok(run.command_of_unit(line.iter().map(String::as_str)).limit(timeout + GRACE));
         }
     };
     Ok(worker.program(&question.arguments(worker.user()?, timeout)).limit(timeout + GRACE))

@@ -166,8 +166,7 @@ fn in_unit(command: &[String], properties: &[&str]) -> Program {
     for property in [&limit, "KillMode=control-group"].iter().chain(NOTHING_LEAVES).chain(properties) {
         run = run.arg("-p").arg(*property);
     }
-    // systemd would put variables in, systemd.service(5).
-    run.args(["--setenv=LC_ALL=C.UTF-8", "--"]).args(command.iter().map(|word| word.replace('$', "$$")))
+    run.arg("--setenv=LC_ALL=C.UTF-8").command_of_unit(command.iter().map(String::as_str))
 }
 
 /// What was said, of the file that is meant.

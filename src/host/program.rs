@@ -80,6 +80,13 @@ impl Program {
         self
     }
 
+    /// The command `line` of the unit that systemd-run(1) makes: word by word as it stands, for systemd would put
+    /// variables in, systemd.service(5).
+    #[must_use]
+    pub fn command_of_unit<'w>(self, line: impl IntoIterator<Item = &'w str>) -> Self {
+        self.arg("--").args(line.into_iter().map(|word| word.replace('$', "$$")))
+    }
+
     /// A variable of its environment, which is otherwise only PATH, LC_ALL and HOME.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
@@ -229,6 +236,13 @@ mod tests {
 
     fn run(program: Program) -> Result<Output, Error> {
         program.run(&AtomicBool::new(false))
+    }
+
+    #[test]
+    fn the_command_of_a_unit_is_taken_word_by_word() {
+        let line = ["/bin/sh", "-c", "x=1; test ${x} = $1"];
+        let program = Program::new("systemd-run").command_of_unit(line);
+        assert_eq!(program.line(), "systemd-run -- /bin/sh -c x=1; test $${x} = $$1");
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Transaction<'_> {
         for (name, value) in self.environment {
             run = run.arg(format!("--setenv={name}={value}"));
         }
-        run.arg("--").arg(self.program).args(arguments)
+        run.command_of_unit([self.program].into_iter().chain(arguments.iter().map(String::as_str)))
     }
 
     /// Waits until the unit has ended, telling what goes on.
