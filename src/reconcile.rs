@@ -219,7 +219,7 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
     let (mut ledger, recovered) = read_ledger(host, &own, report)?;
     report.revision.attempted = ledger.attempted.as_ref().map(commit_text);
     report.revision.applied = ledger.applied.as_ref().map(commit_text);
-    let restraint = Restraint::read(host, ask.retry || ask.afresh, report)?;
+    let restraint = Restraint::read(host, ask, report)?;
     // Whom to believe is asked first: where that cannot be told nothing is acted on, our own copy neither.
     let mut gate = Gate::open(host, &ask.settings.trust).at(Stage::Verify)?;
     if gate.was_damaged() {

@@ -32,6 +32,7 @@ pub use record::record;
 pub use set::{Late, NOT_PUT_BACK, judge_late};
 pub use settle::settle;
 pub use settling::{Eyes, Thing, depending, last_words, look, things, watch};
+pub use validate::FAILED as VALIDATION_FAILED;
 pub use vital::{Vital, at_stake};
 
 /// The pass cannot go on: our own state cannot be written.

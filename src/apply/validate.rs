@@ -22,7 +22,7 @@ const NOTHING_LEAVES: &[&str] = &["IPAddressDeny=any", "IPAddressAllow=localhost
 /// For what has no business with one at all.
 const NO_NETWORK: &[&str] = &["PrivateNetwork=yes"];
 /// The word for what was judged and failed.
-pub(super) const FAILED: &str = "validation-failed";
+pub const FAILED: &str = "validation-failed";
 
 /// Judges what the steps of these phases are to install. What fails is noted as failed, and the others of its set as
 /// skipped: neither is tried then.

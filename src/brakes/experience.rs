@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Contest, Failure, Retry};
+use super::{Contest, Failure, Restarts, Retry};
 use crate::compile::Desired;
 use crate::kinds::{Activation, Kind, Spec, package};
 use crate::model::{Digest, Id};
@@ -19,6 +19,9 @@ pub struct Experience {
     pub refreshes: BTreeMap<Id, Retry>,
     /// What the system's own engines failed to do.
     pub activations: BTreeMap<Activation, Retry>,
+    /// When units restarted, reloaded or ran of late, whatever asked for it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub restarts: BTreeMap<Id, Restarts>,
 }
 
 /// What a look found, as far as experience depends on it.
@@ -76,6 +79,10 @@ impl Experience {
         for retry in self.activations.values_mut() {
             retry.age(now);
         }
+        self.restarts.retain(|_, restarts| {
+            restarts.age(now);
+            !restarts.is_over()
+        });
     }
 
     /// Takes in what a look at `now` found.
@@ -124,6 +131,16 @@ impl Experience {
     pub fn activation_failed(&mut self, what: Activation, failure: Failure<'_>, now: i64) {
         let retry = Retry::after(self.activations.get(&what), &format!("{what:?}"), None, failure, now);
         self.activations.insert(what, retry);
+    }
+
+    /// The unit `id` restarts, reloads or runs at `now`.
+    pub fn restart(&mut self, id: &Id, now: i64) {
+        self.restarts.entry(id.clone()).or_default().spend(now);
+    }
+
+    /// Another revision made it fail: nothing waits, nothing is contested. What restarted has restarted.
+    pub fn forget_failures(&mut self) {
+        *self = Self { restarts: std::mem::take(&mut self.restarts), ..Self::default() };
     }
 
     /// Root wants everything tried again, now: nothing waits, nothing is contested.

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Brakes, Experience, Retry, Suspension};
+use super::{Brakes, Experience, Restarts, Retry, Suspension};
 use crate::kinds::{Activation, Kind, package};
 use crate::model::Id;
 
@@ -34,6 +34,13 @@ pub enum Held {
         /// When it is tried again, seconds since 1970.
         next: i64,
     },
+    /// A unit has restarted as often as it may within ten minutes, whatever asked for it.
+    Spent {
+        /// How many times it did.
+        restarts: usize,
+        /// When it may again, seconds since 1970.
+        next: i64,
+    },
 }
 
 /// All that is held at one instant.
@@ -43,6 +50,8 @@ pub struct Holds {
     pub resources: BTreeMap<Id, Held>,
     /// Restarts, reloads and runs of units, which failed.
     pub refreshes: BTreeMap<Id, Held>,
+    /// Units that have restarted as often as they may.
+    pub spent: BTreeMap<Id, Held>,
     /// Work of the system's own engines, which failed.
     pub activations: BTreeMap<Activation, Held>,
 }
@@ -60,12 +69,18 @@ impl Held {
         matches!(self, Self::Waiting { .. })
     }
 
+    /// It comes about by itself, later: until then what it would bring about is not judged.
+    pub fn is_for_later(&self) -> bool {
+        matches!(self, Self::Waiting { .. } | Self::Spent { .. })
+    }
+
     /// The stable word.
     pub fn word(&self) -> &str {
         match self {
             Self::Suspended { .. } => "suspended",
             Self::Contested { .. } => "contested",
             Self::Waiting { reason, .. } => reason,
+            Self::Spent { .. } => "restart-budget",
         }
     }
 
@@ -84,8 +99,9 @@ impl From<&Suspension> for Held {
 }
 
 /// What is held at `now`, one by one; whether the whole host is, [`Brakes::host_suspended`] says. `experience`
-/// has met what is declared: [`Experience::meet`]. What people asked for goes before what passes met.
-pub fn held(brakes: &Brakes, experience: &Experience, now: i64) -> Holds {
+/// has met what is declared: [`Experience::meet`]. What people asked for goes before what passes met. A unit restarts
+/// `budget` times in ten minutes at most; none is no bound.
+pub fn held(brakes: &Brakes, experience: &Experience, budget: Option<usize>, now: i64) -> Holds {
     let waiting = |(id, retry): (&Id, &Retry)| Some((id.clone(), Held::waiting(retry, now)?));
     let contested = experience.contests.iter().filter_map(|(id, contest)| {
         let next = contest.waits(now)?;
@@ -103,12 +119,21 @@ pub fn held(brakes: &Brakes, experience: &Experience, now: i64) -> Holds {
     Holds {
         resources,
         refreshes: experience.refreshes.iter().filter_map(waiting).collect(),
+        spent: budget.map(|most| spent(experience, most, now)).unwrap_or_default(),
         activations: experience
             .activations
             .iter()
             .filter_map(|(what, retry)| Some((*what, Held::waiting(retry, now)?)))
             .collect(),
     }
+}
+
+fn spent(experience: &Experience, most: usize, now: i64) -> BTreeMap<Id, Held> {
+    let of = |(id, restarts): (&Id, &Restarts)| {
+        let next = restarts.waits(most, now)?;
+        Some((id.clone(), Held::Spent { restarts: restarts.count(), next }))
+    };
+    experience.restarts.iter().filter_map(of).collect()
 }
 
 #[cfg(test)]
@@ -144,7 +169,7 @@ mod tests {
         brakes.suspend(suspension(Some(ids[0].clone()), 50));
         brakes.suspend(suspension(None, 50));
 
-        let at = |now| held(&brakes, &experience, now);
+        let at = |now| held(&brakes, &experience, None, now);
         let words = |now| at(now).resources.values().map(|held| held.word().to_owned()).collect::<Vec<_>>();
         assert_eq!(words(49), ["suspended", "contested", "unit-failed"]);
         assert_eq!(words(50), ["contested", "contested", "unit-failed"]);
@@ -164,7 +189,7 @@ mod tests {
         let mut brakes = Brakes::default();
         let (by, reason) = ("alice".to_owned(), String::new());
         brakes.suspend(Suspension { resource: Some(words.clone()), since: 0, until: 9, by, reason });
-        let at = |now| held(&brakes, &experience, now);
+        let at = |now| held(&brakes, &experience, None, now);
         assert_eq!(at(8).resources.keys().collect::<Vec<_>>(), [&tool, &words]);
         assert_eq!(at(8).resting(), BTreeSet::from([words]), "what failed does not rest");
         assert_eq!(at(9), Holds::default());

@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{CommitId, Id};
 
+mod budget;
 mod contest;
 mod experience;
 mod held;
 mod retry;
 mod store;
 
+pub use budget::Restarts;
 pub use contest::Contest;
 pub use experience::{Experience, Found, known_by, tried_as};
 pub use held::{Held, Holds, held};

@@ -81,6 +81,7 @@ impl Settings {
             "policy.setid" => word(&self.policy.setid),
             "change.settle" => Some(duration_text(self.change.settle)),
             "change.deadline" => Some(duration_text(self.change.deadline)),
+            "change.restarts" => word(&self.change.restarts),
             "state.originals" => Some(duration_text(self.state.originals)),
             "state.edits" => Some(duration_text(self.state.edits)),
             _ => self.source.as_ref().and_then(|source| of_source(source, key)),
@@ -167,6 +168,7 @@ mod tests {
                     "source.branch" | "source.path" | "host.name" => "\"word\"",
                     "source.interval" | "source.max_age" | "source.timeout" => "\"2h\"",
                     "change.settle" => "\"20s\"",
+                    "change.restarts" => "7",
                     key if key.starts_with("change.") || key.starts_with("state.") => "\"2h\"",
                     _ => "\"/a/file\"",
                 };

@@ -44,7 +44,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("host", &["host.name"]),
     ("trust", &["trust.signers", "trust.revoked", "trust.mode", "trust.introduction", "trust.floor"]),
     ("policy", &["policy.update", "policy.takeover", "policy.setid"]),
-    ("change", &["change.settle", "change.deadline"]),
+    ("change", &["change.settle", "change.deadline", "change.restarts"]),
     ("state", &["state.originals", "state.edits"]),
 ];
 
@@ -53,6 +53,8 @@ const SHORTEST_SETTLE: Duration = Duration::from_secs(1);
 const LONGEST_SETTLE: Duration = Duration::from_secs(5 * 60);
 const SHORTEST_DEADLINE: Duration = Duration::from_secs(20);
 const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Of restarts within ten minutes: so many are remembered.
+const MOST_RESTARTS: usize = 100;
 
 /// What is known so far. Later fragments overwrite, key by key.
 struct Draft {
@@ -173,6 +175,7 @@ impl Draft {
                 settings.change.deadline = written.duration_within(SHORTEST_DEADLINE, LONGEST_DEADLINE)?;
             }
             "change.settle" => settings.change.settle = written.duration_within(SHORTEST_SETTLE, LONGEST_SETTLE)?,
+            "change.restarts" => settings.change.restarts = written.count(1, MOST_RESTARTS)?,
             "state.originals" => settings.state.originals = written.duration()?,
             "state.edits" => settings.state.edits = written.duration()?,
             _ => self.trust(written)?,
@@ -378,6 +381,7 @@ mod tests {
             [change]
             settle = "45s"
             deadline = "10m"
+            restarts = 3
             [state]
             originals = "6h"
             edits = "7d"
@@ -399,6 +403,19 @@ mod tests {
         assert_eq!(source.max_age, Duration::from_secs(36 * 3600));
         assert_eq!(settings.change.deadline, Duration::from_secs(600));
         assert_eq!(settings.change.settle, Duration::from_secs(45));
+        assert_eq!(settings.change.restarts, 3);
+    }
+
+    #[test]
+    fn a_count_is_a_whole_number_within_its_bounds() {
+        let with = |value: &str| format!("[change]\nrestarts = {value}\n");
+        for (value, read) in [("1", 1), ("0x10", 16), ("100", 100)] {
+            assert_eq!(parse(&with(value)).expect("valid").change.restarts, read);
+        }
+        for value in ["0", "101", "-1", "99999999999999999999", "2.5", "\"5\""] {
+            let said = problems(&with(value));
+            assert!(said.len() == 1 && said[0].contains("change.restarts is"), "{value}: {said:?}");
+        }
     }
 
     #[test]

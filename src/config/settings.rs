@@ -100,6 +100,8 @@ pub struct ChangeSettings {
     pub settle: Duration,
     /// When a revision that has not settled is undone, whatever became of the agent.
     pub deadline: Duration,
+    /// How many times a unit restarts, reloads or runs within ten minutes, whatever asks for it.
+    pub restarts: usize,
 }
 
 /// `[state]`.
@@ -196,7 +198,7 @@ impl Default for PolicySettings {
 
 impl Default for ChangeSettings {
     fn default() -> Self {
-        Self { settle: Duration::from_secs(30), deadline: Duration::from_secs(10 * 60) }
+        Self { settle: Duration::from_secs(30), deadline: Duration::from_secs(10 * 60), restarts: 10 }
     }
 }
 

@@ -39,6 +39,16 @@ impl Written<'_> {
         self.value.as_bool().ok_or_else(|| self.wanted("true or false"))
     }
 
+    /// A whole number from `least` to `most`.
+    pub fn count(&self, least: usize, most: usize) -> Result<usize> {
+        let number = self.value.as_integer().ok_or_else(|| self.wanted("a whole number"))?;
+        let read = usize::from_str_radix(number.as_str(), number.radix()).ok();
+        read.filter(|count| (least..=most).contains(count)).ok_or_else(|| {
+            let written = one_line(number.as_str(), 40);
+            self.problem(&format!("is from {least} to {most}, and this is {written}"))
+        })
+    }
+
     /// One string or a list of strings, each with its own place.
     pub fn texts(&self) -> Result<Vec<Written<'_>>> {
         let one = |value, place| Written { name: self.name, value, place };

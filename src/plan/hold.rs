@@ -127,7 +127,7 @@ pub(super) fn refresh(holds: &Holds, plan: &mut Plan, refresh: PlannedRefresh) {
     let why = match holds.resources.get(&refresh.id) {
         Some(held @ Held::Suspended { .. }) => Some(held),
         Some(held @ Held::Contested { .. }) if refresh.drift => Some(held),
-        _ => holds.refreshes.get(&refresh.id).filter(|_| refresh.drift),
+        _ => holds.refreshes.get(&refresh.id).filter(|_| refresh.drift).or_else(|| holds.spent.get(&refresh.id)),
     };
     match why.cloned() {
         Some(why) => plan.owing.push(HeldRefresh { refresh, why }),
@@ -290,6 +290,19 @@ mod tests {
         assert_eq!(plan.unmet().count(), 0, "what depends on it goes on");
         let plan = host.plan(&holding(conf(), waiting()));
         assert_eq!(plan.unmet().collect::<Vec<_>>(), [&conf()], "what depends on it is skipped");
+    }
+
+    #[test]
+    fn a_unit_that_has_restarted_as_often_as_it_may_owes_its_restart_though_the_repository_asks_for_it() {
+        let mut host = Host::new();
+        host.want(&conf(), file("two"));
+        let spent = Held::Spent { restarts: 10, next: 9 };
+        let holds = Holds { spent: BTreeMap::from([(unit(), spent.clone())]), ..Holds::default() };
+        let plan = host.plan(&holds);
+        assert_eq!((ids(&plan.steps), plan.refreshes.len()), (vec!["file:/etc/app.conf"], 0));
+        assert_eq!(plan.owing[0].why, spent);
+        let both = Holds { resources: BTreeMap::from([(unit(), suspended())]), ..holds };
+        assert_eq!(host.plan(&both).owing[0].why, suspended(), "what people asked for goes before");
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Ask;
 use super::stop::At;
-use crate::apply::Applied;
+use crate::apply::{self, Applied};
 use crate::brakes::{self, Brakes, Experience, Failure, Found, Holds, known_by, tried_as};
 use crate::compile::Desired;
 use crate::host::{DocumentError, Reader, StateDir};
@@ -62,14 +63,16 @@ pub(super) struct Restraint {
     experience: Experience,
     /// What stands on disk; none where that cannot be believed.
     stored: Option<Experience>,
+    /// How often a unit may restart within ten minutes; none is no bound.
+    budget: Option<usize>,
 }
 
 impl Restraint {
-    /// As it stands on this host. Where `retry`, what was met is forgotten.
+    /// As it stands on this host. Where `ask` is to try again, what was met is forgotten.
     ///
     /// # Errors
     /// Where what people asked for cannot be read or believed: anything may be suspended then.
-    pub(super) fn read(host: &Reader, retry: bool, report: &mut Report) -> Result<Self, Stop> {
+    pub(super) fn read(host: &Reader, ask: &Ask, report: &mut Report) -> Result<Self, Stop> {
         let brakes = brakes(host)?;
         let stored = match brakes::load_experience(&host.state()) {
             Ok(document) => Some(document.map(|document| document.value).unwrap_or_default()),
@@ -80,16 +83,21 @@ impl Restraint {
             }
         };
         let mut experience = stored.clone().unwrap_or_default();
-        if retry {
+        if ask.retry {
             experience.forget_all();
+        } else if ask.afresh {
+            experience.forget_failures();
         }
-        Ok(Self { brakes, experience, stored })
+        // What is undone is not held up by how often what broke it was committed.
+        let bound = host.is_machine() && !ask.afresh && !ask.striking;
+        let budget = bound.then_some(ask.settings.change.restarts);
+        Ok(Self { brakes, experience, stored, budget })
     }
 
     /// What is held while `desired` is wanted.
     pub(super) fn holds(&mut self, desired: &Desired, now: i64) -> Holds {
         self.experience.meet(desired, now);
-        brakes::held(&self.brakes, &self.experience, now)
+        brakes::held(&self.brakes, &self.experience, self.budget, now)
     }
 
     /// Takes in what was found on the host.
@@ -133,6 +141,9 @@ impl Restraint {
                 counted.correct(id, known_by(&wanted.spec), now);
             }
         }
+        for refresh in plan.refreshes.iter().filter(|_| self.budget.is_some()) {
+            counted.restart(&refresh.id, now);
+        }
         self.store(state, counted)
     }
 
@@ -165,6 +176,9 @@ impl Restraint {
         }
         for refreshed in &applied.refreshed {
             let id = &refreshed.id;
+            if self.budget.is_some() && was_touched(&refreshed.outcome) {
+                met.restart(id, now);
+            }
             match failure(&refreshed.outcome, host) {
                 Some(failure) => met.refresh_failed(id, wanted(id), failure, now),
                 None => drop(met.refreshes.remove(id)),
@@ -195,6 +209,11 @@ impl Restraint {
         }
         Ok(())
     }
+}
+
+/// Whether anything was done to the unit: one that `validate` refuses runs on.
+fn was_touched(outcome: &Outcome) -> bool {
+    !matches!(outcome, Outcome::Failed { reason, .. } if reason == apply::VALIDATION_FAILED)
 }
 
 /// How it failed, where that is a reason to wait.
@@ -228,6 +247,7 @@ mod tests {
     use crate::plan::PlannedRefresh;
 
     const NOW: i64 = 1_800_000_000;
+    const BUDGET: usize = 15;
 
     struct Scene {
         _scratch: tempfile::TempDir,
@@ -254,7 +274,12 @@ mod tests {
         fn restraint(&self) -> Restraint {
             let stored = brakes::load_experience(&self.state).expect("whole").map(|document| document.value);
             let stored = stored.unwrap_or_default();
-            Restraint { brakes: Brakes::default(), experience: stored.clone(), stored: Some(stored) }
+            Restraint {
+                brakes: Brakes::default(),
+                experience: stored.clone(),
+                stored: Some(stored),
+                budget: Some(BUDGET),
+            }
         }
 
         /// A pass that restarts the unit, at `now`, with this outcome.
@@ -309,9 +334,47 @@ mod tests {
         assert_eq!(scene.holds(NOW + 59).refreshes[&app()].word(), "unit-failed");
         assert_eq!(scene.holds(NOW + 75), Holds::default());
         scene.restarts(false, Outcome::Done, NOW + 75);
-        assert_eq!(scene.restraint().experience, Experience::default());
+        let Experience { refreshes, contests, .. } = scene.restraint().experience;
+        assert!(refreshes.is_empty() && contests.is_empty());
         scene.restarts(false, failed("interrupted"), NOW + 75);
         assert_eq!(scene.holds(NOW + 75), Holds::default(), "it is nobody's failure that we were stopped");
+    }
+
+    #[test]
+    fn a_unit_restarts_no_more_often_than_its_budget_whatever_asks_for_it() {
+        let scene = Scene::new();
+        for second in 0..15 {
+            assert!(scene.holds(NOW + second).spent.is_empty());
+            let refused = second == 3;
+            scene.restarts(false, if refused { failed(apply::VALIDATION_FAILED) } else { Outcome::Done }, NOW + second);
+        }
+        assert!(scene.holds(NOW + 15).spent.is_empty(), "one was refused beforehand: it never restarted");
+        scene.restarts(false, failed("unit-failed"), NOW + 15);
+        let spent = scene.holds(NOW + 16).spent;
+        assert_eq!(spent[&app()], brakes::Held::Spent { restarts: 15, next: NOW + 600 });
+        assert!(scene.holds(NOW + 599).spent.contains_key(&app()) && scene.holds(NOW + 600).spent.is_empty());
+
+        let undoing = Restraint { budget: None, ..scene.restraint() }.holds(&scene.desired, NOW + 16);
+        assert!(undoing.spent.is_empty(), "what is undone is not held up");
+    }
+
+    #[test]
+    fn restarts_count_before_they_happen() {
+        let scene = Scene::new();
+        let refresh = PlannedRefresh {
+            id: app(),
+            how: Refresh::Restart,
+            because: vec![],
+            invocation: None,
+            drift: false,
+            corrective: false,
+        };
+        let plan = Plan { refreshes: vec![refresh], ..Plan::default() };
+        for second in 0..15 {
+            // The pass that restarts it never comes back.
+            scene.restraint().about_to(&scene.state, &plan, &scene.desired, NOW + second).expect("saved");
+        }
+        assert_eq!(scene.holds(NOW + 15).spent[&app()].word(), "restart-budget");
     }
 
     #[test]

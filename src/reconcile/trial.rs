@@ -236,7 +236,8 @@ impl Trial {
         if applied.interrupted {
             return Verdict::Interrupted;
         }
-        let waits = plan.held.iter().any(|held| held.why.is_failure());
+        let waits =
+            plan.held.iter().any(|held| held.why.is_failure()) || plan.owing.iter().any(|held| held.why.is_for_later());
         let answered = self.good.contains(&Thing::Vital(Vital::Gateway));
         let mut things = apply::things(desired);
         things.remove(&Thing::Vital(Vital::Gateway));

@@ -33,6 +33,10 @@ impl Report {
                     let message = format!("{id} until {} {}", utc(*until), who(by, reason));
                     self.raise(State::Suspended, "suspended", Some(message));
                 }
+                Held::Spent { .. } => {
+                    let message = format!("{id} runs on what was there before; it restarts once it may again");
+                    self.raise(State::Degraded, why.word(), Some(message));
+                }
                 Held::Waiting { .. } => {}
             }
         }
@@ -78,6 +82,7 @@ fn refresh_line(held: &HeldRefresh) -> RefreshLine {
         how: held.refresh.how,
         because: held.refresh.because.clone(),
         outcome: owed(&held.why),
+        reason: Some(held.why.word().to_owned()),
         message: Some(worded(&held.why, message)),
         attempts,
         next: Some(next),
@@ -107,6 +112,9 @@ fn told(why: &Held) -> (String, u32, i64) {
             (format!("corrected {times} times within a day, and it did not stay so"), times, *next)
         }
         Held::Waiting { message, attempts, next, .. } => (message.clone(), *attempts, *next),
+        Held::Spent { restarts, next } => {
+            (format!("{restarts} times within ten minutes, whatever asked for it, are enough"), 0, *next)
+        }
     }
 }
 

@@ -245,6 +245,9 @@ pub struct RefreshLine {
     pub because: Vec<Id>,
     /// `planned`, `done`, `failed`; `owed` where it is held back.
     pub outcome: &'static str,
+    /// The stable word of what holds it back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// One line for people.
     pub message: Option<String>,
     /// How many times it was tried, where it waits.

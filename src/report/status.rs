@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CommitWords, Revisions, SignedBy, State};
 
+mod attention;
 mod make;
 mod text;
 

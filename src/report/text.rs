@@ -334,6 +334,7 @@ mod tests {
             how,
             because,
             outcome: "failed",
+            reason: None,
             message,
             attempts,
             next,

@@ -21,6 +21,17 @@ fn app(lab: &mut Lab, unit: &str, more: &str, message: &str) -> String {
     lab.fleet.commit(message)
 }
 
+const THREE: [&str; 3] = ["web-01", "web-02", "web-03"];
+
+/// As [`app`], on three hosts.
+fn app_of_three(lab: &mut Lab, unit: &str, more: &str, message: &str) -> String {
+    for name in THREE {
+        lab.fleet.write(&format!("hosts/{name}/host.toml"), format!("[units]\n\"app.service\" = \"on\"\n{more}"));
+        lab.fleet.write(&format!("hosts/{name}/units/app.service"), unit);
+    }
+    lab.fleet.commit(message)
+}
+
 /// Waits until `bad` was undone to `good`, for this reason.
 fn undone(host: &Host, good: &str, bad: &str, reason: &str) -> serde_json::Value {
     let status = host.await_status("it is undone", |status| {
@@ -166,22 +177,14 @@ fn a_first_revision_that_fails_has_nothing_to_go_back_to() {
 #[test]
 fn a_source_that_goes_silent_while_three_hosts_settle_undoes_nothing_on_any() {
     let Some(mut lab) = Lab::new(3) else { return };
-    let names = ["web-01", "web-02", "web-03"];
-    let app = |lab: &mut Lab, unit: &str, message: &str| {
-        for name in names {
-            lab.fleet.write(&format!("hosts/{name}/host.toml"), "[units]\n\"app.service\" = \"on\"\n");
-            lab.fleet.write(&format!("hosts/{name}/units/app.service"), unit);
-        }
-        lab.fleet.commit(message)
-    };
-    let first = app(&mut lab, STEADY, "steady");
-    let hosts = names.map(|name| lab.boot_installed(name, QUICK));
+    let first = app_of_three(&mut lab, STEADY, "", "steady");
+    let hosts = THREE.map(|name| lab.boot_installed(name, QUICK));
     for host in &hosts {
         host.await_applied(&first);
         host.write("/etc/trueup/agent.d/50.toml", "[change]\nsettle = \"15s\"\n");
         host.ok(&["systemctl", "reload", "trueup"]);
     }
-    let second = app(&mut lab, &format!("# anew\n{STEADY}"), "steady and newer");
+    let second = app_of_three(&mut lab, &format!("# anew\n{STEADY}"), "", "steady and newer");
     for host in &hosts {
         host.await_status("it settles, and says so", |status| {
             status["running"]["doing"].as_str().is_some_and(|doing| doing.starts_with("settling"))
@@ -204,26 +207,76 @@ fn a_source_that_goes_silent_while_three_hosts_settle_undoes_nothing_on_any() {
 }
 
 #[test]
-fn a_mirror_that_is_down_is_waited_for_and_undoes_nothing() {
-    let Some(mut lab) = Lab::new(1) else { return };
+fn a_mirror_that_is_down_while_three_hosts_change_is_waited_for_and_undoes_nothing_on_any() {
+    let Some(mut lab) = Lab::new(3) else { return };
     lab.apt().publish(&[Package::new("tool", "1.0")]);
-    let first = app(&mut lab, STEADY, "", "steady");
+    let first = app_of_three(&mut lab, STEADY, "", "steady");
+    let hosts = THREE.map(|name| lab.boot_installed(name, QUICK));
+    for host in &hosts {
+        host.await_applied(&first);
+    }
+    lab.apt().is_down(true);
+    let anew = format!("# anew\n{STEADY}");
+    let second = app_of_three(&mut lab, &anew, "[packages]\ntool = \"1.*\"\n", "with a tool");
+    for host in &hosts {
+        let status = host.await_status("it is told", |status| {
+            status["revision"]["attempted"] == *second && status["state"] == "degraded" && status["running"].is_null()
+        });
+        assert_eq!(status["revision"]["applied"], *first, "{status:#}");
+        assert!(!host.has("/var/lib/trueup/hand"), "nobody strikes for that");
+        host.await_passes(1);
+        assert!(host.read("/etc/systemd/system/app.service").starts_with("# anew"));
+    }
+    lab.apt().is_down(false);
+    for host in &hosts {
+        host.ok(&["trueup", "retry"]);
+        host.await_applied(&second);
+        assert_eq!(host.package("tool").as_deref(), Some("1.0"));
+        assert!(host.journal(&["TRUEUP_EVENT=rolled-back"]).is_empty());
+    }
+}
+
+#[test]
+fn a_unit_restarts_no_more_often_than_its_budget_and_owes_the_rest() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let watching = |lab: &mut Lab, conf: &str| {
+        lab.fleet.write("hosts/web-01/files/etc/app.conf", format!("{conf}\n"));
+        lab.fleet.write(
+            "hosts/web-01/host.toml",
+            "[units.\"app.service\"]\nenabled = true\nactive = true\nwatch = [\"/etc/app.conf\"]\n",
+        );
+        lab.fleet.write("hosts/web-01/units/app.service", STEADY);
+        lab.fleet.commit(conf)
+    };
+    let first = watching(&mut lab, "first");
     let host = lab.boot_installed("web-01", QUICK);
     host.await_applied(&first);
-    lab.apt().is_down(true);
-    let second = app(&mut lab, &format!("# anew\n{STEADY}"), "[packages]\ntool = \"1.*\"\n", "with a tool");
-    let status = host.await_status("it is told", |status| {
-        status["revision"]["attempted"] == *second && status["state"] == "degraded" && status["running"].is_null()
+    host.write("/etc/trueup/agent.d/50.toml", "[change]\nrestarts = 2\n");
+    host.ok(&["systemctl", "reload", "trueup"]);
+    let run = || host.unit("app.service", "InvocationID");
+    let mut before = run();
+    for conf in ["second", "third"] {
+        let commit = watching(&mut lab, conf);
+        host.await_applied(&commit);
+        assert_ne!(run(), before, "{conf}");
+        before = run();
+    }
+    let fourth = watching(&mut lab, "fourth");
+    let status = host.await_status("its restart is owed", |status| {
+        status["reason"] == "restart-budget" && status["running"].is_null()
     });
-    assert_eq!(status["revision"]["applied"], *first, "{status:#}");
-    assert!(!host.has("/var/lib/trueup/hand"), "nobody strikes for that");
+    assert_eq!((status["state"].as_str(), run()), (Some("degraded"), before.clone()), "{status:#}");
+    assert_eq!(host.read("/etc/app.conf"), "fourth\n");
+    assert_ne!(status["revision"]["applied"], *fourth, "what runs is not what it says");
+    let text = host.run(&["trueup", "status"]).stdout;
+    assert!(text.contains("restart owed") && text.contains("trueup retry"), "{text}");
+    // Nothing is forgotten with the agent.
+    host.ok(&["systemctl", "restart", "trueup"]);
     host.await_passes(1);
-    assert!(host.read("/etc/systemd/system/app.service").starts_with("# anew"));
-    lab.apt().is_down(false);
+    assert_eq!((host.status()["reason"].as_str(), run()), (Some("restart-budget"), before.clone()));
     host.ok(&["trueup", "retry"]);
-    host.await_applied(&second);
-    assert_eq!(host.package("tool").as_deref(), Some("1.0"));
-    assert!(host.journal(&["TRUEUP_EVENT=rolled-back"]).is_empty());
+    host.await_applied(&fourth);
+    assert_ne!(run(), before);
 }
 
 #[test]

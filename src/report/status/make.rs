@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AgentStatus, Attention, ChoiceStatus, Last, ResourceCounts, RestoreStatus, Running, SourceStatus, Status,
-    SuspendedStatus, UrlStatus, WallsStatus,
+    SuspendedStatus, UrlStatus, WallsStatus, attention,
 };
 use crate::brakes::{Brakes, Choice, Restoring, Suspension};
 use crate::config::{Settings, SourceSettings};
 use crate::model::{Revision, Stop, Update, Word, one_line};
-use crate::report::{CommitWords, Line, Report, Revisions, State, TRANSPORT_ONLY, UNVERIFIED, commit_text, text};
+use crate::report::{CommitWords, Report, Revisions, State, TRANSPORT_ONLY, UNVERIFIED, commit_text};
 use crate::source::{Health, Walls};
 
 /// The version of the JSON form.
@@ -160,7 +160,7 @@ pub fn make(parts: &Parts<'_>) -> Status {
     let Parts { report, brakes, now, .. } = *parts;
     let Verdict { state, reason, message } = judge(parts);
     let kept = parts.previous.filter(|before| before.state == state && before.reason == reason);
-    let mut attention = report.map(attention).unwrap_or_default();
+    let mut attention = report.map(attention::attention).unwrap_or_default();
     let resources = report.map(|report| count(report, &attention, brakes, now)).unwrap_or_default();
     attention.truncate(ATTENTION);
     let update = report.and_then(|report| report.update).unwrap_or(Update::Auto).max(parts.settings.policy.update);
@@ -373,60 +373,6 @@ fn choice(choice: &Choice) -> ChoiceStatus {
     ChoiceStatus { commit: choice.commit.to_string(), by: one_line(&choice.by, 80), at: choice.at }
 }
 
-/// What is to be looked at, the most urgent first; within that in the order of work.
-fn attention(report: &Report) -> Vec<Attention> {
-    const ORDER: &[&str] = &["failed", "contested", "skipped", "drifted", "pending"];
-    let mut all: Vec<Attention> = report.steps.iter().filter_map(of_line).collect();
-    let failed = |id: String, how: &str, message: Option<&String>| Attention {
-        what: "failed".to_owned(),
-        reason: None,
-        message: one_line(&text::named(how, text::of_it(&id, message.map_or("", String::as_str))), 300),
-        id,
-        attempts: 1,
-        next: None,
-    };
-    all.extend(report.refreshes.iter().filter(|line| line.outcome == "failed").map(|line| Attention {
-        attempts: line.attempts.max(1),
-        next: line.next,
-        ..failed(line.id.as_str().to_owned(), line.how.as_str(), line.message.as_ref())
-    }));
-    all.extend(report.activations.iter().filter(|line| line.outcome == "failed").map(|line| Attention {
-        attempts: line.attempts.max(1),
-        next: line.next,
-        ..failed(text::word(line.what), "the system", line.message.as_ref())
-    }));
-    all.sort_by_key(|one| ORDER.iter().position(|what| *what == one.what));
-    all
-}
-
-fn of_line(line: &Line) -> Option<Attention> {
-    let what = match (line.outcome, line.reason.as_deref()) {
-        ("failed", _) => "failed",
-        ("skipped", _) => "skipped",
-        ("reported", Some("contested")) => "contested",
-        // Told with what is suspended.
-        ("reported", Some("suspended")) => return None,
-        ("reported", _) => "drifted",
-        ("planned" | "not-tried", _) => "pending",
-        _ => return None,
-    };
-    let changes = line.changes.join(", ");
-    let message = match (&line.message, changes.as_str()) {
-        (Some(message), "") => message.clone(),
-        (Some(message), _) if what == "drifted" || what == "contested" => format!("{changes}; {message}"),
-        (Some(message), _) => text::of_it(line.id.as_str(), message).to_owned(),
-        (None, _) => changes,
-    };
-    Some(Attention {
-        id: line.id.as_str().to_owned(),
-        what: what.to_owned(),
-        reason: line.reason.clone(),
-        message: one_line(&message, 300),
-        attempts: if what == "failed" { line.attempts.max(1) } else { 0 },
-        next: line.next,
-    })
-}
-
 /// Of what is managed; what is let go is not managed any more.
 fn count(report: &Report, attention: &[Attention], brakes: &Brakes, now: i64) -> ResourceCounts {
     // A unit that could neither start nor reload is one that failed.
@@ -458,7 +404,7 @@ mod tests {
     use super::*;
     use crate::config::SourceSettings;
     use crate::model::{Class, Stage};
-    use crate::report::{Counts, NoteLine, RefreshLine};
+    use crate::report::{Counts, Line, NoteLine, RefreshLine};
     use crate::source::{SharedHealth, SourceError};
 
     const NOW: i64 = 1_795_456_800;
@@ -646,6 +592,7 @@ mod tests {
             how: crate::kinds::Refresh::Reload,
             because: Vec::new(),
             outcome: "failed",
+            reason: None,
             message: Some("unit:a.service: reload failed: see journalctl".to_owned()),
             attempts: 0,
             next: None,
@@ -655,6 +602,32 @@ mod tests {
         assert_eq!(status.resources.failed, 1);
         let said: Vec<&str> = status.attention.iter().map(|one| one.message.as_str()).collect();
         assert_eq!(said, ["start failed: see journalctl", "reload failed: see journalctl"]);
+    }
+
+    #[test]
+    fn a_restart_that_is_owed_is_told_with_when_it_is_done_and_as_pending() {
+        let mut scene = Scene::new();
+        let mut found = report(State::Degraded, Some("restart-budget"));
+        let owed = |name: &str, reason: &str, message: &str| RefreshLine {
+            id: name.parse().expect("an id"),
+            how: crate::kinds::Refresh::Restart,
+            because: Vec::new(),
+            outcome: "owed",
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            attempts: 0,
+            next: Some(NOW + 60),
+        };
+        found.refreshes = vec![
+            owed("unit:a.service", "restart-budget", "restart-budget: 10 times are enough"),
+            owed("unit:b.service", "suspended", "suspended: by alice"),
+        ];
+        scene.report = Some(found);
+        let status = scene.status();
+        assert_eq!(status.resources.pending, 1);
+        let [one] = status.attention.as_slice() else { panic!("{:?}", status.attention) };
+        assert_eq!((one.what.as_str(), one.message.as_str()), ("pending", "restart owed: 10 times are enough"));
+        assert_eq!(one.next, Some(NOW + 60));
     }
 
     #[test]
@@ -676,6 +649,7 @@ mod tests {
             how: crate::kinds::Refresh::Reload,
             because: Vec::new(),
             outcome: "failed",
+            reason: None,
             message: Some("no".to_owned()),
             attempts: 0,
             next: None,

@@ -334,7 +334,8 @@ fn what_next(status: &Status) -> Vec<String> {
         next.extend(status.revision.attempted.as_ref().map(|commit| format!("trueup history {}", short(commit))));
         next.push(format!("journalctl TRUEUP_RESOURCE={}", one_line(&failed.id, 200)));
     }
-    if any("contested") {
+    let spent = |one: &Attention| one.reason.as_deref() == Some("restart-budget");
+    if any("contested") || status.attention.iter().any(spent) {
         next.push("trueup retry".to_owned());
     }
     if waits(status).is_some() {
