@@ -32,6 +32,7 @@ pub const EFFECTS: &[&str] = &[
     "pwrite64",
     "fsync",
     "fdatasync",
+    "syncfs",
     "rename",
     "renameat",
     "renameat2",
@@ -54,6 +55,8 @@ pub const EFFECTS: &[&str] = &[
 /// A fleet of two revisions that differ in everything a file can be, and a host that is at the first.
 struct Scene {
     scratch: tempfile::TempDir,
+    /// How many files of one directory change.
+    files: usize,
     commits: [String; 3],
     first: Tree,
     second: Tree,
@@ -112,10 +115,15 @@ replace = "any"
 state = "absent"
 "#;
 
+/// Few enough that each change is made durable by itself.
+const FEW: usize = 3;
+/// So many that they are made durable together.
+const MANY: usize = 40;
+
 impl Scene {
-    fn new() -> Self {
+    fn new(files: usize) -> Self {
         let scratch = tempfile::tempdir().expect("a scratch directory");
-        let mut scene = Self { scratch, commits: Default::default(), first: Tree::new(), second: Tree::new() };
+        let mut scene = Self { scratch, files, commits: Default::default(), first: Tree::new(), second: Tree::new() };
         fs::create_dir(scene.at("repo")).expect("made");
         git(&scene.at("repo"), &["init", "--quiet"]);
         for (path, content) in [
@@ -157,7 +165,7 @@ impl Scene {
         let (owner, mode) = if old { ("root", "0640") } else { ("app", "0600") };
         let declared = HOST.replace("OWNER", owner).replace("MODE", mode).replace("REVISION", revision);
         host("host.toml", &(declared + if old { OLD } else { NEW }));
-        for n in 0..3 {
+        for n in 0..self.files {
             host(&format!("files/etc/app/{n}"), &format!("{revision} {n}\n").repeat(100));
         }
         host("units/app.service", &format!("[Service]\nExecStart=/bin/sleep infinity\n# {revision}\n"));

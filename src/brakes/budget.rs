@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Over this long it is counted how often: ten minutes, in seconds.
 const WINDOW: i64 = 600;
 /// No more times than these are kept: more are never allowed.
-const MOST: usize = 100;
+const MOST: usize = 1000;
 
 /// When a unit was restarted, reloaded or run by passes within the last ten minutes, whatever asked for it: seconds
 /// since 1970, the oldest first.

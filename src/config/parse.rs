@@ -54,7 +54,7 @@ const LONGEST_SETTLE: Duration = Duration::from_secs(5 * 60);
 const SHORTEST_DEADLINE: Duration = Duration::from_secs(20);
 const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Of restarts within ten minutes: so many are remembered.
-const MOST_RESTARTS: usize = 100;
+const MOST_RESTARTS: usize = 1000;
 
 /// What is known so far. Later fragments overwrite, key by key.
 struct Draft {
@@ -409,10 +409,10 @@ mod tests {
     #[test]
     fn a_count_is_a_whole_number_within_its_bounds() {
         let with = |value: &str| format!("[change]\nrestarts = {value}\n");
-        for (value, read) in [("1", 1), ("0x10", 16), ("100", 100)] {
+        for (value, read) in [("1", 1), ("0x10", 16), ("1000", 1000)] {
             assert_eq!(parse(&with(value)).expect("valid").change.restarts, read);
         }
-        for value in ["0", "101", "-1", "99999999999999999999", "2.5", "\"5\""] {
+        for value in ["0", "1001", "-1", "99999999999999999999", "2.5", "\"5\""] {
             let said = problems(&with(value));
             assert!(said.len() == 1 && said[0].contains("change.restarts is"), "{value}: {said:?}");
         }

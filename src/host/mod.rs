@@ -47,7 +47,7 @@ pub use clock::{Clock, Uptime};
 pub use error::Error;
 pub use export::write_new;
 pub use facts::FactsError;
-pub use files::{Attributes, Meta, NodeType, Over, Stage, TreeLimits};
+pub use files::{Attributes, Made, Meta, NodeType, Over, Ready, Stage, TreeLimits};
 pub use journal::{Entry, Priority};
 pub use payloads::{Payloads, kept_name};
 pub use program::{Output, Program};
@@ -335,6 +335,8 @@ pub struct Writer {
     swept: BTreeSet<String>,
     /// Directories that were made on the way to something else, links resolved, since they were last asked for.
     made: Vec<String>,
+    /// When what is written is made durable.
+    syncs: files::Syncs,
     _lock: Lock,
 }
 
@@ -346,7 +348,7 @@ impl Writer {
     pub fn take(reader: Reader) -> Result<Self, LockError> {
         let lock = reader.state().lock()?;
         reader.acts();
-        Ok(Self { reader, swept: BTreeSet::new(), made: Vec::new(), _lock: lock })
+        Ok(Self { reader, swept: BTreeSet::new(), made: Vec::new(), syncs: files::Syncs::default(), _lock: lock })
     }
 
     /// The next who asks for the bus gets a connection of its own: the one before may have ended with a bus that was

@@ -141,9 +141,6 @@ impl Restraint {
                 counted.correct(id, known_by(&wanted.spec), now);
             }
         }
-        for refresh in plan.refreshes.iter().filter(|_| self.budget.is_some()) {
-            counted.restart(&refresh.id, now);
-        }
         self.store(state, counted)
     }
 
@@ -356,25 +353,6 @@ mod tests {
 
         let undoing = Restraint { budget: None, ..scene.restraint() }.holds(&scene.desired, NOW + 16);
         assert!(undoing.spent.is_empty(), "what is undone is not held up");
-    }
-
-    #[test]
-    fn restarts_count_before_they_happen() {
-        let scene = Scene::new();
-        let refresh = PlannedRefresh {
-            id: app(),
-            how: Refresh::Restart,
-            because: vec![],
-            invocation: None,
-            drift: false,
-            corrective: false,
-        };
-        let plan = Plan { refreshes: vec![refresh], ..Plan::default() };
-        for second in 0..15 {
-            // The pass that restarts it never comes back.
-            scene.restraint().about_to(&scene.state, &plan, &scene.desired, NOW + second).expect("saved");
-        }
-        assert_eq!(scene.holds(NOW + 15).spent[&app()].word(), "restart-budget");
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Lab {
             ("/etc/trueup/agent.toml".to_owned(), self.agent_toml(more).into_bytes()),
             ("/etc/trueup/ca.pem".to_owned(), self.authority.certificate()),
             // Whatever a test has in a later file wins.
-            ("/etc/trueup/agent.d/10-settle.toml".to_owned(), b"[change]\nsettle = \"1s\"\n".to_vec()),
+            ("/etc/trueup/agent.d/10-settle.toml".to_owned(), b"[change]\nsettle = \"1s\"\nrestarts = 1000\n".to_vec()),
         ]
     }
 

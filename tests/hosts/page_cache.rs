@@ -59,8 +59,8 @@ fn declare(lab: &mut Lab, n: usize, all: bool) -> String {
     if all {
         put("units/reader.service", format!("[Unit]\nDescription={n}\n{READER}"));
     }
-    let (mode, group, package) = attributes(n);
-    let packages = if all { format!("[packages]\ntool = \"{package}\"\n") } else { String::new() };
+    let (mode, group) = attributes(n);
+    let packages = if all { format!("[packages]\ntool = \"{}\"\n", package(n)) } else { String::new() };
     put(
         "host.toml",
         format!(
@@ -76,13 +76,18 @@ fn declare(lab: &mut Lab, n: usize, all: bool) -> String {
     lab.fleet.commit(&format!("revision {n}"))
 }
 
-fn attributes(n: usize) -> (&'static str, &'static str, &'static str) {
-    [("0640", "adm", "absent"), ("0600", "daemon", "present")][n % 2]
+fn attributes(n: usize) -> (&'static str, &'static str) {
+    [("0640", "adm"), ("0600", "daemon")][n % 2]
+}
+
+/// Installed by each tenth revision, or removed.
+fn package(n: usize) -> &'static str {
+    ["absent", "present"][n / 10 % 2]
 }
 
 /// What is looked at, as the `n`th revision has it.
 fn whole(n: usize) -> Vec<String> {
-    let (mode, group, _) = attributes(n);
+    let (mode, group) = attributes(n);
     let mut lines: Vec<String> =
         (0..FILES).map(|file| format!("/srv/app/{file:03} {mode} {group} {LINES} x {n} {file:03}")).collect();
     lines.push(format!("/srv/current only/{n}"));
@@ -104,7 +109,7 @@ const REST: &str = "cat /run/read
 fn holds(host: &Host, n: usize, all: bool) {
     let seen = host.ok(&["perl", "/usr/local/lib/look"]);
     assert_eq!(seen.lines().collect::<Vec<_>>(), whole(n));
-    let package = if all && attributes(n).2 == "present" { "installed" } else { "absent" };
+    let package = if all && package(n) == "present" { "installed" } else { "absent" };
     let description = if all { n } else { 0 };
     let rest = format!("{n}\nActiveState=active\nDescription={description}\nUnitFileState=enabled\n{package}\n");
     assert_eq!(host.shell(REST), rest);
@@ -159,6 +164,7 @@ fn after_power_and_page_cache_are_lost_in_a_pass_each_file_is_old_or_new_and_it_
         // A host that comes up twice amid one revision is put back: the next strikes in another.
         host.await_applied(&revision);
         holds(&host, n, all);
+        println!("pull {n} of {pulls}, at {moment:?}");
     }
     println!("the plug was pulled {pulls} times, {amid} of them before the last of {FILES} files, at {moments:?}");
     assert!(amid * 2 > pulls, "{amid} of {pulls} were in the middle");

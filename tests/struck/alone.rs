@@ -6,11 +6,11 @@ use std::thread;
 
 use serde_json::Value;
 
-use super::{Scene, text};
+use super::{FEW, Scene, text};
 
 #[test]
 fn while_a_pass_is_inside_an_apply_another_ends_with_its_name_and_touches_nothing() {
-    let scene = Scene::new();
+    let scene = Scene::new(FEW);
     scene.begin();
     // It stops where the first file takes its name, and has the lock until it is told to go on.
     let trace = scene.at("trace");

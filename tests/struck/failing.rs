@@ -7,10 +7,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde_json::Value;
 
 use super::super::sample::sample;
-use super::{Place, Scene, text};
+use super::{FEW, MANY, Place, Scene, text};
 
 /// How many calls fail where nobody asked for all of them.
-const SAMPLE: usize = 60;
+const SAMPLES: [(usize, usize); 2] = [(FEW, 50), (MANY, 30)];
 /// How many of each call that only looks.
 const MOST: usize = 24;
 const ERRORS: &[&str] = &["ENOSPC", "EIO", "EDQUOT", "EROFS", "EMFILE"];
@@ -131,14 +131,20 @@ fn fails(scene: &Scene, call: &str, n: usize, error: &str) -> Option<Came> {
 
 #[test]
 fn whatever_call_fails_nothing_is_lost_or_claimed_and_the_next_pass_converges() {
-    let scene = Scene::new();
-    let all = places(&scene);
+    for (files, some) in SAMPLES {
+        failing(&Scene::new(files), some);
+    }
+}
+
+/// Has `some` of the calls of passes of `scene` fail.
+fn failing(scene: &Scene, some: usize) {
+    let all = places(scene);
     let count = all.len();
     let (mut struck, mut inside) = (0, 0);
     let mut came: BTreeMap<String, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
-    for (Place { call, n, .. }, error) in sample(all, SAMPLE) {
-        match catch_unwind(AssertUnwindSafe(|| fails(&scene, &call, n, error))) {
+    for (Place { call, n, .. }, error) in sample(all, some) {
+        match catch_unwind(AssertUnwindSafe(|| fails(scene, &call, n, error))) {
             Ok(None) => {}
             Ok(Some(one)) => {
                 struck += 1;
@@ -149,14 +155,41 @@ fn whatever_call_fails_nothing_is_lost_or_claimed_and_the_next_pass_converges() 
             Err(why) => wrong.push(why.downcast_ref::<String>().cloned().unwrap_or_else(|| "it panicked".to_owned())),
         }
     }
-    println!("{struck} of {count} calls of a pass failed, {inside} of them left it inside an apply: {came:#?}");
+    let files = scene.files;
+    println!(
+        "{files} files: {struck} of {count} calls of a pass failed, {inside} of them left it inside an apply: {came:#?}"
+    );
     assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n\n"));
-    assert!(count >= 1000 && struck >= 50, "{struck} of {count}");
+    assert!(count >= 1000 && struck * 6 >= some * 5, "{struck} of {count}");
+}
+
+#[test]
+fn what_cannot_be_synced_together_takes_no_place_and_what_was_renamed_is_not_claimed() {
+    let scene = Scene::new(MANY);
+    let syncs: Vec<Place> = scene.places().into_iter().filter(|place| place.call == "syncfs").collect();
+    assert_eq!(syncs.len(), 2, "the contents, and the names: {syncs:?}");
+    for (Place { call, n, .. }, renamed) in syncs.into_iter().zip([false, true]) {
+        let came = fails(&scene, &call, n, "EIO").expect("it fails");
+        assert_eq!(came.word, "EIO: io-error");
+        scene.begin();
+        let inject = format!("inject={call}:error=EIO:when={n}");
+        scene.struck(&["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
+        let tree = scene.tree();
+        let (old, new) = (&scene.first, &scene.second);
+        for n in 0..MANY {
+            let path = format!("/etc/app/{n}");
+            assert_eq!(tree.get(&path), if renamed { new } else { old }.get(&path), "{path}");
+        }
+        assert!(!tree.keys().any(|path| path.ends_with('~')), "nothing is left over");
+        let ledger = scene.document("ledger").expect("a ledger");
+        let kept = ledger["entries"]["file:/etc/app/2"]["applied"].to_string();
+        assert!(!kept.is_empty() && ledger["applied"]["commit"] != scene.commits[1].as_str(), "{ledger:#}");
+    }
 }
 
 #[test]
 fn a_directory_that_was_made_on_the_way_and_cannot_be_synced_is_ours_all_the_same() {
-    let scene = Scene::new();
+    let scene = Scene::new(FEW);
     let etc = scene.at("root/etc").to_str().expect("text").to_owned();
     let above = [etc.clone(), format!("{etc}/only-new")];
     let places: Vec<Place> =
@@ -171,7 +204,7 @@ fn a_directory_that_was_made_on_the_way_and_cannot_be_synced_is_ours_all_the_sam
 
 #[test]
 fn a_revision_is_said_to_be_applied_once_that_is_on_disk() {
-    let scene = Scene::new();
+    let scene = Scene::new(FEW);
     let renames: Vec<Place> = scene.places().into_iter().filter(|place| place.call == "rename").collect();
     // The last of them put down what came of the pass, in several documents.
     for Place { call, n, .. } in renames.iter().rev().take(5) {

@@ -19,10 +19,14 @@ use crate::model::Digest;
 
 mod stage;
 mod sweep;
+mod together;
 mod tree;
 mod walk;
 mod write;
 
+pub use stage::Ready;
+pub use together::Made;
+pub(super) use together::Syncs;
 pub use tree::{Stage, TreeLimits};
 pub(super) use walk::Root;
 pub use write::{Attributes, Over};

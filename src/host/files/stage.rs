@@ -9,7 +9,8 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::walk::{HERE, Parent, stale};
-use super::{Meta, NodeType, Over, in_the_way, io, sweep};
+use super::write::Place;
+use super::{Meta, NodeType, Over, Syncs, in_the_way, io, look_in, sweep};
 use crate::host::Error;
 
 /// Temporary names start and end so that cron, run-parts, sudoers and `*.conf` patterns pass them over.
@@ -68,7 +69,8 @@ impl Drop for Staged<'_> {
 }
 
 impl<'p> Staged<'p> {
-    /// A file that `fill` writes the content of: owner, group, mode, label first, then content, then synced.
+    /// A file that `fill` writes the content of: owner, group, mode, label first, then content, then synced unless that is
+    /// done `later`.
     /// `model` is the file that it will replace, whose label (and attributes, where `trusting`) it takes over.
     pub(super) fn file(
         dir: BorrowedFd<'p>,
@@ -76,6 +78,7 @@ impl<'p> Staged<'p> {
         exact: Exact,
         model: Option<&OwnedFd>,
         trusting: bool,
+        later: bool,
         fill: impl FnOnce(&mut File) -> std::io::Result<()>,
     ) -> Result<Self, Error> {
         let name = temporary_name();
@@ -91,7 +94,7 @@ impl<'p> Staged<'p> {
             if exact.mode & 0o7000 != 0 {
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(exact.mode))?;
             }
-            file.sync_all()
+            if later { Ok(()) } else { file.sync_all() }
         });
         written.map_err(|source| Error::Io { doing: "write", path: path.into(), source })?;
         Ok(staged)
@@ -103,6 +106,7 @@ impl<'p> Staged<'p> {
         path: &'p str,
         exact: Exact,
         trusting: bool,
+        syncs: &Syncs,
         fill: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let name = temporary_name();
@@ -113,7 +117,7 @@ impl<'p> Staged<'p> {
         extend(&made, None, trusting);
         let filled = fill(made.as_fd()).and_then(|()| {
             exact.set(&made).map_err(io("set owner and mode of", path))?;
-            sync(&made).map_err(io("sync", path))
+            syncs.node(&made, dir).map_err(io("sync", path))
         });
         if let Err(error) = filled {
             // By its descriptor: its name may lie where others can rename.
@@ -146,13 +150,25 @@ impl<'p> Staged<'p> {
         Ok(())
     }
 
-    /// Takes the place of what stands there (`standing`, as just looked at), and is on disk when this returns.
-    pub(super) fn place(mut self, parent: &Parent, standing: Option<&Meta>, over: Over) -> Result<(), Error> {
+    /// Takes the place of what stands there (`standing`, as just looked at), and is on disk when this returns, or later.
+    pub(super) fn place(
+        mut self,
+        parent: &Parent,
+        standing: Option<&Meta>,
+        over: Over,
+        syncs: &Syncs,
+    ) -> Result<(), Error> {
         self.take_place(parent, standing, over)?;
-        sync_here(self.dir).map_err(io("sync the directory of", self.path))
+        syncs.dir(self.dir).map_err(io("sync the directory of", self.path))
     }
 
-    /// The same, not yet synced.
+    /// Stays under its temporary name, for somebody else to place or to remove.
+    fn keep(mut self) -> String {
+        self.placed = true;
+        std::mem::take(&mut self.name)
+    }
+
+    /// As [`Staged::place`], not yet synced.
     pub(super) fn take_place(&mut self, parent: &Parent, standing: Option<&Meta>, over: Over) -> Result<(), Error> {
         let (dir, path, to) = (self.dir, self.path, parent.name.as_str());
         let plain = |from: &str| rustix::fs::renameat(dir, from, dir, to);
@@ -223,6 +239,61 @@ impl<'p> Staged<'p> {
             return Err(io("rename to", path)(errno));
         }
         Ok(aside)
+    }
+}
+
+/// A file that is whole, under a temporary name beside the place that it is to take. Dropped, it is removed again.
+#[derive(Debug)]
+pub struct Ready {
+    place: Place,
+    path: String,
+    over: Over,
+    /// Its temporary name; none once it took its place.
+    name: Option<String>,
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        drop(self.staged());
+    }
+}
+
+impl Ready {
+    /// What `stage` makes in the directory of `place`.
+    pub(super) fn make(
+        place: Place,
+        path: &str,
+        over: Over,
+        stage: impl for<'p> FnOnce(&'p Place, &'p str) -> Result<Staged<'p>, Error>,
+    ) -> Result<Self, Error> {
+        let name = Some(stage(&place, path)?.keep());
+        Ok(Self { place, path: path.to_owned(), over, name })
+    }
+
+    fn staged(&mut self) -> Option<Staged<'_>> {
+        let name = self.name.take()?;
+        Some(Staged { dir: self.place.dir(), path: &self.path, name, node: NodeType::Regular, placed: false })
+    }
+
+    /// Its content is on disk when this returns.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = self.name.as_deref().unwrap_or_default();
+        let file = rustix::fs::openat(self.place.dir(), name, flags, Mode::empty()).map_err(io("open", &self.path))?;
+        rustix::fs::fsync(&file).map_err(io("write", &self.path))
+    }
+
+    /// Takes its place, where that is as it was when it was made ready.
+    pub(super) fn put(mut self, syncs: &Syncs) -> Result<(), Error> {
+        let standing = look_in(&self.place.parent, &self.path)?;
+        if standing != self.place.standing {
+            return Err(stale(&self.path));
+        }
+        let over = self.over;
+        let Some(name) = self.name.take() else { return Ok(()) };
+        let (dir, path) = (self.place.dir(), self.path.as_str());
+        let staged = Staged { dir, path, name, node: NodeType::Regular, placed: false };
+        staged.place(&self.place.parent, standing.as_ref(), over, syncs)
     }
 }
 

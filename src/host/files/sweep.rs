@@ -32,7 +32,7 @@ impl Writer {
             Err(Errno::ISDIR) => Err(stale(path)),
             other => other.map_err(io("remove", path)),
         }?;
-        sync_here(parent.dir.as_fd()).map_err(io("sync the directory of", path))
+        self.syncs.dir(parent.dir.as_fd()).map_err(io("sync the directory of", path))
     }
 
     /// Removes the empty directory `path`, durably. Nothing there is fine.
@@ -49,7 +49,7 @@ impl Writer {
             Err(Errno::NOTDIR) => return Err(in_the_way(path, meta.node.describe(), "")),
             other => other.map_err(io("remove", path))?,
         }
-        sync_here(parent.dir.as_fd()).map_err(io("sync the directory of", path))
+        self.syncs.dir(parent.dir.as_fd()).map_err(io("sync the directory of", path))
     }
 
     /// Removes the directory `path` with all that is below it: it is there whole, or not at all. Nothing there is fine.

@@ -519,3 +519,103 @@ fn the_longest_path_that_can_be_declared_can_be_written() {
     assert_eq!(host.writer.read(&path_of_4096, 100).expect("read").as_deref(), Some(&b"far down"[..]));
     assert_eq!(host.writer.look(&path(4097)).expect_err("one more").reason(), "bad-path");
 }
+
+/// Writes `/srv/<place>/<n>` of each place, all together.
+fn write_together(host: &mut Host, places: &[&str], n: usize, content: &str) -> Vec<Result<(), Error>> {
+    let paths: Vec<String> =
+        (0..n).flat_map(|n| places.iter().map(move |place| format!("/srv/{place}/{}/{n}", n % 3))).collect();
+    let write = |writer: &mut Writer, at: usize| {
+        let ready = writer.make_ready(&paths[at], plain(0o640), content.as_bytes(), Over::Leaf)?;
+        Ok(Made::Ready(Box::new(ready)))
+    };
+    host.writer.change_together(paths.len(), write, |at| paths[at].clone())
+}
+
+#[test]
+fn many_files_of_several_file_systems_take_their_places_together() {
+    let mut host = host();
+    let mut places = vec!["here"];
+    let mut mounted = Vec::new();
+    if root() {
+        host.dir("/layers/lower/sub");
+        host.dir("/layers/tmpfs");
+        let tmpfs = ["-t", "tmpfs", "-o", "mode=0755", "none"].map(std::ffi::OsStr::new);
+        mounted.extend(Mounted::mount(&tmpfs, &host.at("/layers/tmpfs")));
+        ["/layers/tmpfs/upper", "/layers/tmpfs/work", "/srv/overlay", "/srv/tmpfs"]
+            .iter()
+            .for_each(|path| host.dir(path));
+        let layers = ["lowerdir=", ",upperdir=", ",workdir="].iter().zip(["lower", "tmpfs/upper", "tmpfs/work"]);
+        let layers: String =
+            layers.map(|(key, path)| format!("{key}{}", host.at(&format!("/layers/{path}")).display())).collect();
+        let overlay = ["-t", "overlay", "-o", &layers, "none"].map(std::ffi::OsStr::new);
+        for (place, how) in [("tmpfs", tmpfs), ("overlay", overlay)] {
+            let there = Mounted::mount(&how, &host.at(&format!("/srv/{place}")));
+            places.extend(there.is_some().then_some(place));
+            mounted.extend(there);
+        }
+        let images: [(&str, &[&str], u64); 3] = [
+            ("ext4", &["mke2fs", "-q", "-t", "ext4"], 8),
+            ("xfs", &["mkfs.xfs", "-q"], 320),
+            ("btrfs", &["mkfs.btrfs", "-q"], 120),
+        ];
+        for (place, make, megabytes) in images {
+            let image = host.at(&format!("/layers/{place}.img"));
+            fs::File::create(&image).and_then(|file| file.set_len(megabytes << 20)).expect("made");
+            if !Command::new(make[0]).args(&make[1..]).arg(&image).status().is_ok_and(|it| it.success()) {
+                eprintln!("no {} here: not tested", make[0]);
+                continue;
+            }
+            host.dir(&format!("/srv/{place}"));
+            let how = ["-o".as_ref(), "loop".as_ref(), image.as_os_str()];
+            let there = Mounted::mount(&how, &host.at(&format!("/srv/{place}")));
+            places.extend(there.is_some().then_some(place));
+            mounted.extend(there);
+        }
+    }
+    for content in ["first", "second"] {
+        let results = write_together(&mut host, &places, 60, content);
+        assert!(results.len() == 60 * places.len() && results.iter().all(Result::is_ok), "{results:?}");
+        for place in &places {
+            for n in 0..60 {
+                let path = format!("/srv/{place}/{}/{n}", n % 3);
+                assert_eq!((host.text(&path).as_str(), host.mode(&path)), (content, 0o640), "{path}");
+            }
+        }
+        assert_eq!(host.left_over(), Vec::<String>::new());
+    }
+    // The last mounted goes first.
+    while mounted.pop().is_some() {}
+}
+
+#[test]
+fn of_many_files_one_that_cannot_be_written_keeps_no_other_from_it() {
+    let mut host = host();
+    host.file("/srv/here/1", "a file where a directory has to be");
+    let results = write_together(&mut host, &["here"], 60, "new");
+    for (n, result) in results.iter().enumerate() {
+        assert_eq!(result.is_ok(), n % 3 != 1, "{n}: {result:?}");
+    }
+    assert_eq!(
+        (host.text("/srv/here/1").as_str(), host.text("/srv/here/2/2").as_str()),
+        ("a file where a directory has to be", "new")
+    );
+    assert_eq!(host.left_over(), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_made_ready_takes_no_place_that_changed_meanwhile_and_leaves_nothing() {
+    let mut host = host();
+    let ready = |host: &mut Host| host.writer.make_ready("/etc/x", plain(0o644), b"new", Over::Leaf).expect("made");
+    let none = ready(&mut host);
+    assert_eq!(host.left_over().len(), 1);
+    host.file("/etc/x", "somebody's");
+    assert_eq!(host.writer.put(none).expect_err("something is there by now").reason(), "stale");
+    let other = ready(&mut host);
+    host.file("/etc/x", "somebody's, and newer");
+    assert_eq!(host.writer.put(other).expect_err("it changed").reason(), "stale");
+    drop(ready(&mut host));
+    assert_eq!((host.text("/etc/x").as_str(), host.left_over()), ("somebody's, and newer", Vec::new()));
+    let last = ready(&mut host);
+    host.writer.put(last).expect("nothing changed");
+    assert_eq!(host.text("/etc/x"), "new");
+}

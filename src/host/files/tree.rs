@@ -123,7 +123,7 @@ impl Stage<'_> {
     pub fn file(&self, within: &str, attributes: Attributes, content: &[u8]) -> Result<(), Error> {
         let (parent, name) = self.parent(within)?;
         let exact = self.exact(attributes, 0o644);
-        Staged::file(parent.as_fd(), self.path, exact, None, false, write_all(content))?.named(name)
+        Staged::file(parent.as_fd(), self.path, exact, None, false, false, write_all(content))?.named(name)
     }
 
     /// Makes `within` a symbolic link.

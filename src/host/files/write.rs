@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 use rustix::io::Errno;
 
-use super::stage::{Exact, Staged, own_link, refuse_fixed, sync, sync_here, write_all};
+use super::stage::{Exact, Ready, Staged, own_link, refuse_fixed, write_all};
 use super::walk::{Parent, stale};
-use super::{Meta, NodeType, in_the_way, io, look_in, open_quietly};
+use super::{Meta, NodeType, Syncs, in_the_way, io, look_in, open_quietly};
 use crate::host::{Error, Writer};
 
 /// Owner, group and permission bits to give. What is `None` stays as it is on what is replaced by its
@@ -35,15 +35,16 @@ pub enum Over {
 }
 
 /// Where something is about to be written, looked at.
-struct Place {
-    parent: Parent,
-    standing: Option<Meta>,
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) parent: Parent,
+    pub(super) standing: Option<Meta>,
     /// The directory is root's: what its default access control list gives is what root wants.
     trusting: bool,
 }
 
 impl Place {
-    fn dir(&self) -> BorrowedFd<'_> {
+    pub(super) fn dir(&self) -> BorrowedFd<'_> {
         self.parent.dir.as_fd()
     }
 
@@ -63,15 +64,37 @@ impl Writer {
     /// # Errors
     /// Where it cannot; what stood there is then still there, and nothing is left beside it.
     pub fn write_file(&mut self, path: &str, attributes: Attributes, content: &[u8], over: Over) -> Result<(), Error> {
+        let ready = self.make_ready(path, attributes, content, over)?;
+        self.put(ready)
+    }
+
+    /// The same, but for its taking its place: [`Writer::put`] does that.
+    ///
+    /// # Errors
+    /// As [`Writer::write_file`].
+    pub fn make_ready(
+        &mut self,
+        path: &str,
+        attributes: Attributes,
+        content: &[u8],
+        over: Over,
+    ) -> Result<Ready, Error> {
         let place = self.place(path, over)?;
         let exact = self.exact(&place, attributes, NodeType::Regular, 0o644);
         let model = place.model();
         let trusting = place.trusting && place.standing.as_ref().is_none_or(|meta| self.root.believes(meta.uid));
-        Staged::file(place.dir(), path, exact, model.as_ref(), trusting, write_all(content))?.place(
-            &place.parent,
-            place.standing.as_ref(),
-            over,
-        )
+        let later = self.syncs.later(place.dir());
+        Ready::make(place, path, over, |place, path| {
+            Staged::file(place.dir(), path, exact, model.as_ref(), trusting, later, write_all(content))
+        })
+    }
+
+    /// Has what was made ready take its place.
+    ///
+    /// # Errors
+    /// `stale` where that is no longer as it was then; as [`Writer::write_file`].
+    pub fn put(&mut self, ready: Ready) -> Result<(), Error> {
+        ready.put(&self.syncs)
     }
 
     /// Makes `path` a directory, where it is none yet; empty, with its attributes from the first instant.
@@ -95,8 +118,8 @@ impl Writer {
             return Err(stale(path));
         }
         let exact = self.exact(&place, attributes, NodeType::Directory, 0o755);
-        let staged = Staged::directory(place.dir(), path, exact, place.trusting, fill)?;
-        staged.place(&place.parent, place.standing.as_ref(), over)
+        let staged = Staged::directory(place.dir(), path, exact, place.trusting, &self.syncs, fill)?;
+        staged.place(&place.parent, place.standing.as_ref(), over, &self.syncs)
     }
 
     /// Makes `path` a symbolic link to `target`.
@@ -106,7 +129,8 @@ impl Writer {
     pub fn make_symlink(&mut self, path: &str, target: &str, attributes: Attributes, over: Over) -> Result<(), Error> {
         let place = self.place(path, over)?;
         let exact = self.exact(&place, attributes, NodeType::Symlink, 0);
-        Staged::symlink(place.dir(), path, target, exact.owner)?.place(&place.parent, place.standing.as_ref(), over)
+        let staged = Staged::symlink(place.dir(), path, target, exact.owner)?;
+        staged.place(&place.parent, place.standing.as_ref(), over, &self.syncs)
     }
 
     /// Sets what is given of owner, group and mode on the file, directory or symbolic link `path`, never wider than
@@ -143,7 +167,11 @@ impl Writer {
         if now.node == NodeType::Regular && now.links > 1 {
             return self.copy_with(path, attributes);
         }
-        self.set_in_place(&node, &now, attributes).map_err(io("set owner and mode of", path))
+        self.set_in_place(&node, &now, attributes).map_err(io("set owner and mode of", path))?;
+        // What is mounted here lies on another file system than its name.
+        let durable =
+            if meta.mount_point { self.syncs.dir(node.as_fd()) } else { self.syncs.node(&node, parent.dir.as_fd()) };
+        durable.map_err(io("sync", path))
     }
 
     fn set_in_place(&self, node: &OwnedFd, now: &Meta, attributes: Attributes) -> Result<(), Errno> {
@@ -162,7 +190,7 @@ impl Writer {
         if owns || mode != now.mode {
             rustix::fs::fchmod(node, Mode::from_raw_mode(mode))?;
         }
-        sync(node)
+        Ok(())
     }
 
     /// Replaces a file that has several names by a copy of its own.
@@ -181,10 +209,10 @@ impl Writer {
         let exact = self.exact(&place, attributes, NodeType::Regular, meta.mode);
         let trusting = self.root.believes(meta.uid);
         let label = source.try_clone().map_err(|source| Error::Io { doing: "open", path: path.into(), source })?;
-        let staged = Staged::file(place.dir(), path, exact, Some(&label), trusting, |file| {
+        let staged = Staged::file(place.dir(), path, exact, Some(&label), trusting, false, |file| {
             std::io::copy(&mut std::fs::File::from(source), file).map(drop)
         })?;
-        staged.place(&place.parent, place.standing.as_ref(), Over::Leaf)
+        staged.place(&place.parent, place.standing.as_ref(), Over::Leaf, &self.syncs)
     }
 
     /// The place `path`, its missing directories made, and nothing there that may not be replaced.
@@ -193,10 +221,10 @@ impl Writer {
         let made = RefCell::new(Vec::new());
         let parent = self.root.parent_made(path, &|dir, name, at| {
             let above = Meta::of(dir, "", AtFlags::EMPTY_PATH).map_err(io("look at the directory of", at))?;
-            make_between(dir, name, at, exact, self.root.believes(above.uid))?;
+            make_between(dir, name, at, exact, self.root.believes(above.uid), &self.syncs)?;
             // Ours from now on, also where it cannot be synced.
             made.borrow_mut().push(at.to_owned());
-            sync_here(dir).map_err(io("sync the directory of", at))
+            self.syncs.dir(dir).map_err(io("sync the directory of", at))
         });
         self.made.append(&mut made.into_inner());
         let parent = parent?;
@@ -230,8 +258,15 @@ impl Writer {
 }
 
 /// Makes a directory that a path implies, not yet synced.
-fn make_between(dir: BorrowedFd<'_>, name: &str, at: &str, exact: Exact, trusting: bool) -> Result<(), Error> {
-    let mut staged = Staged::directory(dir, at, exact, trusting, |_| Ok(()))?;
+fn make_between(
+    dir: BorrowedFd<'_>,
+    name: &str,
+    at: &str,
+    exact: Exact,
+    trusting: bool,
+    syncs: &Syncs,
+) -> Result<(), Error> {
+    let mut staged = Staged::directory(dir, at, exact, trusting, syncs, |_| Ok(()))?;
     let dir = dir.try_clone_to_owned().map_err(|source| Error::Io { doing: "make", path: at.into(), source })?;
     let parent = Parent { dir, name: name.to_owned(), real: None, loose: None };
     staged.take_place(&parent, None, Over::Nothing)

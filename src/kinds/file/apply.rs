@@ -4,9 +4,16 @@ use super::observed::{look, resolved};
 use super::obstacle::{in_the_way, over};
 use super::protected::{self, Shape};
 use super::{File, KEEP, Node, Observed, Present, Replace, Spec, Standing, What, ancestors};
-use crate::host::{Attributes, Error, NodeType, Payloads, Users, Writer};
+use crate::host::{Attributes, Error, Made, NodeType, Payloads, Users, Writer};
 use crate::kinds::Job;
 use crate::model::Digest;
+
+/// Up to so many changes are made durable one by one: that is faster than to sync a file system.
+const ONE_BY_ONE: usize = 32;
+/// So many at most are made durable together: each holds a descriptor until it is.
+const TOGETHER: usize = 500;
+/// And so many bytes of content: until then the old ones are there, too.
+const BYTES_TOGETHER: u64 = 64 << 20;
 
 /// Converges each path, in the order given.
 pub(super) fn apply(host: &mut Writer, payloads: &Payloads, jobs: &[Job<'_, File>]) -> Vec<Result<(), Error>> {
@@ -18,23 +25,55 @@ pub(super) fn apply(host: &mut Writer, payloads: &Payloads, jobs: &[Job<'_, File
             return jobs.iter().map(failed).collect();
         }
     };
-    jobs.iter()
-        .map(|job| {
-            if host.interrupted() {
-                return Err(Error::interrupted(job.name));
-            }
-            host.say(job.name);
-            converge(host, payloads, &users, job)
-        })
-        .collect()
+    let change = |host: &mut Writer, job: &Job<'_, File>| {
+        if host.interrupted() {
+            return Err(Error::interrupted(job.name));
+        }
+        host.say(job.name);
+        converge(host, payloads, &users, job)
+    };
+    let mut results = Vec::with_capacity(jobs.len());
+    for some in batches(jobs) {
+        // Before anything is made ready: that would be taken for a left-over.
+        some.iter().for_each(|job| sweep(host, job.name));
+        if some.len() <= ONE_BY_ONE {
+            results.extend(some.iter().map(|job| match change(host, job)? {
+                Made::Done => Ok(()),
+                Made::Ready(ready) => host.put(*ready),
+            }));
+        } else {
+            let path = |at: usize| some[at].name.to_owned();
+            results.extend(host.change_together(some.len(), |host, at| change(host, &some[at]), path));
+        }
+    }
+    results
 }
 
-fn converge(host: &mut Writer, payloads: &Payloads, users: &Users, job: &Job<'_, File>) -> Result<(), Error> {
+/// `jobs` in pieces that are not too much to be made durable together.
+fn batches<'j, 'a>(mut jobs: &'j [Job<'a, File>]) -> Vec<&'j [Job<'a, File>]> {
+    let mut batches = Vec::new();
+    while !jobs.is_empty() {
+        let mut bytes: u64 = 0;
+        let fits = jobs.iter().take(TOGETHER).take_while(|job| {
+            let fits = bytes <= BYTES_TOGETHER;
+            if let What::Regular { size, .. } = job.want.what {
+                bytes = bytes.saturating_add(size);
+            }
+            fits
+        });
+        let (batch, rest) = jobs.split_at(fits.count());
+        batches.push(batch);
+        jobs = rest;
+    }
+    batches
+}
+
+fn converge(host: &mut Writer, payloads: &Payloads, users: &Users, job: &Job<'_, File>) -> Result<Made, Error> {
     // A link that was made since the look may lead elsewhere now.
     protected::refuse(job.name, &resolved(host, job.name)?, Shape::of(job.want))?;
     let now = look(host, users, job.name)?;
     if diff(job.want, &now).is_empty() {
-        return Ok(());
+        return Ok(Made::Done);
     }
     if !job.seen.unchanged(&now) {
         return Err(Error::Refused {
@@ -49,7 +88,6 @@ fn converge(host: &mut Writer, payloads: &Payloads, users: &Users, job: &Job<'_,
     {
         return Err(too_large(job.name, size, KEEP));
     }
-    sweep(host, job.name);
     let work = Work { path: job.name, want: job.want, now: &now, attributes: attributes(host, users, job)? };
     match &job.want.what {
         What::Absent => work.remove(host),
@@ -60,8 +98,9 @@ fn converge(host: &mut Writer, payloads: &Payloads, users: &Users, job: &Job<'_,
             let over = over(work.path, work.want, work.now)?;
             host.make_symlink(work.path, target, work.attributes, over)
         }
-        What::Regular { content, .. } => work.regular(host, payloads, content),
+        What::Regular { content, .. } => return work.regular(host, payloads, content),
     }
+    .map(|()| Made::Done)
 }
 
 /// Removes what an interrupted pass may have left where `path` was about to be written.
@@ -104,18 +143,18 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn regular(&self, host: &mut Writer, payloads: &Payloads, content: &Digest) -> Result<(), Error> {
+    fn regular(&self, host: &mut Writer, payloads: &Payloads, content: &Digest) -> Result<Made, Error> {
         if let Observed::Present(Present {
             what: Standing::Regular { digest, .. }, links: 1, mount_point: false, ..
         }) = self.now
             && digest == content
             && self.one_attribute()
         {
-            return host.set_attributes(self.path, self.attributes);
+            return host.set_attributes(self.path, self.attributes).map(|()| Made::Done);
         }
         let over = over(self.path, self.want, self.now)?;
         let bytes = payloads.need(content, self.path)?;
-        host.write_file(self.path, self.attributes, &bytes, over)
+        host.make_ready(self.path, self.attributes, &bytes, over).map(|ready| Made::Ready(Box::new(ready)))
     }
 
     /// Whether one call sets all there is to set, so that owner and mode belong together at every
