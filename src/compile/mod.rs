@@ -17,6 +17,7 @@ mod merge;
 mod packages;
 mod paths;
 mod select;
+mod source;
 mod tags;
 #[cfg(test)]
 mod tests;

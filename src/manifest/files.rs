@@ -31,7 +31,7 @@ const KEYS: &[&str] = &[
 ];
 
 /// What only an exact path can say.
-const OF_PATHS: &[&str] = &["type", "target", "content", "state", "attributes_only"];
+const OF_PATHS: &[&str] = &["type", "target", "content", "source", "state", "attributes_only"];
 
 pub(super) fn files(walk: &mut Walk<'_>, value: &Value<'_>) -> Vec<FileEntry> {
     let mut files = Vec::new();
@@ -50,6 +50,7 @@ struct Said {
     kind: Option<At<Type>>,
     target: Option<At<String>>,
     content: Option<At<String>>,
+    source: Option<At<String>>,
     absent: Option<At<bool>>,
     attributes_only: Option<At<bool>>,
 }
@@ -118,6 +119,7 @@ fn attribute(
         }
         "target" => said.target = walk.text("target", value),
         "content" => said.content = walk.string("content", value),
+        "source" => said.source = walk.text("source", value),
         "state" => said.absent = walk.one_of("state", value, &[("present", false), ("absent", true)]),
         "attributes_only" => said.attributes_only = walk.boolean("attributes_only", value),
         "replace" => {
@@ -131,8 +133,8 @@ fn attribute(
         "drift" => entry.drift = walk.word("drift", value),
         "release" => entry.release = walk.word("release", value),
         "raw" => entry.raw = walk.boolean("raw", value),
-        later @ ("exclusive" | "source") => {
-            walk.error(key.span(), format!("this version of trueup does not have `{later}` yet"));
+        "exclusive" => {
+            walk.error(key.span(), "this version of trueup does not have `exclusive` yet");
         }
         other => walk.unknown(other, key.span(), KEYS),
     }
@@ -163,6 +165,7 @@ fn stand(walk: &mut Walk<'_>, said: Said, path: &Range<usize>) -> Option<At<Stan
         _ => {}
     }
     stands.extend(said.content.map(|content| ("content", content.map(Stand::Inline))));
+    stands.extend(said.source.map(|source| ("source", source.map(Stand::Source))));
     if let Some(At { value: true, span }) = said.absent {
         stands.push(("state = \"absent\"", At::new(Stand::Absent, span)));
     }

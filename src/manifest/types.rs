@@ -207,6 +207,8 @@ pub struct PackageEntry {
 pub enum Stand {
     /// `content = "…"`.
     Inline(String),
+    /// `source = "…"`: a file of the repository.
+    Source(String),
     /// `type = "directory"`.
     Directory,
     /// `type = "symlink"` with its `target`.
