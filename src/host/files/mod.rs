@@ -17,12 +17,14 @@ use sha2::Digest as _;
 use super::{Error, Reader, roots};
 use crate::model::Digest;
 
+mod below;
 mod stage;
 mod sweep;
 mod tree;
 mod walk;
 mod write;
 
+pub use below::Below;
 pub use tree::{Stage, TreeLimits};
 pub(super) use walk::Root;
 pub use write::{Attributes, Over};
