@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::exclusive;
 use super::files::{Pattern, Source};
 use super::merge::{Claim, Place, undominated};
 use super::paths::{self, Regular};
@@ -105,6 +106,7 @@ pub(super) fn compile(work: &mut Work<'_>, about: &About<'_, '_>, claims: &[Clai
     let drift = about.attribute(work, "drift", |entry| entry.drift.as_ref(), ToString::to_string);
     let release = about.attribute(work, "release", |entry| entry.release.as_ref(), ToString::to_string);
     let Some(stand) = stand.filter(|_| !broken) else { return };
+    let exclusive = exclusive::settle(work, about, &stand.value.what);
     fitting(work, about, &stand, (owner.as_ref(), group.as_ref(), mode.as_ref()));
     let mut spec = Spec {
         what: stand.value.what.clone(),
@@ -128,7 +130,11 @@ pub(super) fn compile(work: &mut Work<'_>, about: &About<'_, '_>, claims: &[Clai
         work.keep(content, &stand.place);
     }
     let (drift, release) = (drift.map(|claim| claim.value), release.map(|claim| claim.value));
-    work.add(Id::new("file", path), kinds::Spec::File(spec), stand.layer, drift, release);
+    let id = Id::new("file", path);
+    work.add(id.clone(), kinds::Spec::File(spec), stand.layer, drift, release);
+    if let Some(wanted) = work.resources.get_mut(&id) {
+        wanted.exclusive = exclusive;
+    }
 }
 
 /// Fills in what was not said: root's own, and the mode of what stands there.

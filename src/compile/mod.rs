@@ -8,6 +8,7 @@ mod checks;
 mod compiled;
 mod deep;
 mod desired;
+mod exclusive;
 mod expr;
 mod facts;
 mod file;

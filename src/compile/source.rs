@@ -57,7 +57,8 @@ pub(super) fn find(
     let path = full(&work.layers.0[layer].name, source);
     let error = |why: String| Box::new(place.error(why));
     if let Err(refused) = paths::well_formed(&format!("/{path}")) {
-        let hint = "it is a path below the directory of this layer, or below the root of the repository: \"/roles/web/x\"";
+        let hint =
+            "it is a path below the directory of this layer, or below the root of the repository: \"/roles/web/x\"";
         return Err(Box::new(place.error(format!("`source` \"{shown}\": {}", refused.why)).hint(hint)));
     }
     if !work.layers.0[1..].iter().any(|here| paths::is_or_below(&path, &here.name)) {
@@ -93,13 +94,16 @@ fn missing(work: &Work<'_>, path: &str, shown: &str, place: &Place) -> Box<Probl
     }
     let above = path.match_indices('/').find_map(|(at, _)| Some((&path[..at], entries.get(&path[..at])?)));
     let why = match &above {
-        Some((above, Entry::Symlink { .. })) => format!("`{shown}`: {above} is a symbolic link, which is never followed"),
+        Some((above, Entry::Symlink { .. })) => {
+            format!("`{shown}`: {above} is a symbolic link, which is never followed")
+        }
         Some((above, Entry::Submodule)) => format!("`{shown}`: {above} is a submodule, which cannot be used"),
         Some((above, _)) => format!("`{shown}`: {above} is a file"),
         None => format!("there is no file `{}` in the repository", one_line(path, 200)),
     };
     let layers = work.layers.0[1..].iter().map(|here| here.name.as_str());
-    let files = entries.keys().map(String::as_str).filter(|file| layers.clone().any(|layer| paths::is_or_below(file, layer)));
+    let files =
+        entries.keys().map(String::as_str).filter(|file| layers.clone().any(|layer| paths::is_or_below(file, layer)));
     let problem = place.error(why);
     Box::new(match nearest(path, files).filter(|_| above.is_none()) {
         Some(near) => problem.hint(format!("did you mean \"/{near}\"?")),
