@@ -196,8 +196,88 @@ impl Listed<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests lay out what is looked at")]
 mod tests {
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
     use super::*;
+
+    fn paths(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn look(root: &Path, exclusive: &Exclusive, declared: &BTreeSet<String>) -> Result<Strangers, Error> {
+        let host = Reader::directory(root).expect("opens");
+        strangers(&host, &[("/etc/d", exclusive)], declared).pop().expect("one answer")
+    }
+
+    #[test]
+    fn what_is_not_declared_ignored_owned_or_ours_is_a_stranger_and_no_link_is_followed() {
+        let root = tempfile::tempdir().expect("a scratch directory");
+        let at = |path: &str| root.path().join(path);
+        for directory in ["etc/d/lost+found", "etc/d/a/b", "etc/d/need", "etc/d/live/x", "etc/d/full", "etc/other"] {
+            fs::create_dir_all(at(directory)).expect("made");
+        }
+        for file in
+            ["etc/d/ours", "etc/d/theirs", "etc/d/a/b/c", "etc/d/lost+found/1", "etc/d/live/x/y", "etc/d/full/keep"]
+        {
+            fs::write(at(file), "x").expect("written");
+        }
+        fs::write(at("etc/d/.trueup-0123456789abcdef~"), "half").expect("written");
+        fs::write(at("etc/other/file"), "x").expect("written");
+        symlink("../other", at("etc/d/link")).expect("made");
+        let exclusive = Exclusive { ignore: vec!["live/**".to_owned(), "full/keep".to_owned()] };
+        let found =
+            look(root.path(), &exclusive, &paths(&["/etc/d", "/etc/d/ours", "/etc/d/need/deep/x"])).expect("told");
+        let strange = ["/etc/d/a", "/etc/d/a/b", "/etc/d/a/b/c", "/etc/d/link", "/etc/d/theirs"];
+        assert_eq!(found.paths, paths(&strange));
+        assert_eq!(found.unnameable, Vec::<String>::new());
+    }
+
+    #[test]
+    fn names_that_nobody_can_write_down_are_told_and_what_they_are_in_stays() {
+        let root = tempfile::tempdir().expect("a scratch directory");
+        fs::create_dir_all(root.path().join("etc/d/sub")).expect("made");
+        for name in [&b"sub/\xff"[..], b"new\nline"] {
+            fs::write(root.path().join("etc/d").join(std::ffi::OsStr::from_bytes(name)), "x").expect("written");
+        }
+        let found = look(root.path(), &Exclusive::default(), &BTreeSet::new()).expect("told");
+        assert_eq!(found.paths, BTreeSet::new());
+        assert_eq!(found.unnameable, ["/etc/d/new\\nline", "/etc/d/sub/\\xff"]);
+    }
+
+    #[test]
+    fn what_is_no_directory_has_no_strangers_and_what_leads_into_the_system_is_refused() {
+        let root = tempfile::tempdir().expect("a scratch directory");
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir_all(at("usr/d")).expect("made");
+        fs::write(at("usr/d/x"), "x").expect("written");
+        assert_eq!(look(root.path(), &Exclusive::default(), &BTreeSet::new()).expect("told"), Strangers::default());
+        symlink("usr", at("etc")).expect("made");
+        let error = look(root.path(), &Exclusive::default(), &BTreeSet::new()).expect_err("it is /usr/d");
+        assert_eq!(error.reason(), "protected-path");
+        fs::remove_file(at("etc")).expect("removed");
+        fs::create_dir(at("etc")).expect("made");
+        symlink("../usr/d", at("etc/d")).expect("made");
+        assert_eq!(look(root.path(), &Exclusive::default(), &BTreeSet::new()).expect("told"), Strangers::default());
+    }
+
+    #[test]
+    fn a_thousand_strangers_are_dealt_with_and_no_more() {
+        let root = tempfile::tempdir().expect("a scratch directory");
+        fs::create_dir_all(root.path().join("etc/d")).expect("made");
+        let add = |n: usize| fs::write(root.path().join(format!("etc/d/{n}")), "").expect("written");
+        (0..STRANGERS).for_each(add);
+        let look = || look(root.path(), &Exclusive::default(), &BTreeSet::new());
+        assert_eq!(look().expect("told").paths.len(), STRANGERS);
+        add(STRANGERS);
+        let error = look().expect_err("too many");
+        assert_eq!(error.reason(), "cannot-tell");
+        assert!(error.to_string().contains("1001 files and directories"), "{error}");
+    }
 
     fn ignoring(patterns: &[&str]) -> Ignored {
         Exclusive { ignore: patterns.iter().map(|text| (*text).to_owned()).collect() }.ignored()
