@@ -37,6 +37,7 @@ mod select;
 mod settings;
 mod standing;
 mod stop;
+mod strangers;
 mod tell;
 mod trial;
 mod undo;
@@ -262,7 +263,9 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
         let why = standing.as_ref().map(|(_, why)| why);
         return undo::look(host, ask, report, (ledger, recovered, restraint), (&own, &gate), (quarantine, why));
     }
+    let mut compiled = compiled;
     names::follow(host, &compiled.desired, &mut ledger);
+    strangers::find(host, &ask.settings.trusted_files(), &mut compiled.desired, &mut ledger, restraint.met());
     let mut planned = report.clone();
     match weigh(host, ask, &mut planned, &ledger, restraint.clone(), compiled) {
         Ok(weighed) => {

@@ -209,6 +209,37 @@ fn a_contest_ends_when_the_other_writer_does() {
 }
 
 #[test]
+fn a_stranger_that_comes_back_is_contested_also_where_passes_in_between_find_nothing_and_forgotten_in_the_end() {
+    let id = "file:/etc/app.d/theirs";
+    let mut scene = Scene::new();
+    scene.manifest("[files.\"/etc/app.d\"]\ntype = \"directory\"\nexclusive = true\n");
+    scene.declare("/etc/app.d/ours", "ours\n");
+    assert!(scene.pass().converged());
+    let mut corrected = 0;
+    for minute in 1..=9 {
+        scene.now = START + minute * 60;
+        scene.edit("/etc/app.d/theirs", "again\n");
+        corrected += usize::from(line(&scene.pass(), id).is_some_and(|line| line.outcome == "done"));
+        scene.now += 30;
+        scene.pass();
+    }
+    assert_eq!(corrected, 5);
+    assert_eq!(scene.pass().reason.as_deref(), Some("contested"));
+    assert_eq!(scene.read("/etc/app.d/theirs").as_deref(), Some("again\n"));
+    fs::remove_file(scene.at("root/etc/app.d/theirs")).expect("there");
+    let is_known = |scene: &Scene| {
+        let (ledger, _) = trueup::ledger::load(&scene.reader().state()).expect("whole");
+        ledger.entries.keys().any(|known| known.as_str() == id)
+    };
+    assert!(is_known(&scene));
+    for day in [3, 6, 9] {
+        scene.now = START + day * 24 * 3600;
+        assert!(scene.pass().converged());
+    }
+    assert!(!is_known(&scene));
+}
+
+#[test]
 fn passes_that_are_killed_do_not_exceed_the_budget() {
     let mut scene = Scene::new();
     scene.declare("/etc/fought", "ours\n");

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::{Applied, Error, Ground, intend, record};
-use crate::kinds::{self, Phase};
+use crate::compile::Desired;
+use crate::kinds::{self, Phase, package};
 use crate::model::{Id, Outcome};
 use crate::plan::{self, Plan, Situation, Step};
 
@@ -19,7 +20,9 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
             ground.ledger.entries.remove(&step.id);
         }
     }
-    let all = plan::concerned(ground.desired, ground.ledger);
+    let desired = still_strange(ground);
+    let desired = desired.as_ref().unwrap_or(ground.desired);
+    let all = plan::concerned(desired, ground.ledger);
     let ids: Vec<Id> =
         all.into_iter().filter(|id| ground.only.is_none_or(|only| only.contains(*id))).cloned().collect();
     let found = kinds::observe(ground.host, &ids.iter().collect::<Vec<_>>());
@@ -31,7 +34,7 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
     let brought: BTreeSet<Id> = later.iter().filter(|step| step.seen.is_absent()).map(|step| step.id.clone()).collect();
     let mut second = plan::make(&Situation {
         ledger: ground.ledger,
-        desired: ground.desired,
+        desired,
         observed: &observed,
         takeover: ground.takeover,
         brought: &brought,
@@ -67,6 +70,21 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
     applied.afterwards = late.cloned().collect();
     intend::intend(ground, &second, applied)?;
     Ok(Some(second))
+}
+
+/// What is wanted, without the strangers that a package has brought or taken over since: those are none any more. None
+/// where nothing is another. What is a stranger by now, and was none, is found by the next pass.
+fn still_strange(ground: &Ground<'_>) -> Option<Desired> {
+    let strangers = ground.desired.resources.iter().filter(|(_, wanted)| wanted.stranger_of.is_some());
+    let names: BTreeSet<String> = strangers.map(|(id, _)| id.name().to_owned()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    // Where it cannot be told whose they are they are left alone.
+    let owned = package::owned(ground.host, &names).unwrap_or(names);
+    let mut desired = ground.desired.clone();
+    desired.resources.retain(|id, wanted| wanted.stranger_of.is_none() || !owned.contains(id.name()));
+    Some(desired)
 }
 
 /// What was planned and is not in the second plan has its outcome from that: nothing is dropped in silence.

@@ -46,6 +46,8 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
     let packages = plan.steps.iter().any(|step| step.phase == Phase::Packages);
     applied.unkept.extend(beyond(ground, plan, applied)?);
     let goes = plan.steps.iter().filter(|step| step.opens_way()).map(|step| step.id.name()).collect();
+    let returns = |step: &&Step| step.action == Action::LetGo && !step.want.removes();
+    let returning: BTreeSet<&Id> = plan.steps.iter().filter(returns).map(|step| &step.id).collect();
     for step in &plan.steps {
         let before = match keep(ground, step, plan, now, applied)? {
             Ok(Stood { before, copy }) => {
@@ -63,7 +65,7 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
         if step.id.kind() == "file"
             && !step.want.removes()
             && !(packages && step.phase > Phase::Packages)
-            && let Err(error) = make_on_the_way(ground, step, &goes)
+            && let Err(error) = make_on_the_way(ground, step, &goes, &returning)
             && error.reason() == "io-error"
         {
             // What would be made unseen would stay for good.
@@ -149,11 +151,7 @@ fn keep(
         && file::goes_whole(want, seen)
     {
         if applied.unkept.contains(&step.id) {
-            return Ok(Err(host::Error::Refused {
-                thing: step.id.name().to_owned(),
-                reason: "too-large-to-keep",
-                why: "this pass keeps as much of what it overwrites as it may already; the next one goes on".to_owned(),
-            }));
+            return Ok(Err(no_room(step)));
         }
         return match whole(ground, step, seen, plan) {
             Ok((before, size)) => Ok(Ok(note(ground, step, before, size, now, applied))),
@@ -166,7 +164,11 @@ fn keep(
         return Ok(Ok(Stood { before, copy: None }));
     }
     if applied.unkept.contains(&step.id) {
-        return Ok(Ok(Stood { before, copy: None }));
+        return Ok(match ground.desired.stranger_of(&step.id) {
+            None => Ok(Stood { before, copy: None }),
+            // Nothing takes its place: it can wait for room.
+            Some(_) => Err(no_room(step)),
+        });
     }
     let mut size = 0;
     if before.content_digest().is_some() {
@@ -180,6 +182,14 @@ fn keep(
         }
     }
     Ok(Ok(note(ground, step, before, size, now, applied)))
+}
+
+fn no_room(step: &Step) -> host::Error {
+    host::Error::Refused {
+        thing: step.id.name().to_owned(),
+        reason: "too-large-to-keep",
+        why: "this pass keeps as much of what it overwrites as it may already; the next one goes on".to_owned(),
+    }
 }
 
 /// A directory that goes with all that is in it, and the length of that.
@@ -249,10 +259,19 @@ fn put(state: &StateDir, content: &[u8]) -> Result<(), StateError> {
     if whole { Ok(()) } else { state.write(&name, content) }
 }
 
-/// Writes down which directories writing `step` is going to make on its way.
-fn make_on_the_way(ground: &mut Ground<'_>, step: &Step, goes: &BTreeSet<&str>) -> Result<(), host::Error> {
+/// Writes down which directories writing `step` is going to make on its way; those in `returning` are put back for
+/// their own sake.
+fn make_on_the_way(
+    ground: &mut Ground<'_>,
+    step: &Step,
+    goes: &BTreeSet<&str>,
+    returning: &BTreeSet<&Id>,
+) -> Result<(), host::Error> {
     let made = file::implied(ground.host, step.id.name(), goes)?;
-    let declared = |path: &String| ground.desired.resources.contains_key(&Id::new("file", path));
+    let declared = |path: &String| {
+        let id = Id::new("file", path);
+        ground.desired.resources.contains_key(&id) || returning.contains(&id)
+    };
     ground.ledger.making.extend(made.into_iter().filter(|path| !declared(path)));
     Ok(())
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::{Applied, Error, Ground};
 use crate::compile::Desired;
 use crate::kinds::Spec;
@@ -76,6 +78,9 @@ pub fn record(
     for step in plan.steps.iter().chain(&applied.afterwards) {
         give_up(ground.ledger, step, applied);
     }
+    if ground.only.is_none() {
+        free_of_strangers(ground, plan, applied);
+    }
     let desired = ground.desired;
     ground.ledger.refreshes.retain(|id, _| desired.resources.contains_key(id));
     ground.ledger.attempted = Some(revision.clone());
@@ -94,6 +99,28 @@ pub fn record(
         return Err(error.into());
     }
     Ok(())
+}
+
+/// Which exclusive directories have no strangers in them by now. What comes into one after that is drift, and not what
+/// stood there before.
+fn free_of_strangers(ground: &mut Ground<'_>, plan: &Plan, applied: &Applied) {
+    let desired = ground.desired;
+    let known = &mut ground.ledger.exclusive;
+    known.retain(|id, _| desired.resources.get(id).is_some_and(|wanted| wanted.exclusive.is_some()));
+    let exclusive: Vec<_> =
+        desired.declared().filter_map(|(id, wanted)| Some((id, wanted.exclusive.as_ref()?))).collect();
+    if exclusive.is_empty() {
+        return;
+    }
+    let done = applied.outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Done).map(|(id, _)| id);
+    let holds: BTreeSet<&Id> = plan.adopted.iter().chain(&plan.in_sync).chain(done).collect();
+    let strangers = desired.resources.iter().filter(|(id, _)| !holds.contains(id));
+    let left: BTreeSet<&Id> = strangers.filter_map(|(_, wanted)| wanted.stranger_of.as_ref()).collect();
+    for (id, exclusive) in exclusive {
+        if holds.contains(id) && !left.contains(id) && !desired.unlisted.contains_key(id) {
+            known.insert(id.clone(), exclusive.clone());
+        }
+    }
 }
 
 /// What is as wanted is ours now, if it was not, and known to hold, though a crash may have kept an earlier

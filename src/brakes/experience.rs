@@ -169,9 +169,18 @@ mod tests {
             drift: Drift::Correct,
             release: Release::Restore,
             layer: String::new(),
+            exclusive: None,
+            stranger_of: None,
         };
         let resources = names.iter().map(|name| (id(name), wanted.clone())).collect();
-        Desired { host: String::new(), resources, update: None, max_removals: None, checks: BTreeMap::new() }
+        Desired {
+            host: String::new(),
+            resources,
+            update: None,
+            max_removals: None,
+            checks: BTreeMap::new(),
+            unlisted: BTreeMap::new(),
+        }
     }
 
     fn digest(desired: &Desired, name: &str) -> Digest {

@@ -68,7 +68,8 @@ impl Show {
         let mut out = format!("{}   roles {}\n", escaped(&self.host), compiled.roles.join(", "));
         let width = compiled.desired.resources.keys().map(|id| id.as_str().chars().count()).max().unwrap_or(0).min(60);
         for (id, wanted) in &compiled.desired.resources {
-            let words = one_line(&wanted.spec.describe(), 120);
+            let exclusive = if wanted.exclusive.is_some() { ", exclusive" } else { "" };
+            let words = one_line(&format!("{}{exclusive}", wanted.spec.describe()), 120);
             let _ = writeln!(out, "  {:width$}  {words:50} {}", one_line(id.as_str(), 200), wanted.layer);
         }
         for (name, check) in &compiled.desired.checks {

@@ -88,7 +88,7 @@ fn whole(snapshot: &Snapshot, host: &str, facts: &Facts, options: &Options) -> R
     }
     let own = &layers.0[layers.0.len() - 1].layer;
     Ok(Compiled {
-        desired: Desired { host: host.to_owned(), resources, update, max_removals, checks },
+        desired: Desired { host: host.to_owned(), resources, update, max_removals, checks, unlisted: BTreeMap::new() },
         payloads,
         notes: problems,
         machine_id: own.machine_id.as_ref().map(|id| id.value.clone()),

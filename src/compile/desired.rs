@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::kinds::Spec;
+use crate::kinds::file::Exclusive;
 use crate::model::{Drift, Id, Release, Update};
 
 /// Everything that a revision wants of one host.
@@ -11,7 +12,8 @@ use crate::model::{Drift, Id, Release, Update};
 pub struct Desired {
     /// The name of the host's directory.
     pub host: String,
-    /// Every resource, by id.
+    /// Every resource, by id; strangers in exclusive directories too, once they were looked for. Those are never stored.
+    #[serde(serialize_with = "declared")]
     pub resources: BTreeMap<Id, Wanted>,
     /// `[policy] update` of the layers, the nearest; `None` where none says so.
     pub update: Option<Update>,
@@ -20,6 +22,25 @@ pub struct Desired {
     /// What must hold after a change, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub checks: BTreeMap<String, Check>,
+    /// Exclusive directories of which it cannot be told what in them is a stranger: the reason word, and a line for people.
+    #[serde(skip)]
+    pub unlisted: BTreeMap<Id, (&'static str, String)>,
+}
+
+impl Desired {
+    /// What the revision itself names, strangers apart.
+    pub fn declared(&self) -> impl Iterator<Item = (&Id, &Wanted)> {
+        self.resources.iter().filter(|(_, wanted)| wanted.stranger_of.is_none())
+    }
+
+    /// The exclusive directory that `id` is a stranger in.
+    pub fn stranger_of(&self, id: &Id) -> Option<&Id> {
+        self.resources.get(id).and_then(|wanted| wanted.stranger_of.as_ref())
+    }
+}
+
+fn declared<S: Serializer>(resources: &BTreeMap<Id, Wanted>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(resources.iter().filter(|(_, wanted)| wanted.stranger_of.is_none()))
 }
 
 /// What must hold after a change, or the change is undone.
@@ -90,4 +111,10 @@ pub struct Wanted {
     pub release: Release,
     /// The layer that declares it: `roles/web`.
     pub layer: String,
+    /// Of a directory: nothing but what is declared may be in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<Exclusive>,
+    /// The exclusive directory that it is a stranger in: nobody declares it.
+    #[serde(skip)]
+    pub stranger_of: Option<Id>,
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::exclusive;
 use super::files::{Pattern, Source};
 use super::merge::{Claim, Place, undominated};
 use super::paths::{self, Regular};
+use super::source;
 use super::tree::{self, Leaf, LeafContent};
 use super::work::Work;
 use crate::kinds;
@@ -52,6 +54,12 @@ impl About<'_, '_> {
         work.settle(claims, &format!("`{name}` of file:{}", one_line(self.path, 200)), show)
     }
 
+    /// Whether the suffixes of its file belong to its name.
+    pub fn raw(&self, work: &mut Work<'_>) -> bool {
+        let raw = self.attribute(work, "raw", |entry| entry.raw.as_ref(), ToString::to_string);
+        raw.is_some_and(|raw| raw.value)
+    }
+
     /// Whether an attribute said at `place` was said of this path alone.
     fn exactly(&self, place: &Place) -> bool {
         self.exact.iter().any(|(_, entry)| {
@@ -81,7 +89,7 @@ pub(super) fn compile(work: &mut Work<'_>, about: &About<'_, '_>, claims: &[Clai
     let mut found = Vec::new();
     let mut broken = false;
     for claim in top {
-        match find(work, &claim) {
+        match find(work, about, &claim) {
             Ok(value) => found.push(Claim { layer: claim.layer, value, place: claim.place }),
             Err(problem) => {
                 work.problems.push(*problem);
@@ -98,6 +106,7 @@ pub(super) fn compile(work: &mut Work<'_>, about: &About<'_, '_>, claims: &[Clai
     let drift = about.attribute(work, "drift", |entry| entry.drift.as_ref(), ToString::to_string);
     let release = about.attribute(work, "release", |entry| entry.release.as_ref(), ToString::to_string);
     let Some(stand) = stand.filter(|_| !broken) else { return };
+    let exclusive = exclusive::settle(work, about, &stand.value.what);
     fitting(work, about, &stand, (owner.as_ref(), group.as_ref(), mode.as_ref()));
     let mut spec = Spec {
         what: stand.value.what.clone(),
@@ -121,7 +130,11 @@ pub(super) fn compile(work: &mut Work<'_>, about: &About<'_, '_>, claims: &[Clai
         work.keep(content, &stand.place);
     }
     let (drift, release) = (drift.map(|claim| claim.value), release.map(|claim| claim.value));
-    work.add(Id::new("file", path), kinds::Spec::File(spec), stand.layer, drift, release);
+    let id = Id::new("file", path);
+    work.add(id.clone(), kinds::Spec::File(spec), stand.layer, drift, release);
+    if let Some(wanted) = work.resources.get_mut(&id) {
+        wanted.exclusive = exclusive;
+    }
 }
 
 /// Fills in what was not said: root's own, and the mode of what stands there.
@@ -205,7 +218,7 @@ fn show_found(found: &Found) -> String {
 }
 
 /// Finds what a source comes to: renders templates, measures content.
-fn find(work: &Work<'_>, claim: &Claim<Source>) -> Result<Found, Box<Problem>> {
+fn find(work: &mut Work<'_>, about: &About<'_, '_>, claim: &Claim<Source>) -> Result<Found, Box<Problem>> {
     let regular = |content: Arc<[u8]>, mode: u32| Found {
         what: What::Regular { content: Digest::of(&content), size: content.len() as u64 },
         content: Some(content),
@@ -214,6 +227,12 @@ fn find(work: &Work<'_>, claim: &Claim<Source>) -> Result<Found, Box<Problem>> {
     let plain = |what: What, mode: Option<u32>| Found { what, content: None, mode };
     Ok(match &claim.value {
         Source::Entry(Stand::Inline(text)) => regular(Arc::from(text.as_bytes()), 0o644),
+        Source::Entry(Stand::Source(path)) => {
+            let raw = about.raw(work);
+            let file = source::find(work, claim.layer, path, &claim.place, raw)?;
+            let mode = if file.executable { 0o755 } else { 0o644 };
+            regular(rendered(work, &file.place, &file.content, file.templates)?, mode)
+        }
         Source::Entry(Stand::Directory) => plain(What::Directory, Some(0o755)),
         Source::Entry(Stand::Absent) => plain(What::Absent, None),
         Source::Entry(Stand::Attributes) => plain(What::Attributes, None),

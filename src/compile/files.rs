@@ -167,11 +167,7 @@ fn leaves(work: &mut Work<'_>, entries: &Entries<'_>) -> Declared {
             snapshot,
             layers,
             layer,
-            |path| {
-                let about = entries.about(path, &entries.set.matches(path));
-                let raw = about.attribute(work, "raw", |entry| entry.raw.as_ref(), ToString::to_string);
-                raw.is_some_and(|raw| raw.value)
-            },
+            |path| entries.about(path, &entries.set.matches(path)).raw(work),
             &mut problems,
         );
         work.problems.append(&mut problems);
@@ -221,7 +217,9 @@ fn from_nowhere(work: &mut Work<'_>, entries: &Entries<'_>, declared: &Declared)
                 (Some(near), None) => format!("did you mean `{}`?", one_line(near, 200)),
                 (None, _) => {
                     let layer = &work.layers.0[*layer].name;
-                    format!("put it into {layer}/files, or say `content`, `type`, `state` or `attributes_only`")
+                    format!(
+                        "put it into {layer}/files, or say `content`, `source`, `type`, `state` or `attributes_only`"
+                    )
                 }
             };
             work.problems.push(problem.hint(hint));

@@ -8,6 +8,7 @@ mod checks;
 mod compiled;
 mod deep;
 mod desired;
+mod exclusive;
 mod expr;
 mod facts;
 mod file;
@@ -17,6 +18,7 @@ mod merge;
 mod packages;
 mod paths;
 mod select;
+mod source;
 mod tags;
 #[cfg(test)]
 mod tests;

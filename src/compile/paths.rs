@@ -62,7 +62,8 @@ impl From<Protected> for Refused {
     }
 }
 
-fn well_formed(path: &str) -> Result<(), Refused> {
+/// Whether `path` is absolute and normalised.
+pub(super) fn well_formed(path: &str) -> Result<(), Refused> {
     if path.len() > PATH_LIMIT {
         return Err(Refused::new(format!("a path has at most {PATH_LIMIT} bytes; this one has {}", path.len())));
     }

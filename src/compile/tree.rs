@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::layers::Layers;
 use super::merge::Place;
 use super::paths;
+use super::source;
 use super::units;
 use crate::manifest::{Problem, nearest};
 use crate::model::one_line;
@@ -80,6 +81,9 @@ pub(super) fn leaves(
             Err(problem) => problems.push(problem),
         }
     }
+    let used = source::directories(layers);
+    let here_used = |directory: &str| used.contains(&format!("{prefix}{directory}"));
+    strangers.retain(|(_, _, directory)| !directory.is_some_and(here_used));
     tell_strangers(&here.manifest, &strangers, problems);
     leaves
 }
@@ -119,15 +123,43 @@ fn leaf(place: &Place, full: &str, entry: &Entry, raw: &mut impl FnMut(&str) -> 
         paths::canonical(path)
             .map_err(|refused| Problem { hint: refused.hint.map(str::to_owned), ..place.error(refused.why) })
     };
+    if let Entry::Symlink { target } = entry {
+        let content = LeafContent::Symlink(link(place, target)?);
+        return Ok(Leaf { place: place.clone(), path: canonical(full)?, content });
+    }
+    let (content, executable) = regular(place, entry)?;
+    let path = canonical(full)?;
+    if raw(&path) {
+        return Ok(Leaf {
+            place: place.clone(),
+            path,
+            content: LeafContent::File { content: Arc::clone(content), executable, templates: 0 },
+        });
+    }
+    let mut name = full;
+    let mut templates = 0;
+    loop {
+        if let Some(stem) = name.strip_suffix(".j2") {
+            templates += 1;
+            name = stem;
+        } else if name.ends_with(".age") {
+            return Err(no_secrets(place));
+        } else {
+            break;
+        }
+    }
+    if name.ends_with('/') {
+        return Err(place.error("nothing is left of this name once its suffix is taken off"));
+    }
+    let content = LeafContent::File { content: Arc::clone(content), executable, templates };
+    Ok(Leaf { place: place.clone(), path: canonical(name)?, content })
+}
+
+/// The content of a file of the repository, and whether Git has the executable bit.
+pub(super) fn regular<'e>(place: &Place, entry: &'e Entry) -> Result<(&'e Arc<[u8]>, bool), Problem> {
     let (content, executable) = match entry {
         Entry::File { content, executable } => (content, *executable),
-        Entry::Symlink { target } => {
-            return Ok(Leaf {
-                place: place.clone(),
-                path: canonical(full)?,
-                content: LeafContent::Symlink(link(place, target)?),
-            });
-        }
+        Entry::Symlink { .. } => return Err(place.error("a symbolic link is no file")),
         Entry::Submodule => {
             return Err(place.error("a submodule cannot be used").hint("put the files themselves into the repository"));
         }
@@ -149,32 +181,12 @@ fn leaf(place: &Place, full: &str, entry: &Entry, raw: &mut impl FnMut(&str) -> 
             .error("this is a Git LFS pointer, not the file")
             .hint("put the file itself into the repository"));
     }
-    let path = canonical(full)?;
-    if raw(&path) {
-        return Ok(Leaf {
-            place: place.clone(),
-            path,
-            content: LeafContent::File { content: Arc::clone(content), executable, templates: 0 },
-        });
-    }
-    let mut name = full;
-    let mut templates = 0;
-    loop {
-        if let Some(stem) = name.strip_suffix(".j2") {
-            templates += 1;
-            name = stem;
-        } else if name.ends_with(".age") {
-            let hint = "raw = true in [files] ships a file with this suffix as it is";
-            return Err(place.error("this version of trueup does not have secrets (.age) yet").hint(hint));
-        } else {
-            break;
-        }
-    }
-    if name.ends_with('/') {
-        return Err(place.error("nothing is left of this name once its suffix is taken off"));
-    }
-    let content = LeafContent::File { content: Arc::clone(content), executable, templates };
-    Ok(Leaf { place: place.clone(), path: canonical(name)?, content })
+    Ok((content, executable))
+}
+
+pub(super) fn no_secrets(place: &Place) -> Problem {
+    let hint = "raw = true in [files] ships a file with this suffix as it is";
+    place.error("this version of trueup does not have secrets (.age) yet").hint(hint)
 }
 
 fn too_large(place: &Place, size: u64) -> Problem {

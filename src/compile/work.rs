@@ -124,6 +124,8 @@ impl<'a> Work<'a> {
             drift: drift.unwrap_or(policy.0),
             release: release.unwrap_or(policy.1),
             layer: self.layers.0[layer].name.clone(),
+            exclusive: None,
+            stranger_of: None,
         };
         self.resources.insert(id, wanted);
     }

@@ -12,12 +12,13 @@ use super::event::Event;
 use super::live::Live;
 use super::pass::{self, Doing, Ended, Job, Link};
 use super::schedule::{Pace, Schedule};
+use super::watcher::Managed;
 use super::{Snapshot, systemd};
 use crate::brakes::{Brakes, Suspension};
 use crate::config::Settings;
 use crate::host::{Entry, Reader};
 use crate::ledger;
-use crate::model::{Facts, Id, Stop};
+use crate::model::{Facts, Stop};
 use crate::reconcile;
 use crate::report::journal::{self, Told};
 use crate::report::status::{self, Parts};
@@ -96,7 +97,7 @@ pub(super) struct Agent {
     /// When the source was asked last and answered.
     asked_at: Option<Instant>,
     /// What is to be watched.
-    managed: watch::Sender<Vec<Id>>,
+    managed: watch::Sender<Managed>,
     /// What of it cannot be.
     unwatched: watch::Receiver<Option<String>>,
     attempts: u32,
@@ -178,7 +179,7 @@ impl Wanted {
 pub(super) struct Wires {
     pub(super) ended: mpsc::UnboundedSender<Ended>,
     pub(super) doing: watch::Sender<Doing>,
-    pub(super) managed: watch::Sender<Vec<Id>>,
+    pub(super) managed: watch::Sender<Managed>,
     pub(super) unwatched: watch::Receiver<Option<String>>,
     pub(super) glanced: mpsc::UnboundedSender<Option<String>>,
     pub(super) written: mpsc::UnboundedSender<Written>,

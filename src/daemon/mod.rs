@@ -164,7 +164,7 @@ async fn work(host: Reader, executable: PathBuf) -> Result<(), Error> {
     let (asks, mut asked) = mpsc::channel(WAITING);
     let (ends, mut ended) = mpsc::unbounded_channel();
     let (doing, mut done) = watch::channel(Doing::default());
-    let (managed, to_watch) = watch::channel(Vec::new());
+    let (managed, to_watch) = watch::channel(watcher::Managed::default());
     let (missing, unwatched) = watch::channel(None);
     // One at a time: the next is taken in when the pass that the last led to is over.
     let (hints, mut hinted) = mpsc::channel(1);

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Settings;
 use crate::host::{LockError, Progress, Pulse, Reader, Worker, Writer};
 use crate::ledger;
-use crate::model::{Class, Facts, Id, Stage, Stop, one_line};
+use crate::model::{Class, Facts, Stage, Stop, one_line};
 use crate::reconcile::{self, Ask};
 use crate::report::journal::{self, Told};
 use crate::report::{Passed, Report, State, age};
@@ -19,6 +19,7 @@ use crate::source::{Known, Record, SharedHealth, Source};
 
 use super::agent::Held;
 use super::live::Live;
+use super::watcher::Managed;
 
 /// Everything that a pass needs to know.
 pub(super) struct Job {
@@ -101,7 +102,7 @@ pub(super) struct Ended {
     /// What of the ledger the status shows.
     pub(super) held: Option<Held>,
     /// What is managed; none where that is not known.
-    pub(super) managed: Option<Vec<Id>>,
+    pub(super) managed: Option<Managed>,
     /// How long it took.
     pub(super) took: Duration,
     /// When it ended, seconds since 1970.
@@ -208,7 +209,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
     }
     let state = host.state();
     let ledger = ledger::load(&state).ok().map(|(ledger, _)| ledger);
-    let managed = ledger.as_ref().map(|ledger| ledger.entries.keys().cloned().collect());
+    let managed = ledger.as_ref().map(Managed::of);
     let held = ledger.as_ref().map(Held::of);
     let history = reconcile::history(&state).ok();
     Ended {

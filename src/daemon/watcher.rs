@@ -1,13 +1,15 @@
 //! Local changes, as hints to look sooner: inotify(7) on the directories that managed files are in, and systemd's
 //! signals of managed units.
 //!
-//! Directories are watched rather than files, since a replaced file is another one. A hint may be lost or say
+//! Directories are watched rather than files, since a replaced file is another one. In exclusive directories, and those in
+//! them in which something is managed, every name is of interest. A hint may be lost or say
 //! too much; the look by the clock is the truth.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use inotify::{Event, EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
@@ -15,12 +17,30 @@ use inotify::{Event, EventMask, EventStream, Inotify, WatchDescriptor, WatchMask
 use tokio::sync::{mpsc, watch};
 
 use crate::host::UnitWatch;
+use crate::kinds::file::{Exclusive, Ignored};
+use crate::ledger::Ledger;
 use crate::model::Id;
 
 /// What package managers replace when they have done something.
 const PACKAGES: &[&str] = &["/var/lib/dpkg/status", "/var/lib/rpm/rpmdb.sqlite", "/usr/lib/sysimage/rpm/rpmdb.sqlite"];
 /// Enough for many events with long names at once.
 const BUFFER: usize = 16 << 10;
+
+/// What is to be watched.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Managed {
+    /// What is managed.
+    pub(super) ids: Vec<Id>,
+    /// Exclusive directories without strangers: who comes into one is told.
+    pub(super) exclusive: BTreeMap<Id, Exclusive>,
+}
+
+impl Managed {
+    /// By what is ours.
+    pub(super) fn of(ledger: &Ledger) -> Self {
+        Self { ids: ledger.entries.keys().cloned().collect(), exclusive: ledger.exclusive.clone() }
+    }
+}
 
 /// Watches what is managed. What cannot be watched is found by the clock.
 #[derive(Default)]
@@ -34,7 +54,7 @@ struct Watcher {
 /// read any more, so that whoever changes things without end takes up nobody's time but the kernel's. `missing` is what
 /// cannot be watched, for people.
 pub(super) async fn run(
-    mut managed: watch::Receiver<Vec<Id>>,
+    mut managed: watch::Receiver<Managed>,
     hints: mpsc::Sender<()>,
     missing: watch::Sender<Option<String>>,
 ) {
@@ -46,8 +66,8 @@ pub(super) async fn run(
                 if told.is_err() {
                     return;
                 }
-                let ids = managed.borrow_and_update().clone();
-                watcher.watch(&ids).await;
+                let all = managed.borrow_and_update().clone();
+                watcher.watch(&all).await;
                 missing.send_replace(watcher.missing.clone());
             }
             () = watcher.changed() => {
@@ -61,8 +81,8 @@ pub(super) async fn run(
 
 impl Watcher {
     /// Watches these resources from now on, and no others.
-    async fn watch(&mut self, managed: &[Id]) {
-        let names = |kind: &'static str| managed.iter().filter(move |id| id.kind() == kind).map(Id::name);
+    async fn watch(&mut self, managed: &Managed) {
+        let names = |kind: &'static str| managed.ids.iter().filter(move |id| id.kind() == kind).map(Id::name);
         let mut missing = Vec::new();
         if self.files.is_none() {
             match FileWatch::new() {
@@ -71,7 +91,7 @@ impl Watcher {
             }
         }
         if let Some(files) = &mut self.files {
-            files.watch(names("file"));
+            files.watch(names("file"), &managed.exclusive);
             missing.extend(files.missing());
         }
         let units: BTreeSet<String> = names("unit").map(ToOwned::to_owned).collect();
@@ -133,6 +153,8 @@ struct FileWatch {
     watches: Watches,
     directories: BTreeMap<PathBuf, WatchDescriptor>,
     names: HashMap<WatchDescriptor, BTreeSet<OsString>>,
+    /// In these every name is of interest but what is ignored: each by its path within the exclusive directory.
+    whole: HashMap<WatchDescriptor, (PathBuf, Arc<Ignored>)>,
     /// How many directories could not be watched, and why the last could not.
     missing: Option<(usize, String)>,
 }
@@ -146,12 +168,22 @@ impl FileWatch {
         let inotify = Inotify::init()?;
         let watches = inotify.watches();
         let events = inotify.into_event_stream(vec![0; BUFFER])?;
-        Ok(Self { events, watches, directories: BTreeMap::new(), names: HashMap::new(), missing: None })
+        let (directories, names, whole) = (BTreeMap::new(), HashMap::new(), HashMap::new());
+        Ok(Self { events, watches, directories, names, whole, missing: None })
     }
 
     /// Watches these files from now on, and no others.
-    fn watch<'f>(&mut self, files: impl Iterator<Item = &'f str>) {
-        let wanted = by_directory(files.chain(PACKAGES.iter().copied()));
+    fn watch<'f>(&mut self, files: impl Iterator<Item = &'f str>, exclusive: &BTreeMap<Id, Exclusive>) {
+        let mut wanted = by_directory(files.chain(PACKAGES.iter().copied()));
+        let exclusive: BTreeMap<&Path, Arc<Ignored>> =
+            exclusive.iter().map(|(id, how)| (Path::new(id.name()), Arc::new(how.ignored()))).collect();
+        wanted.extend(
+            exclusive
+                .keys()
+                .filter(|path| !wanted.contains_key(**path))
+                .map(|path| ((*path).to_owned(), BTreeSet::new()))
+                .collect::<Vec<_>>(),
+        );
         let gone: Vec<PathBuf> = self.directories.keys().filter(|path| !wanted.contains_key(*path)).cloned().collect();
         for path in gone {
             if let Some(descriptor) = self.directories.remove(&path) {
@@ -160,12 +192,19 @@ impl FileWatch {
             }
         }
         self.names.clear();
+        self.whole.clear();
         self.missing = None;
         for (path, names) in wanted {
             // Adding one that is there gives the same; one that was replaced gives a new one.
             match self.watches.add(&path, mask()) {
                 Ok(descriptor) => {
                     self.names.insert(descriptor.clone(), names);
+                    let around = path.ancestors().find_map(|above| Some((above, exclusive.get(above)?)));
+                    if let Some((above, ignored)) = around
+                        && let Ok(within) = path.strip_prefix(above)
+                    {
+                        self.whole.insert(descriptor.clone(), (within.to_owned(), Arc::clone(ignored)));
+                    }
                     // A directory that was moved away lives on, and is no longer ours to watch.
                     if let Some(moved) = self.directories.insert(path, descriptor.clone())
                         && moved != descriptor
@@ -206,7 +245,11 @@ impl FileWatch {
             return true;
         }
         let Some(name) = &event.name else { return false };
+        let strange = |(within, ignored): &(PathBuf, Arc<Ignored>)| {
+            within.join(name).to_str().is_none_or(|within| !ignored.covers(within))
+        };
         self.names.get(&event.wd).is_some_and(|names| names.contains(name))
+            || self.whole.get(&event.wd).is_some_and(strange)
     }
 }
 
@@ -257,7 +300,7 @@ mod tests {
             let scratch = tempfile::tempdir().expect("a scratch directory");
             let path = scratch.path().join("motd");
             let mut watcher = FileWatch::new().expect("the kernel has one");
-            watcher.watch([path.to_str().expect("text")].into_iter());
+            watcher.watch([path.to_str().expect("text")].into_iter(), &BTreeMap::new());
             fs::write(&path, "a").expect("written");
             assert!(is_told(&mut watcher).await, "made");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
@@ -274,8 +317,8 @@ mod tests {
             let name = |name: &str| scratch.path().join(name).to_str().expect("text").to_owned();
             let (ours, last) = (name("ours"), name("last"));
             let mut watcher = FileWatch::new().expect("the kernel has one");
-            watcher.watch([ours.as_str()].into_iter());
-            watcher.watch([last.as_str()].into_iter());
+            watcher.watch([ours.as_str()].into_iter(), &BTreeMap::new());
+            watcher.watch([last.as_str()].into_iter(), &BTreeMap::new());
             // Only the last of these is of interest; what comes before it in the queue is not.
             fs::write(&ours, "a").expect("written");
             fs::write(name("stranger"), "a").expect("written");
@@ -287,6 +330,30 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_into_an_exclusive_directory_is_told_unless_that_is_ignored() {
+        in_loop(async || {
+            let scratch = tempfile::tempdir().expect("a scratch directory");
+            let directory = scratch.path().join("d");
+            fs::create_dir_all(directory.join("sub")).expect("made");
+            let ours = directory.join("sub/ours");
+            let how = Exclusive { ignore: vec!["*.live".to_owned(), "sub/live".to_owned()] };
+            let exclusive = BTreeMap::from([(Id::new("file", directory.to_str().expect("text")), how)]);
+            let mut watcher = FileWatch::new().expect("the kernel has one");
+            watcher.watch([ours.to_str().expect("text")].into_iter(), &exclusive);
+            fs::write(directory.join("x.live"), "a").expect("written");
+            fs::write(directory.join("sub/live"), "a").expect("written");
+            let quiet = tokio::time::timeout(Duration::from_millis(200), watcher.changed()).await;
+            assert!(quiet.is_err(), "what is ignored was told");
+            fs::write(directory.join("stranger"), "a").expect("written");
+            assert!(is_told(&mut watcher).await, "in the directory");
+            let mut watcher = FileWatch::new().expect("the kernel has one");
+            watcher.watch([ours.to_str().expect("text")].into_iter(), &exclusive);
+            fs::write(directory.join("sub/stranger"), "a").expect("written");
+            assert!(is_told(&mut watcher).await, "below it, where something is managed");
+        });
+    }
+
+    #[test]
     fn a_directory_that_is_replaced_is_watched_again() {
         in_loop(async || {
             let scratch = tempfile::tempdir().expect("a scratch directory");
@@ -294,11 +361,11 @@ mod tests {
             let path = directory.join("f");
             fs::create_dir(&directory).expect("made");
             let mut watcher = FileWatch::new().expect("the kernel has one");
-            watcher.watch([path.to_str().expect("text")].into_iter());
+            watcher.watch([path.to_str().expect("text")].into_iter(), &BTreeMap::new());
             fs::remove_dir(&directory).expect("removed");
             assert!(is_told(&mut watcher).await, "the directory is gone");
             fs::create_dir(&directory).expect("made");
-            watcher.watch([path.to_str().expect("text")].into_iter());
+            watcher.watch([path.to_str().expect("text")].into_iter(), &BTreeMap::new());
             fs::write(&path, "a").expect("written");
             assert!(is_told(&mut watcher).await, "the new directory is watched");
         });

@@ -47,7 +47,7 @@ pub use clock::{Clock, Uptime};
 pub use error::Error;
 pub use export::write_new;
 pub use facts::FactsError;
-pub use files::{Attributes, Made, Meta, NodeType, Over, Ready, Stage, TreeLimits};
+pub use files::{Attributes, Below, Made, Meta, NodeType, Over, Ready, Stage, TreeLimits};
 pub use journal::{Entry, Priority};
 pub use payloads::{Payloads, kept_name};
 pub use program::{Output, Program};

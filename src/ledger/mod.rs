@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::kinds::file::Exclusive;
 use crate::kinds::{Activation, Before, Refresh, Spec};
 use crate::model::{Drift, Id, Release, Revision};
 
@@ -37,6 +38,10 @@ pub struct Ledger {
     /// Directories about to be made for that reason: ours once we know that it was us who made them.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub making: BTreeSet<String>,
+    /// Exclusive directories in which there were no strangers, and what was ignored then: what is in one now and would
+    /// not have been ignored came later.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub exclusive: BTreeMap<Id, Exclusive>,
     /// Paths that are being written and that no entry says so of: what is let go, what is given back.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub writing: BTreeSet<String>,
@@ -125,6 +130,11 @@ impl Entry {
             Some(intended) if holds(intended) => Some(intended),
             _ => self.applied.as_ref(),
         }
+    }
+
+    /// There is something of it still to come, should it be let go: what stood there before, or what was begun.
+    pub fn owes(&self) -> bool {
+        self.origin != Origin::Adopted || self.intended.is_some()
     }
 
     /// What to converge to when it is let go; `None` leaves it as it is. Originals older than

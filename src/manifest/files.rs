@@ -8,7 +8,8 @@ use toml::de::{DeString, DeValue};
 use super::entries::fell_in;
 use super::types::{At, FileEntry, Stand};
 use super::walk::{Value, Walk};
-use crate::kinds::file::Replace;
+use crate::kinds;
+use crate::kinds::file::{Exclusive, Replace};
 use crate::model::one_line;
 
 const KEYS: &[&str] = &[
@@ -31,7 +32,7 @@ const KEYS: &[&str] = &[
 ];
 
 /// What only an exact path can say.
-const OF_PATHS: &[&str] = &["type", "target", "content", "state", "attributes_only"];
+const OF_PATHS: &[&str] = &["type", "target", "content", "source", "state", "attributes_only", "exclusive"];
 
 pub(super) fn files(walk: &mut Walk<'_>, value: &Value<'_>) -> Vec<FileEntry> {
     let mut files = Vec::new();
@@ -50,6 +51,7 @@ struct Said {
     kind: Option<At<Type>>,
     target: Option<At<String>>,
     content: Option<At<String>>,
+    source: Option<At<String>>,
     absent: Option<At<bool>>,
     attributes_only: Option<At<bool>>,
 }
@@ -77,6 +79,7 @@ fn file(walk: &mut Walk<'_>, key: &Spanned<DeString<'_>>, value: &Value<'_>) -> 
         group: None,
         mode: None,
         replace: None,
+        exclusive: None,
         validate: None,
         raw: None,
         when: None,
@@ -118,6 +121,7 @@ fn attribute(
         }
         "target" => said.target = walk.text("target", value),
         "content" => said.content = walk.string("content", value),
+        "source" => said.source = walk.text("source", value),
         "state" => said.absent = walk.one_of("state", value, &[("present", false), ("absent", true)]),
         "attributes_only" => said.attributes_only = walk.boolean("attributes_only", value),
         "replace" => {
@@ -131,9 +135,7 @@ fn attribute(
         "drift" => entry.drift = walk.word("drift", value),
         "release" => entry.release = walk.word("release", value),
         "raw" => entry.raw = walk.boolean("raw", value),
-        later @ ("exclusive" | "source") => {
-            walk.error(key.span(), format!("this version of trueup does not have `{later}` yet"));
-        }
+        "exclusive" => entry.exclusive = exclusive(walk, value),
         other => walk.unknown(other, key.span(), KEYS),
     }
 }
@@ -163,6 +165,7 @@ fn stand(walk: &mut Walk<'_>, said: Said, path: &Range<usize>) -> Option<At<Stan
         _ => {}
     }
     stands.extend(said.content.map(|content| ("content", content.map(Stand::Inline))));
+    stands.extend(said.source.map(|source| ("source", source.map(Stand::Source))));
     if let Some(At { value: true, span }) = said.absent {
         stands.push(("state = \"absent\"", At::new(Stand::Absent, span)));
     }
@@ -187,6 +190,44 @@ fn names_the_file(walk: &mut Walk<'_>, command: &At<Vec<String>>) -> bool {
         walk.error_hint(command.span.clone(), "`validate` of a file names it nowhere", hint);
     }
     named
+}
+
+/// `true`, `false`, or what is in it all the same.
+fn exclusive(walk: &mut Walk<'_>, value: &Value<'_>) -> Option<At<Option<Exclusive>>> {
+    let table = match value.get_ref() {
+        DeValue::Boolean(said) => return Some(At::new(said.then(Exclusive::default), value.span())),
+        DeValue::Table(table) => table,
+        _ => {
+            walk.wrong_type("exclusive", "true, false or { ignore = [\"…\"] }", value);
+            return None;
+        }
+    };
+    let mut exclusive = Exclusive::default();
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "ignore" => {
+                let patterns = walk.texts("ignore", value).unwrap_or_default();
+                exclusive.ignore.extend(patterns.into_iter().filter_map(|pattern| ignored(walk, pattern)));
+            }
+            other => walk.unknown(other, key.span(), &["ignore"]),
+        }
+    }
+    Some(At::new(Some(exclusive), value.span()))
+}
+
+/// A pattern of paths below the directory.
+fn ignored(walk: &mut Walk<'_>, At { value, span }: At<String>) -> Option<String> {
+    let shown = one_line(&value, 200);
+    if value.split('/').any(|part| matches!(part, "" | "." | "..")) || value.chars().any(char::is_control) {
+        let hint = "it is a pattern of paths relative to the directory, such as \"live/**\"";
+        walk.error_hint(span, format!("`ignore` cannot hold \"{shown}\""), hint);
+        return None;
+    }
+    if let Err(error) = kinds::pattern(&value) {
+        walk.error(span, format!("`{shown}` is no pattern: {}", error.kind()));
+        return None;
+    }
+    Some(value)
 }
 
 /// A user or group by name or number.

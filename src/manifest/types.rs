@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::kinds::file::Replace;
+use crate::kinds::file::{Exclusive, Replace};
 use crate::kinds::package::{Downgrade, Version};
 use crate::kinds::unit::OnChange;
 use crate::model::{Drift, Release, Update};
@@ -207,6 +207,8 @@ pub struct PackageEntry {
 pub enum Stand {
     /// `content = "…"`.
     Inline(String),
+    /// `source = "…"`: a file of the repository.
+    Source(String),
     /// `type = "directory"`.
     Directory,
     /// `type = "symlink"` with its `target`.
@@ -234,6 +236,8 @@ pub struct FileEntry {
     pub mode: Option<At<u32>>,
     /// What may be in the way.
     pub replace: Option<At<Replace>>,
+    /// Whether nothing but what is declared may be in it; `Some(None)` is said to be false.
+    pub exclusive: Option<At<Option<Exclusive>>>,
     /// What judges it before it is installed: a program and its arguments.
     pub validate: Option<At<Vec<String>>>,
     /// Ships a file of the tree as it is, suffixes and all.

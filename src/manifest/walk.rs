@@ -92,7 +92,7 @@ impl<'p> Walk<'p> {
         self.error_hint(span, format!("unknown key `{}`", one_line(key, 100)), hint);
     }
 
-    fn wrong_type(&mut self, key: &str, wanted: &str, value: &Value<'_>) {
+    pub(super) fn wrong_type(&mut self, key: &str, wanted: &str, value: &Value<'_>) {
         let found = named(value.get_ref());
         self.error(value.span(), format!("`{}` must be {wanted}, not {found}", one_line(key, 100)));
     }

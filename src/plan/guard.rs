@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::{Action, Plan, Step};
 use crate::compile::Desired;
 use crate::ledger::Ledger;
@@ -22,6 +24,20 @@ pub enum Refusal {
         /// One of them.
         first: Id,
     },
+    /// It would clear a directory of more than anybody is likely to mean.
+    #[error(
+        "it would remove {strangers} strangers from the exclusive {directory} ({first}…); if that is meant, allow it once \
+         with --allow-removals {strangers}, or in the repository with [guard] max_removals = {strangers}; what is to stay \
+         is named in `ignore`"
+    )]
+    TooManyStrangers {
+        /// How many.
+        strangers: u64,
+        /// The directory.
+        directory: Id,
+        /// One of them.
+        first: Id,
+    },
     /// The system does not work without it.
     #[error("{0} is essential or protected on this host and is never removed")]
     Protected(Id),
@@ -34,7 +50,7 @@ impl Refusal {
     /// The stable reason word.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::TooManyRemovals { .. } => "guard",
+            Self::TooManyRemovals { .. } | Self::TooManyStrangers { .. } => "guard",
             Self::Protected(_) => "protected",
             Self::SelfTrust(_) => "self-trust",
         }
@@ -58,9 +74,11 @@ pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, allowed: Option<u6
             return Err(Refusal::Protected(step.id.clone()));
         }
     }
+    strangers(steps(), desired, allowed)?;
     // On a host that is new here, what it is to have counts as what it has.
     let managed = ledger.entries.len().max(plan.wanted) as u64;
-    let going: Vec<&Step> = steps().filter(|step| step.want.removes()).collect();
+    let going: Vec<&Step> =
+        steps().filter(|step| step.want.removes() && desired.stranger_of(&step.id).is_none()).collect();
     let let_go: Vec<&Step> = steps().filter(|step| step.action == Action::LetGo).collect();
     // Whoever lets go of all has lost the host's directory, whether things are removed or put back.
     let none_stays = !ledger.entries.keys().any(|id| desired.resources.contains_key(id));
@@ -76,6 +94,31 @@ pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, allowed: Option<u6
         && let Some(first) = refused.first()
     {
         return Err(Refusal::TooManyRemovals { removals, managed, first: first.id.clone() });
+    }
+    Ok(())
+}
+
+/// Refuses what would clear an exclusive directory of more than a few strangers.
+fn strangers<'s>(
+    steps: impl Iterator<Item = &'s Step>,
+    desired: &Desired,
+    allowed: Option<u64>,
+) -> Result<(), Refusal> {
+    let mut going: BTreeMap<&Id, Vec<&Id>> = BTreeMap::new();
+    for step in steps {
+        if let Some(directory) = desired.stranger_of(&step.id).filter(|_| !step.seen.is_absent()) {
+            going.entry(directory).or_default().push(&step.id);
+        }
+    }
+    for (directory, going) in going {
+        let strangers = going.len() as u64;
+        if strangers > FEW
+            && allowed.is_none_or(|allowed| strangers > allowed)
+            && let Some(first) = going.first()
+        {
+            let (directory, first) = (directory.clone(), (*first).clone());
+            return Err(Refusal::TooManyStrangers { strangers, directory, first });
+        }
     }
     Ok(())
 }
@@ -113,6 +156,8 @@ mod tests {
             drift: Drift::Correct,
             release: Release::Restore,
             layer: String::new(),
+            exclusive: None,
+            stranger_of: None,
         };
         let resources = (of - kept..of).map(|n| (id(n), wanted())).collect();
         Desired {
@@ -121,6 +166,7 @@ mod tests {
             update: None,
             max_removals: None,
             checks: std::collections::BTreeMap::new(),
+            unlisted: std::collections::BTreeMap::new(),
         }
     }
 
@@ -174,6 +220,23 @@ mod tests {
         plan.held.push(HeldStep { step, why });
         assert!(guard(&plan, &managed(43), &wanting(43, 32), None).is_err());
         assert!(guard(&plan, &managed(44), &wanting(44, 33), None).is_ok());
+    }
+
+    #[test]
+    fn more_than_ten_strangers_of_one_directory_are_too_many_however_much_is_managed() {
+        let judge = |going: usize, directories: usize, allowed: Option<u64>| {
+            let plan = removing(going, Action::Remove, false);
+            let mut desired = wanting(1000, 1000);
+            for (n, step) in plan.steps.iter().enumerate() {
+                let wanted = desired.resources.get_mut(&step.id).expect("wanted");
+                wanted.stranger_of = Some(Id::new("file", &format!("/etc/{}.d", n % directories)));
+            }
+            guard(&plan, &managed(9), &desired, allowed).is_ok()
+        };
+        assert!(judge(10, 1, None), "ten are few");
+        assert!(!judge(11, 1, None));
+        assert!(judge(11, 2, None), "of each");
+        assert!(judge(11, 1, Some(11)) && !judge(12, 1, Some(11)));
     }
 
     #[test]

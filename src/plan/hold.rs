@@ -32,8 +32,14 @@ fn why<'h>(situation: &Situation<'h>, step: &Step) -> Option<&'h Held> {
         // What somebody else does is contested, not what the repository says.
         Some(Held::Contested { .. }) if step.cause == Cause::Intended || step.action == Action::LetGo => None,
         Some(held) => Some(held),
-        None => below(holds, step).or_else(|| above(situation, step)),
+        None => below(holds, step).or_else(|| above(situation, step)).or_else(|| around(situation, step)),
     }
+}
+
+/// Strangers in a directory that is suspended are left alone with it.
+fn around<'h>(situation: &Situation<'h>, step: &Step) -> Option<&'h Held> {
+    let held = situation.held.resources.get(situation.desired.stranger_of(&step.id)?)?;
+    matches!(held, Held::Suspended { .. }).then_some(held)
 }
 
 /// Whether the repository changes what `step`, which failed as `reason` says, depends on: that may well be the remedy,
@@ -226,6 +232,7 @@ mod tests {
                     update: None,
                     max_removals: None,
                     checks: BTreeMap::new(),
+                    unlisted: BTreeMap::new(),
                 },
                 ledger: Ledger::default(),
                 observed: BTreeMap::new(),
@@ -244,7 +251,10 @@ mod tests {
 
         fn want(&mut self, id: &Id, spec: Spec) {
             let (drift, release) = (Drift::Correct, Release::Restore);
-            self.desired.resources.insert(id.clone(), Wanted { spec, drift, release, layer: String::new() });
+            self.desired.resources.insert(
+                id.clone(),
+                Wanted { spec, drift, release, layer: String::new(), exclusive: None, stranger_of: None },
+            );
         }
 
         fn plan(&self, holds: &Holds) -> Plan {

@@ -37,7 +37,7 @@ pub fn concerned<'a>(desired: &'a Desired, ledger: &'a Ledger) -> BTreeSet<&'a I
 
 /// The plan of a situation. The same situation gives the same plan.
 pub fn make(situation: &Situation<'_>) -> Plan {
-    let mut plan = Plan { wanted: situation.desired.resources.len(), ..Plan::default() };
+    let mut plan = Plan { wanted: situation.desired.declared().count(), ..Plan::default() };
     let nothing = Ok(Observed::File(file::Observed::Absent));
     let mut turns = BTreeMap::new();
     // What lies above a path comes before it.
@@ -65,6 +65,12 @@ pub fn make(situation: &Situation<'_>) -> Plan {
         }
         turns.extend(plan.steps[steps..].iter().filter_map(|step| Some((step.id.clone(), ways::turn(step)?))));
     }
+    for (id, (reason, message)) in &situation.desired.unlisted {
+        if !plan.failed.iter().any(|unseen| unseen.id == *id) {
+            plan.failed.push(Unseen { id: id.clone(), reason, message: message.clone() });
+            plan.unlisted.insert(id.clone());
+        }
+    }
     gone_with_their_files(&mut plan);
     hold::set_aside(situation, &mut plan);
     ways::hold_back(&mut plan);
@@ -79,7 +85,10 @@ fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
     let put_back = entry.and_then(|entry| {
         entry.put_back(situation.ledger.believed(situation.now, situation.originals), situation.originals)
     });
-    let applied = entry.and_then(|entry| entry.effective(|spec| spec.diff(seen).is_empty()));
+    // Of what a pass that was cut short began with, too, where it had nothing to keep as an original.
+    let begun = |entry: &Entry| entry.origin == Origin::Adopted && entry.applied.is_none();
+    let came_later = wanted.filter(|_| entry.is_none_or(begun)).and_then(|wanted| came_later(situation, id, wanted));
+    let applied = entry.and_then(|entry| entry.effective(|spec| spec.diff(seen).is_empty())).or(came_later);
     let due = wanted.map(|wanted| due(situation, id, &wanted.spec, applied, seen));
     match classify(applied, due.as_ref(), seen, entry.is_some(), put_back.as_ref()) {
         Verdict::NotOurs => {}
@@ -98,6 +107,16 @@ fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
             }
         }
     }
+}
+
+/// What was applied where a stranger is now: nothing, in a directory that was free of them, or that is only looked at.
+/// What we made ourselves for what lay in it came no later.
+fn came_later<'a>(situation: &Situation<'a>, id: &Id, wanted: &'a Wanted) -> Option<&'a Spec> {
+    let directory = wanted.stranger_of.as_ref()?;
+    let within = id.name().strip_prefix(directory.name())?.strip_prefix('/')?;
+    let was = situation.ledger.exclusive.get(directory);
+    let free = was.is_some_and(|was| !was.ignored().covers(within)) && !situation.ledger.implied.contains(id.name());
+    (free || wanted.drift == Drift::Report).then_some(&wanted.spec)
 }
 
 /// What there is to do for `want`: it, and what was applied before and nobody asks for any more; over what we made
@@ -164,7 +183,7 @@ fn act(
     }
     // A directory that we made for what lies below it is nobody else's.
     let implied = id.kind() == "file" && situation.ledger.implied.contains(id.name());
-    let strangers = entry.is_none() && !seen.is_absent() && !implied;
+    let strangers = entry.is_none() && !seen.is_absent() && !implied && cause == Cause::Intended;
     if strangers && situation.takeover == Takeover::Refuse && !situation.brought.contains(id) {
         return plan.told.push(told("takeover-refused"));
     }
@@ -206,7 +225,8 @@ fn act(
 
 /// Whether what stands there now is what stood there before us.
 fn is_original(ledger: &Ledger, id: &Id, wanted: &Wanted, cause: Cause) -> bool {
-    let Some(entry) = ledger.entries.get(id) else { return true };
+    // What nobody manages and is corrected all the same is a stranger that came later.
+    let Some(entry) = ledger.entries.get(id) else { return cause == Cause::Intended };
     match &entry.origin {
         // What was adopted and drifted is put back to what was adopted, not to the drift.
         Origin::Adopted => cause != Cause::Corrective,

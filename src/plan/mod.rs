@@ -39,6 +39,8 @@ pub struct Plan {
     pub left: Vec<Left>,
     /// Resources that could not be looked at, or that something stands in the way of.
     pub failed: Vec<Unseen>,
+    /// Those of them that hold themselves: only what else is in these directories cannot be told.
+    pub unlisted: BTreeSet<Id>,
     /// Resources that cannot be done here: packages of a directory.
     pub deferred: Vec<Unseen>,
     /// As declared when first seen: recorded, not touched.
@@ -230,6 +232,7 @@ impl Plan {
     /// What is suspended or contested can.
     pub fn unmet(&self) -> impl Iterator<Item = &Id> {
         let waiting = self.held.iter().filter(|held| held.why.is_failure()).map(|held| &held.step.id);
-        self.failed.iter().map(|unseen| &unseen.id).chain(waiting)
+        let failed = self.failed.iter().map(|unseen| &unseen.id);
+        failed.filter(|id| !self.unlisted.contains(*id)).chain(waiting)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::bind::read_ledger;
 use super::offline::Stored;
 use super::stop::{At, stop};
-use super::{explain, observe, seconds};
+use super::{explain, observe, seconds, strangers};
 use crate::apply::{self, Ground};
 use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
@@ -25,7 +25,7 @@ pub fn drift(host: &Reader) -> Result<Report, Stop> {
     let state = host.state();
     let mut report = Report::new("drift");
     let own = host.facts().at(Stage::Verify)?;
-    let (ledger, _) = read_ledger(host, &own, &mut report)?;
+    let (mut ledger, _) = read_ledger(host, &own, &mut report)?;
     report.host = ledger.bound.as_ref().map(|bound| bound.host.clone());
     if let Some(applied) = &ledger.applied {
         report.seen(applied);
@@ -36,7 +36,8 @@ pub fn drift(host: &Reader) -> Result<Report, Stop> {
     if let Ok(Some(stored)) = Stored::load(&state) {
         let _ = payloads.load(&state, &stored.payloads);
     }
-    let desired = as_applied(&ledger, |_| true);
+    let mut desired = as_applied(&ledger, |_| true);
+    strangers::find(host, &[], &mut desired, &mut ledger, std::iter::empty());
     let observed = observe(host, &desired, &ledger);
     let mut plan = plan::make(&Situation {
         ledger: &ledger,
@@ -197,7 +198,14 @@ fn as_applied(ledger: &Ledger, keep: impl Fn(&Id) -> bool) -> Desired {
         .filter(|(id, _)| keep(id))
         .filter_map(|(id, entry)| {
             let spec = entry.applied.clone()?;
-            let wanted = Wanted { spec, drift: entry.drift, release: entry.release, layer: entry.layer.clone() };
+            let wanted = Wanted {
+                spec,
+                drift: entry.drift,
+                release: entry.release,
+                layer: entry.layer.clone(),
+                exclusive: ledger.exclusive.get(id).cloned(),
+                stranger_of: None,
+            };
             Some((id.clone(), wanted))
         })
         .collect();
@@ -207,5 +215,6 @@ fn as_applied(ledger: &Ledger, keep: impl Fn(&Id) -> bool) -> Desired {
         update: None,
         max_removals: None,
         checks: BTreeMap::new(),
+        unlisted: BTreeMap::new(),
     }
 }

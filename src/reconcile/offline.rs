@@ -9,7 +9,7 @@ use super::newest::{Refused, rolled_back};
 use super::reuse::Told;
 use super::standing::Standing;
 use super::stop::stop;
-use super::{Ask, Looked, Restraint, names, undo, weigh};
+use super::{Ask, Looked, Restraint, names, strangers, undo, weigh};
 use crate::brakes::Brakes;
 use crate::compile::{self, Compiled, Desired};
 use crate::host::{DocumentError, Payloads, Reader, StateDir, StateError};
@@ -251,8 +251,9 @@ pub(super) fn look(
     {
         report.notes.push(rolled_back(choice).message);
     }
-    let compiled = Compiled { desired, payloads, notes: Vec::new(), machine_id: None, roles: Vec::new() };
+    let mut compiled = Compiled { desired, payloads, notes: Vec::new(), machine_id: None, roles: Vec::new() };
     names::follow(host, &compiled.desired, &mut ledger);
+    strangers::find(host, &ask.settings.trusted_files(), &mut compiled.desired, &mut ledger, restraint.met());
     let weighed = weigh(host, ask, report, &ledger, restraint, compiled)?;
     // What a host that is only looked at has to wait for is said already.
     let said = weighed.look_only && why.class == Class::Transient && report.state >= State::Pending;

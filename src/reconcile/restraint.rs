@@ -100,6 +100,11 @@ impl Restraint {
         brakes::held(&self.brakes, &self.experience, self.budget, now)
     }
 
+    /// What earlier passes met trouble with.
+    pub(super) fn met(&self) -> impl Iterator<Item = &Id> {
+        self.experience.contests.keys().chain(self.experience.retries.keys())
+    }
+
     /// Takes in what was found on the host.
     pub(super) fn found(&mut self, plan: &Plan, ledger: &Ledger, now: i64) {
         let contested = |held: &brakes::Held| matches!(held, brakes::Held::Contested { .. });
@@ -256,7 +261,7 @@ mod tests {
         fn new() -> Self {
             let scratch = tempfile::tempdir().expect("a scratch directory");
             let (spec, drift, release) = (Spec::Unit(unit::Spec::default()), Drift::Correct, Release::Restore);
-            let wanted = Wanted { spec, drift, release, layer: String::new() };
+            let wanted = Wanted { spec, drift, release, layer: String::new(), exclusive: None, stranger_of: None };
             let resources = [(app(), wanted)].into();
             let desired = Desired {
                 host: "web-01".to_owned(),
@@ -264,6 +269,7 @@ mod tests {
                 update: None,
                 max_removals: None,
                 checks: BTreeMap::new(),
+                unlisted: BTreeMap::new(),
             };
             Self { state: StateDir::new(scratch.path().join("state")), _scratch: scratch, desired }
         }
@@ -372,6 +378,8 @@ mod tests {
             drift: Drift::Correct,
             release: Release::Restore,
             layer: String::new(),
+            exclusive: None,
+            stranger_of: None,
         };
         let [rival, theirs, gone] = ["rival", "theirs", "gone"].map(|name| Id::new("package", name));
         let present = package::Spec::present(package::Version::Any, package::Downgrade::Never);

@@ -10,7 +10,7 @@ use super::offline::Stored;
 use super::standing::Standing;
 use super::stop::{At, stop};
 use super::trial::{self, Pinned, Trial};
-use super::{Ask, Looked, Restraint, brakes, names, settings, weigh};
+use super::{Ask, Looked, Restraint, brakes, names, settings, strangers, weigh};
 use crate::apply::Thing;
 use crate::brakes::Brakes;
 use crate::compile::Compiled;
@@ -256,8 +256,9 @@ pub(super) fn look(
             entry.release = Release::Restore;
         }
     }
-    let compiled = Compiled { desired, payloads, notes: Vec::new(), machine_id: None, roles: Vec::new() };
+    let mut compiled = Compiled { desired, payloads, notes: Vec::new(), machine_id: None, roles: Vec::new() };
     names::follow(host, &compiled.desired, &mut ledger);
+    strangers::find(host, &ask.settings.trusted_files(), &mut compiled.desired, &mut ledger, restraint.met());
     // Nobody has to allow what only goes back.
     let free = Ask { allow_removals: Some(u64::MAX), ..ask.clone() };
     let weighed = weigh(host, &free, report, &ledger, restraint, compiled)?;

@@ -34,6 +34,7 @@ mod disk_full;
 mod doctor;
 mod drift;
 mod ending;
+mod exclusive;
 mod forward;
 mod hand;
 mod harness;

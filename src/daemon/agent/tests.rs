@@ -9,6 +9,7 @@ use tokio::time;
 use super::super::{Answer, Asked, Caller, Refusal, Request};
 use super::*;
 use crate::host::Clock;
+use crate::model::Id;
 use crate::report::{Line, State};
 
 const NOW: i64 = 1_800_000_000;
@@ -64,7 +65,7 @@ impl Scene {
         let wires = Wires {
             ended: mpsc::unbounded_channel().0,
             doing: watch::channel(Doing::default()).0,
-            managed: watch::channel(Vec::new()).0,
+            managed: watch::channel(Managed::default()).0,
             unwatched: watch::channel(None).1,
             glanced: mpsc::unbounded_channel().0,
             written: writes,

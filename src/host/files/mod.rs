@@ -17,6 +17,7 @@ use sha2::Digest as _;
 use super::{Error, Reader, roots};
 use crate::model::Digest;
 
+mod below;
 mod stage;
 mod sweep;
 mod together;
@@ -24,6 +25,7 @@ mod tree;
 mod walk;
 mod write;
 
+pub use below::Below;
 pub use stage::Ready;
 pub use together::Made;
 pub(super) use together::Syncs;

@@ -175,6 +175,43 @@ pub fn permitted(path: &str, shape: Shape) -> Result<(), Protected> {
     Ok(())
 }
 
+/// Below these there is what nobody declares and no package owns: links that the system makes, homes, mount points, state.
+const NEVER_EXCLUSIVE: &[&str] = &[
+    "/etc/alternatives",
+    "/etc/pki",
+    "/etc/ssl",
+    "/etc/ssl/certs",
+    "/etc/systemd",
+    "/etc/systemd/user",
+    "/usr/local/share/ca-certificates",
+    "/var/lib/dnf",
+    "/var/lib/dpkg",
+    "/var/lib/private",
+    "/var/lib/rpm",
+    "/var/lib/systemd",
+];
+
+/// Whether the repository may say that the directory `path` holds nothing but what is declared: never of one that the
+/// system itself lives in.
+///
+/// # Errors
+/// Why not.
+pub fn may_be_exclusive(path: &str) -> Result<(), Protected> {
+    permitted(path, Shape::Directory)?;
+    // `/etc`, `/srv`, and what is right below those that are shared by all.
+    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let shared = ["", "/usr", "/usr/local", "/usr/share", "/usr/lib", "/var"].contains(&parent);
+    let above = OURS.iter().chain(&[OUR_FRAGMENTS]).any(|ours| is_or_below(ours, path));
+    let units = UNITS.iter().any(|units| *units == path || is_or_below(units, path));
+    let links = UNITS.iter().any(|units| is_or_below(path, units))
+        && [".wants", ".requires", ".upholds"].iter().any(|end| path.ends_with(end));
+    if shared || above || units || links || STRUCTURE.contains(&path) || NEVER_EXCLUSIVE.contains(&path) {
+        let hint = "say `exclusive` of a directory of your own, such as /etc/sudoers.d or /srv/app/conf.d";
+        return Err(Protected::system(format!("{path} holds what the system itself puts there"), Some(hint)));
+    }
+    Ok(())
+}
+
 /// Refuses what is below `/proc`, `/sys` and `/dev`.
 ///
 /// # Errors
@@ -261,6 +298,50 @@ mod tests {
             assert_eq!(reason(path, Shape::Attributes), None, "{path}");
         }
         assert_eq!(reason("/sys/x", Shape::Attributes), Some("protected-path"));
+    }
+
+    #[test]
+    fn nothing_that_the_system_lives_in_is_exclusive() {
+        for path in [
+            "/",
+            "/etc",
+            "/usr",
+            "/var",
+            "/home",
+            "/root",
+            "/srv",
+            "/opt",
+            "/tmp",
+            "/run",
+            "/boot",
+            "/usr/bin",
+            "/usr/lib/python3",
+            "/usr/local/lib",
+            "/var/lib",
+            "/var/spool",
+            "/var/lib/dpkg",
+            "/etc/trueup",
+            "/etc/trueup/agent.d",
+            "/var/lib/trueup",
+            "/etc/systemd/system",
+            "/etc/systemd/system/multi-user.target.wants",
+            "/etc/ssl/certs",
+            "/dev/shm",
+            "/usr/local/lib/systemd",
+        ] {
+            assert!(may_be_exclusive(path).is_err(), "{path}");
+        }
+        for path in [
+            "/etc/sudoers.d",
+            "/etc/ssh/authorized_keys.d",
+            "/etc/nginx/conf.d",
+            "/srv/app",
+            "/home/ana/.ssh",
+            "/etc/systemd/system/app.service.d",
+            "/var/lib/app",
+        ] {
+            assert_eq!(may_be_exclusive(path), Ok(()), "{path}");
+        }
     }
 
     #[test]

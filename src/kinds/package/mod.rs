@@ -10,6 +10,7 @@ mod backend;
 mod converge;
 mod dnf;
 mod fault;
+mod owners;
 mod policy;
 mod solve;
 mod spec;
@@ -27,6 +28,7 @@ use crate::host::{self, Payloads, Reader, Writer};
 use crate::kinds::{Around, Foreseen, Job, Kind, Need, Phase};
 use crate::model::{Cause, Change, Id, glob, one_line};
 
+pub use owners::owned;
 pub use solve::WOULD_CHANGE_RESTING;
 pub use spec::{Downgrade, Spec, Version};
 pub use transient::{running, sweep};

@@ -60,7 +60,7 @@ pub(super) fn put_back(line: &Line, commit: &str, conflicting: bool) -> String {
     }
     match line.changes.first().and_then(|change| change.split_once(" → ")) {
         Some(("absent", _)) => format!("{name} absent, put back to {place}{stood}"),
-        Some((there, "absent")) => format!("{name} is there again ({there}), removed as by {place}{stood}"),
+        Some((there, "absent")) => format!("{name} is there ({there}), removed as by {place}{stood}"),
         _ => format!("{name} {}, put back to {place}{stood}", changes(line)),
     }
 }
@@ -218,11 +218,7 @@ mod tests {
         );
         for (id, changes, sentence) in [
             ("file:/etc/gone", &["absent → a file +1"][..], "/etc/gone absent, put back to roles/web@4f2a9c1"),
-            (
-                "file:/etc/old",
-                &["a file → absent"],
-                "/etc/old is there again (a file), removed as by roles/web@4f2a9c1",
-            ),
+            ("file:/etc/old", &["a file → absent"], "/etc/old is there (a file), removed as by roles/web@4f2a9c1"),
             ("unit:nginx.service", &["inactive → active"], "nginx.service inactive, started"),
             (
                 "unit:nginx.service",

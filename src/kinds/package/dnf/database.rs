@@ -146,7 +146,7 @@ fn unknown(thing: &str, why: String) -> Error {
 }
 
 /// The inode, length and time of the last change of content of a file.
-type Written = (u64, u64, i128);
+pub type Written = (u64, u64, i128);
 
 /// When the database at `path` was last written. What is new is in the write-ahead log of SQLite, where that holds
 /// anything; the database itself is then written by whoever only reads, too.
@@ -154,6 +154,11 @@ fn written(host: &Reader, path: &str) -> Result<Option<Written>, Error> {
     let log = host.look(&format!("{path}-wal"))?.filter(|log| log.size > 0);
     let meta = if log.is_some() { log } else { host.look(path)? };
     Ok(meta.map(|meta| (meta.inode, meta.size, meta.modified)))
+}
+
+/// When rpm's database was last written, wherever that is.
+pub fn written_last(host: &Reader) -> Result<Vec<Option<Written>>, Error> {
+    WRITTEN_IN[1..].iter().map(|path| written(host, path)).collect()
 }
 
 /// Why packages are there, as of a state of what that is written in. dnf takes long to answer, and is asked anew only
@@ -201,11 +206,16 @@ fn remembered(
     Ok(automatic)
 }
 
-/// rpm makes a database that it does not find, and answers from that.
-fn is_there(host: &Reader) -> Result<(), Error> {
+/// Whether rpm has written anything down here.
+pub fn has_database(host: &Reader) -> bool {
     let there =
         |directory: &&str| DATABASE_FILES.iter().any(|file| host.below_root(&format!("{directory}/{file}")).exists());
-    match DATABASES.iter().any(there) {
+    DATABASES.iter().any(there)
+}
+
+/// rpm makes a database that it does not find, and answers from that.
+fn is_there(host: &Reader) -> Result<(), Error> {
+    match has_database(host) {
         true => Ok(()),
         false => Err(unknown("rpm's database", format!("it is in neither of {}", DATABASES.join(", ")))),
     }
@@ -213,7 +223,7 @@ fn is_there(host: &Reader) -> Result<(), Error> {
 
 /// Of a database that it cannot read rpm says that the packages are not installed, and what is wrong as an error
 /// beside that.
-fn sound(output: &Output) -> Result<(), String> {
+pub fn sound(output: &Output) -> Result<(), String> {
     let said = String::from_utf8_lossy(&output.stderr);
     let errors: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
     // The last says what came of it, those before why.

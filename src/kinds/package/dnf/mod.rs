@@ -8,7 +8,7 @@ mod version;
 
 use std::collections::HashMap;
 
-pub use self::database::{Database, observe};
+pub use self::database::{Database, Written, has_database, observe, sound, written_last};
 pub use self::version::compare;
 use super::fault::{Fault, Remedy};
 use super::solve::{Policy, Rules, Task};

@@ -1,0 +1,143 @@
+//! What is in an exclusive directory and nobody declares is wanted absent, each thing as a resource of its own: so it is
+//! planned, guarded, kept, held back, let go and undone as any other.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::compile::{Desired, Wanted};
+use crate::host::{Error, NodeType, Reader};
+use crate::kinds::Spec;
+use crate::kinds::file::{self, Exclusive, Ignored, Strangers};
+use crate::ledger::Ledger;
+use crate::model::{Drift, Id};
+
+/// Adds the strangers of every exclusive directory to what is wanted. What `met` names, and what is known of earlier
+/// passes, stays wanted absent also where nothing is there now. Files of `own` are the agent's, and no strangers.
+pub(super) fn find<'m>(
+    host: &Reader,
+    own: &[&Path],
+    desired: &mut Desired,
+    ledger: &mut Ledger,
+    met: impl Iterator<Item = &'m Id>,
+) {
+    let directories: Vec<(Id, Wanted)> = desired
+        .declared()
+        .filter(|(_, wanted)| wanted.exclusive.is_some())
+        .map(|(id, wanted)| (id.clone(), wanted.clone()))
+        .collect();
+    if directories.is_empty() {
+        return;
+    }
+    host.say("looking for strangers in exclusive directories");
+    let declared = names(host, own, desired);
+    let nothing = Exclusive::default();
+    let asked: Vec<(&str, &Exclusive)> =
+        directories.iter().map(|(id, wanted)| (id.name(), wanted.exclusive.as_ref().unwrap_or(&nothing))).collect();
+    let looked = file::strangers(host, &asked, &declared);
+    let all: BTreeSet<&str> = directories.iter().map(|(id, _)| id.name()).collect();
+    let met: BTreeSet<Id> = met.cloned().collect();
+    for (((id, wanted), (_, exclusive)), looked) in directories.iter().zip(&asked).zip(looked) {
+        let inside = Inside { id, wanted, ignored: exclusive.ignored(), all: &all, declared: &declared };
+        inside.add(host, desired, ledger, &met, looked);
+    }
+}
+
+/// Every name of what is to be there: as it is declared, and without the links on the way.
+fn names(host: &Reader, own: &[&Path], desired: &Desired) -> BTreeSet<String> {
+    let files = desired.resources.keys().filter(|id| id.kind() == "file").map(Id::name);
+    let own = own.iter().filter_map(|path| path.to_str());
+    let real = |path: &str| [Some(path.to_owned()), host.canonical(path).ok()];
+    let leads = own.clone().filter_map(|path| host.leads_to(path).ok());
+    files.chain(own).flat_map(real).flatten().chain(leads).collect()
+}
+
+/// One exclusive directory.
+struct Inside<'a> {
+    id: &'a Id,
+    wanted: &'a Wanted,
+    ignored: Ignored,
+    all: &'a BTreeSet<&'a str>,
+    declared: &'a BTreeSet<String>,
+}
+
+impl Inside<'_> {
+    fn add(
+        &self,
+        host: &Reader,
+        desired: &mut Desired,
+        ledger: &mut Ledger,
+        met: &BTreeSet<Id>,
+        looked: Result<Strangers, Error>,
+    ) {
+        let (found, unknown) = match looked {
+            Ok(found) => (found, None),
+            Err(error) => (Strangers::default(), Some(error)),
+        };
+        for path in &found.paths {
+            desired.resources.insert(Id::new("file", path), self.absent(self.wanted.drift));
+        }
+        let first = Id::new("file", &format!("{}/", self.id.name()));
+        let known = ledger.entries.range(&first..).take_while(|(id, _)| id.as_str().starts_with(first.as_str()));
+        let owing: Vec<Id> = known.filter(|(_, entry)| entry.owes()).map(|(id, _)| id.clone()).collect();
+        let met = met.range(&first..).take_while(|id| id.as_str().starts_with(first.as_str())).cloned();
+        let known: BTreeSet<Id> = owing.into_iter().chain(met).filter(|id| self.concerns(desired, id)).collect();
+        for id in known {
+            if found.spared.contains(id.name()) {
+                // A package has it by now; a copy of what stood there before is kept all the same.
+                ledger.entries.remove(&id);
+                continue;
+            }
+            let there = host.look(id.name());
+            if unknown.is_none() && matches!(&there, Ok(Some(meta)) if meta.node == NodeType::Directory) {
+                // There is something in it that stays.
+                continue;
+            }
+            // Where it cannot be told whose it is it is neither removed nor let go.
+            let left_alone = unknown.is_some() && !matches!(there, Ok(None));
+            let drift = if left_alone { Drift::Ignore } else { self.wanted.drift };
+            desired.resources.insert(id, self.absent(drift));
+        }
+        let told = match (&unknown, found.unnameable.first()) {
+            (Some(error), _) => Some((error.reason(), error.chain())),
+            (None, Some(first)) => {
+                let count = found.unnameable.len();
+                let why = format!(
+                    "{count} names in it cannot be written down ({first}); nobody declares them, and they stay"
+                );
+                Some(("cannot-tell", format!("{}: {why}", self.id.name())))
+            }
+            (None, None) => None,
+        };
+        desired.unlisted.extend(told.map(|told| (self.id.clone(), told)));
+    }
+
+    /// Whether `id`, which is below this directory, is nobody's but its own to judge.
+    fn concerns(&self, desired: &Desired, id: &Id) -> bool {
+        let within = id.name().strip_prefix(self.id.name()).and_then(|rest| rest.strip_prefix('/'));
+        let nearest = file::ancestors(id.name()).find(|above| self.all.contains(above));
+        !desired.resources.contains_key(id)
+            && nearest == Some(self.id.name())
+            && !self.is_needed(id.name())
+            && !within.is_some_and(|within| self.ignored.covers(within))
+    }
+
+    /// Whether something is to be at `path`, or below it.
+    fn is_needed(&self, path: &str) -> bool {
+        let inside = format!("{path}/");
+        let below = self.declared.range(inside.clone()..).next();
+        self.declared.contains(path) || below.is_some_and(|below| below.starts_with(&inside))
+    }
+
+    fn absent(&self, drift: Drift) -> Wanted {
+        let spec = file::Spec {
+            what: file::What::Absent,
+            owner: None,
+            group: None,
+            mode: None,
+            replace: file::Replace::Nothing,
+            validate: Vec::new(),
+        };
+        let stranger_of = Some(self.id.clone());
+        Wanted { spec: Spec::File(spec), drift, exclusive: None, stranger_of, ..self.wanted.clone() }
+    }
+}
