@@ -315,6 +315,15 @@ impl<'c> Scene<'c> {
             _ => Some(Node::thrown(&mut self.dice)),
         };
         self.tell(&format!("drift: {path} is {node:?}"));
+        let stood = self.world.get(path).is_some_and(Node::is_directory);
+        if stood && !node.as_ref().is_some_and(Node::is_directory) {
+            for known in self.ledger.get_mut(path) {
+                let all = std::mem::take(known).into_iter();
+                *known = all
+                    .flat_map(|one| one.map_or(vec![None], |e| e.removed_by_hand().into_iter().map(Some).collect()))
+                    .collect();
+            }
+        }
         self.place(path, node.as_ref());
         match node {
             Some(node) => drop(self.world.insert(path, node)),

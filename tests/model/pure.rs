@@ -107,7 +107,7 @@ impl Node {
         matches!(self, Self::Directory { inside, .. } if !inside.is_empty())
     }
 
-    fn is_directory(&self) -> bool {
+    pub fn is_directory(&self) -> bool {
         matches!(self, Self::Directory { .. })
     }
 
@@ -201,6 +201,21 @@ impl Declared {
 }
 
 impl Entry {
+    /// What may be known once somebody has removed the directory that stands there: what was in it is kept from when a pass
+    /// is about to put something else in its place, and no earlier.
+    pub fn removed_by_hand(self) -> Vec<Self> {
+        let moves = |want: &Option<Want>| matches!(want, Some(Want::File { .. } | Want::Link(_) | Want::Absent));
+        let Origin::Found { before: Some(Node::Directory { mode, .. }), overwritten } = self.origin else {
+            return vec![self];
+        };
+        if moves(&self.applied) {
+            return vec![self];
+        }
+        let before = Some(Node::Directory { mode, inside: Inside::new() });
+        let emptied = Self { origin: Origin::Found { before, overwritten }, ..self.clone() };
+        if moves(&self.intended) { vec![self, emptied] } else { vec![emptied] }
+    }
+
     /// What is known to have been brought about.
     fn effective(&self, seen: Option<&Node>) -> Option<&Want> {
         self.intended.as_ref().filter(|intended| intended.holds(seen)).or(self.applied.as_ref())
