@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::Spec;
+use crate::kinds::{Spec, file};
 use crate::model::{Drift, Id, Release, Update};
 
 /// Everything that a revision wants of one host.
@@ -20,6 +20,15 @@ pub struct Desired {
     /// What must hold after a change, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub checks: BTreeMap<String, Check>,
+}
+
+impl Desired {
+    /// A secret among what is wanted could not be read.
+    pub fn has_unread_secrets(&self) -> bool {
+        let unread =
+            |wanted: &Wanted| matches!(&wanted.spec, Spec::File(file::Spec { what: file::What::Sealed { .. }, .. }));
+        self.resources.values().any(unread)
+    }
 }
 
 /// What must hold after a change, or the change is undone.

@@ -16,6 +16,7 @@ mod layers;
 mod merge;
 mod packages;
 mod paths;
+mod secrets;
 mod select;
 mod tags;
 #[cfg(test)]
@@ -29,4 +30,5 @@ pub use compiled::{Compiled, Options, compile};
 pub use desired::{Check, Desired, Probe, Wanted};
 pub use facts::assumed_facts;
 pub use layers::missing_layers;
+pub use secrets::{Reader, Readers, Secrets, readers};
 pub use select::{names_tried, select};

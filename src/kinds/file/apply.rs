@@ -3,6 +3,7 @@ use super::explain::too_large;
 use super::observed::{look, resolved};
 use super::obstacle::{in_the_way, over};
 use super::protected::{self, Shape};
+use super::secret;
 use super::{File, KEEP, Node, Observed, Present, Replace, Spec, Standing, What, ancestors};
 use crate::host::{Attributes, Error, NodeType, Payloads, Users, Writer};
 use crate::kinds::Job;
@@ -61,6 +62,7 @@ fn converge(host: &mut Writer, payloads: &Payloads, users: &Users, job: &Job<'_,
             host.make_symlink(work.path, target, work.attributes, over)
         }
         What::Regular { content, .. } => work.regular(host, payloads, content),
+        What::Sealed { why } => Err(Error::locked(work.path, why)),
     }
 }
 
@@ -114,8 +116,13 @@ impl Work<'_> {
             return host.set_attributes(self.path, self.attributes);
         }
         let over = over(self.path, self.want, self.now)?;
-        let bytes = payloads.need(content, self.path)?;
-        host.write_file(self.path, self.attributes, &bytes, over)
+        match self.want.secret {
+            None => host.write_file(self.path, self.attributes, &payloads.need(content, self.path)?, over),
+            Some(sealed) => {
+                let plain = secret::open(&host.keyring(), payloads, self.path, (content, sealed))?;
+                host.write_file(self.path, self.attributes, &plain, over)
+            }
+        }
     }
 
     /// Whether one call sets all there is to set, so that owner and mode belong together at every
@@ -143,8 +150,9 @@ impl Work<'_> {
             return host.set_attributes(self.path, self.attributes);
         }
         let over = over(self.path, self.want, self.now)?;
+        let keys = host.keyring();
         host.make_tree(self.path, self.attributes, over, |stage| {
-            nodes.iter().try_for_each(|node| node.put(stage, payloads, self.path))
+            nodes.iter().try_for_each(|node| node.put(&keys, stage, payloads, self.path))
         })
     }
 
