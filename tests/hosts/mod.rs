@@ -51,6 +51,7 @@ mod revert;
 mod rpm;
 mod rpm_package;
 mod safe;
+mod secrets;
 mod selection;
 mod sources;
 mod trixie;
