@@ -30,6 +30,7 @@
 //! | 12 | [`reconcile`] | composition | one pass |
 //! | 13 | [`daemon`] | effects | the agent: one loop, the schedule (pure), the status socket |
 //! | 14 | [`cli`] | effects | one file a verb |
+//! | aside | [`secret`] | pure but for sealing | age: who a secret is for, opening, sealing; plaintext that nothing prints |
 //! | aside | [`worker`] | effects | the fetch worker: the only module that names gix; it knows the pipe's protocol and nothing else of the house |
 //!
 //! # Three locks
@@ -44,7 +45,8 @@
 //! # What is absent
 //!
 //! No kind is a trait object: [`kinds::Spec`] and its like are closed enums, so a missing handler does not
-//! compile. No spec holds content, only its digest, so neither ledger nor report can leak any. No observation
+//! compile. No spec holds content, only its digest, so neither ledger nor report can leak any. What a secret holds is
+//! never stored but where it belongs: our own copies of it are encrypted to this host. No observation
 //! that failed is taken for absence. Nothing is written that the synced ledger does not know of beforehand.
 //! Nothing outside of [`worker`] links to a Git, TLS or SSH parser. No `unsafe`.
 
@@ -62,5 +64,6 @@ pub mod model;
 pub mod plan;
 pub mod reconcile;
 pub mod report;
+pub mod secret;
 pub mod source;
 pub mod worker;

@@ -11,9 +11,9 @@ use crate::brakes::Holds;
 use crate::compile::{Compiled, Desired};
 use crate::config::Settings;
 use crate::host::{self, Payloads, Reader, Worker, Writer};
-use crate::kinds::{self, AnyJob, Observed};
+use crate::kinds::{self, AnyJob, Observed, Spec};
 use crate::ledger::Ledger;
-use crate::model::{Class, Facts, Id, Revision, Stage, Stop, Update};
+use crate::model::{Class, Detail, Facts, Id, Revision, Stage, Stop, Update};
 use crate::plan::{self, HeldStep, Plan, Situation, Unseen};
 use crate::report::{Report, State, commit_text};
 use crate::source::{Gate, SharedHealth};
@@ -98,6 +98,7 @@ pub struct Ask {
 impl Ask {
     /// A pass with these settings that nobody asks anything special of.
     pub fn new(command: &'static str, settings: Settings, host: &Reader, executable: PathBuf) -> Self {
+        host.identify(settings.secrets.identity.as_deref());
         Self {
             command,
             settings,
@@ -437,15 +438,20 @@ fn foresee(host: &Reader, plan: &mut Plan, held: &Holds) -> Vec<String> {
 
 /// Adds to every change of content what it is, line by line.
 fn explain(host: &Reader, payloads: &Payloads, plan: &mut Plan) {
+    let explained = |secret: bool, want: &Spec, id: &Id, seen: &Observed| match secret {
+        // Neither what it is to be nor what stands there, which may have been it until now.
+        true => Some(Detail::of_secret()),
+        false => want.explain(host, payloads, id.name(), seen),
+    };
     for step in &mut plan.steps {
-        step.detail = step.want.explain(host, payloads, step.id.name(), &step.seen);
+        step.detail = explained(step.secret, &step.want, &step.id, &step.seen);
     }
     // What is only kept in mind changes nothing.
     for HeldStep { step, .. } in plan.held.iter_mut().filter(|held| !held.step.changes.is_empty()) {
-        step.detail = step.want.explain(host, payloads, step.id.name(), &step.seen);
+        step.detail = explained(step.secret, &step.want, &step.id, &step.seen);
     }
     for told in &mut plan.told {
-        told.detail = told.want.explain(host, payloads, told.id.name(), &told.seen);
+        told.detail = explained(told.secret, &told.want, &told.id, &told.seen);
     }
 }
 

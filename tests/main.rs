@@ -19,6 +19,7 @@ mod reuse;
 mod revert;
 mod sample;
 mod scratch;
+mod secrets;
 mod silent;
 mod socket;
 mod source;

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use trueup::compile::{Options, assumed_facts, compile, missing_layers};
+use trueup::compile::{Options, Secrets, assumed_facts, compile, missing_layers};
 use trueup::manifest::{Problem, render, text_of};
 use trueup::model::{Facts, Revision};
 use trueup::source::{Entry, Snapshot};
@@ -54,7 +54,7 @@ fn told(case: &Path) -> String {
         while let missing @ [_, ..] = missing_layers(&snapshot, &host).as_slice() {
             missing.iter().for_each(|layer| read_layer(&mut snapshot, &repo, layer));
         }
-        let options = Options { setid: false, on_host: facts.is_some() };
+        let options = Options { on_host: facts.is_some(), secrets: Secrets::Judged, ..Options::default() };
         let host_facts = facts.clone().unwrap_or_else(|| assumed_facts(&snapshot, &host));
         let problems: Vec<Problem> = match compile(&snapshot, &host, &host_facts, &options) {
             Ok(compiled) => {

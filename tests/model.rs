@@ -316,13 +316,15 @@ impl<'c> Scene<'c> {
         };
         self.tell(&format!("drift: {path} is {node:?}"));
         let stood = self.world.get(path).is_some_and(Node::is_directory);
-        if stood && !node.as_ref().is_some_and(Node::is_directory) {
-            for known in self.ledger.get_mut(path) {
-                let all = std::mem::take(known).into_iter();
-                *known = all
-                    .flat_map(|one| one.map_or(vec![None], |e| e.removed_by_hand().into_iter().map(Some).collect()))
-                    .collect();
-            }
+        if stood
+            && !node.as_ref().is_some_and(Node::is_directory)
+            && let Some(known) = self.ledger.get_mut(path)
+        {
+            let of = |one: Option<Entry>| match one {
+                None => vec![None],
+                Some(entry) => entry.removed_by_hand().into_iter().map(Some).collect(),
+            };
+            *known = std::mem::take(known).into_iter().flat_map(of).collect();
         }
         self.place(path, node.as_ref());
         match node {

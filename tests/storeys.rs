@@ -23,10 +23,22 @@ const STOREYS: &[&str] = &[
 ];
 
 /// What stands outside of the order, and what it may import.
-const ASIDE: &[(&str, &[&str])] = &[("worker", &[])];
+const ASIDE: &[(&str, &[&str])] = &[("worker", &[]), ("secret", &[])];
 
 /// What a storey may import of what stands aside.
-const DOORS: &[(&str, &str)] = &[("source", "worker"), ("apply", "worker"), ("cli", "worker")];
+const DOORS: &[(&str, &str)] = &[
+    ("source", "worker"),
+    ("apply", "worker"),
+    ("cli", "worker"),
+    ("host", "secret"),
+    ("kinds", "secret"),
+    ("manifest", "secret"),
+    ("compile", "secret"),
+    ("ledger", "secret"),
+    ("apply", "secret"),
+    ("reconcile", "secret"),
+    ("cli", "secret"),
+];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("readable") {

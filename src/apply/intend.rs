@@ -1,11 +1,12 @@
 use std::collections::BTreeSet;
 
 use super::{Applied, Error, Ground};
-use crate::host::{self, Payloads, StateDir, StateError};
+use crate::host::{self, Payloads, Reader, StateDir, StateError};
 use crate::kinds::{Before, Observed, Phase, Spec, file, package};
 use crate::ledger::{self, Entry, KEPT_BYTES, Origin, OwedRefresh, Why};
 use crate::model::{Digest, Id, Outcome};
 use crate::plan::{Action, Plan, Step};
+use crate::secret::Plain;
 
 /// Removes the temporary files that a pass which was cut short may have left beside what it was writing.
 pub(super) fn sweep(ground: &mut Ground<'_>) {
@@ -170,16 +171,17 @@ fn keep(
             Some(_) => Err(no_room(step)),
         });
     }
-    let mut size = 0;
+    let (mut size, mut before) = (0, before);
     if before.content_digest().is_some() {
         let content = match step.seen.content(ground.host, step.id.name()) {
-            Ok(content) => content.unwrap_or_default(),
+            Ok(content) => Plain::from(content.unwrap_or_default()),
             Err(error) => return Ok(Err(error)),
         };
         size = content.len() as u64;
-        if let Err(error) = keep_content(ground.state, &step.id, &before, &content)? {
-            return Ok(Err(error));
-        }
+        before = match keep_content(ground.host, &step.id, before, &content, step.secret)? {
+            Ok(before) => before,
+            Err(error) => return Ok(Err(error)),
+        };
     }
     Ok(Ok(note(ground, step, before, size, now, applied)))
 }
@@ -231,16 +233,18 @@ fn note(ground: &mut Ground<'_>, step: &Step, before: Before, size: u64, now: i6
     Stood { before, copy: Some(copy) }
 }
 
-/// Puts `content`, which stood at `id`, into our own directory, unless it is there and whole.
+/// Puts `content`, which stood at `id`, into our own directory, unless it is there and whole; encrypted to this host where
+/// it may be a secret. `before`, with how it is kept.
 ///
 /// # Errors
-/// Where our directory cannot be written; inside, where `content` is not what the look found.
+/// Where our directory cannot be written; inside, where `content` is not what the look found, or cannot be encrypted.
 pub fn keep_content(
-    state: &StateDir,
+    host: &Reader,
     id: &Id,
-    before: &Before,
+    before: Before,
     content: &[u8],
-) -> Result<Result<(), host::Error>, StateError> {
+    secret: bool,
+) -> Result<Result<Before, host::Error>, StateError> {
     let digest = Digest::of(content);
     if before.content_digest() != Some(digest) {
         return Ok(Err(host::Error::Refused {
@@ -249,7 +253,13 @@ pub fn keep_content(
             why: "it changed while this pass looked at it; the next pass looks again".to_owned(),
         }));
     }
-    put(state, content).map(Ok)
+    match before {
+        Before::File(before) if secret => match file::sealed(host, id.name(), before, content) {
+            Ok((before, encrypted)) => put(&host.state(), &encrypted).map(|()| Ok(Before::File(before))),
+            Err(error) => Ok(Err(error)),
+        },
+        before => put(&host.state(), content).map(|()| Ok(before)),
+    }
 }
 
 fn put(state: &StateDir, content: &[u8]) -> Result<(), StateError> {

@@ -375,8 +375,9 @@ fn verdict(ground: &mut Ground<'_>, unit: &Id, applied: &mut Applied) -> Result<
     if command.is_empty() {
         return Ok(());
     }
+    let secret = set::reads_secrets(ground.ledger, unit, set::spec_of(ground.desired, unit));
     let host = &mut *ground.host;
-    applied.judged.entry(unit.clone()).or_insert_with(|| validate::in_place(host, command)).clone()
+    applied.judged.entry(unit.clone()).or_insert_with(|| validate::in_place(host, command, secret)).clone()
 }
 
 /// Notes as failed what would be started on what its `validate` refuses.

@@ -12,6 +12,7 @@ use crate::kinds::{self, AnyJob, Around, Before, Kind, Observed, Phase, Spec};
 use crate::ledger::{self, Ledger, Stands, Written};
 use crate::model::{Id, Outcome};
 use crate::plan::{Plan, Step};
+use crate::secret::Plain;
 
 /// The word for what was refused and stands there all the same.
 pub const NOT_PUT_BACK: &str = "not-put-back";
@@ -35,6 +36,23 @@ fn units(desired: &Desired) -> impl Iterator<Item = (&Id, &unit::Spec)> {
         Spec::Unit(spec) => Some((id, spec)),
         _ => None,
     })
+}
+
+/// What is declared of `unit`.
+pub(super) fn spec_of<'d>(desired: &'d Desired, unit: &Id) -> Option<&'d unit::Spec> {
+    match desired.resources.get(unit).map(|wanted| &wanted.spec) {
+        Some(Spec::Unit(spec)) => Some(spec),
+        _ => None,
+    }
+}
+
+/// Whether what judges the files of `unit` may read a secret; where nobody knows what it uses, whether there is any.
+pub(super) fn reads_secrets(ledger: &Ledger, unit: &Id, spec: Option<&unit::Spec>) -> bool {
+    let secrets = ledger.entries.iter().filter(|(_, entry)| entry.is_secret()).map(|(id, _)| id.clone()).collect();
+    match spec {
+        Some(spec) => !Unit::used(unit.name(), spec, &secrets).is_empty(),
+        None => !secrets.is_empty(),
+    }
 }
 
 /// The files of `sets` that stand or fall with a verdict: those of a unit that judges them, and of every set that has one
@@ -94,15 +112,17 @@ fn keep(ground: &mut Ground<'_>, step: &Step, applied: &Applied) -> Result<Resul
     // Of a directory that goes whole all that is in it was kept with the intent.
     let whole = applied.kept.get(&step.id).and_then(|copy| ground.ledger.kept.iter().find(|kept| kept.id == *copy));
     let before = whole.map(|kept| kept.before.clone()).filter(is_tree).unwrap_or_else(|| step.seen.before());
-    match step.seen.content(ground.host, step.id.name()) {
-        Ok(None) => {}
+    let before = match step.seen.content(ground.host, step.id.name()) {
+        Ok(None) => before,
         Ok(Some(content)) => {
-            if let Err(error) = intend::keep_content(ground.state, &step.id, &before, &content)? {
-                return Ok(Err(error));
+            let content = Plain::from(content);
+            match intend::keep_content(ground.host, &step.id, before, &content, step.secret)? {
+                Ok(before) => before,
+                Err(error) => return Ok(Err(error)),
             }
         }
         Err(error) => return Ok(Err(error)),
-    }
+    };
     let entry = ground.ledger.entries.get(&step.id).cloned();
     ground.ledger.unjudged.write(step.id.clone(), Written { before, want: step.want.clone(), entry });
     Ok(Ok(()))
@@ -126,7 +146,8 @@ pub(super) fn judge(ground: &mut Ground<'_>, applied: &mut Applied) -> Result<()
     ground.ledger.unjudged.retain(|id| applied.outcomes.get(id).is_none_or(|outcome| *outcome == Outcome::Done));
     let mut refused = BTreeMap::new();
     for (unit, set) in ground.ledger.unjudged.sets.iter().filter(|(_, set)| !set.validate.is_empty()) {
-        let verdict = validate::in_place(ground.host, &set.validate);
+        let secret = reads_secrets(ground.ledger, unit, spec_of(ground.desired, unit));
+        let verdict = validate::in_place(ground.host, &set.validate, secret);
         if let Err(why) = &verdict {
             refused.extend(set.files.iter().map(|file| (file.clone(), put_back_with(unit, why))));
         }
@@ -189,7 +210,13 @@ pub fn judge_late(
         let any = |what| set.files.iter().any(|file| stands[file] == what);
         let verdict = match any(Stands::NotWritten) {
             true => Err("a pass was cut short before all of it was written".to_owned()),
-            false => validate::in_place(host, &set.validate),
+            false => {
+                let spec = ledger.entries.get(unit).and_then(|entry| match &entry.applied {
+                    Some(Spec::Unit(spec)) => Some(spec),
+                    _ => None,
+                });
+                validate::in_place(host, &set.validate, reads_secrets(ledger, unit, spec))
+            }
         };
         if let Err(why) = verdict {
             let message = put_back_with(unit, &why);

@@ -11,6 +11,7 @@ use crate::kinds::file::{self, Judge};
 use crate::kinds::{Observed, Phase, Spec, unit};
 use crate::model::{Id, Outcome, one_line};
 use crate::plan::{Action, Plan, Step};
+use crate::secret::Plain;
 
 /// How long one judge may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -48,26 +49,30 @@ pub(super) fn validate(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], a
 struct NewUnit<'p> {
     id: &'p Id,
     name: &'p str,
-    content: std::sync::Arc<[u8]>,
+    content: Plain,
+    secret: bool,
 }
 
 /// Judges each file by itself; gives back the unit files, which are judged together.
 fn judge<'p>(ground: &mut Ground<'_>, due: &[&'p Step], failed: &mut BTreeMap<Id, String>) -> Vec<NewUnit<'p>> {
     let mut units = Vec::new();
     for step in due {
-        let Some(digest) = new_content(step) else { continue };
+        if !has_new_content(step) {
+            continue;
+        }
         let Spec::File(spec) = &step.want else { continue };
         let judges = file::judges(step.id.name(), spec);
         if judges.is_empty() || ground.host.interrupted() {
             continue;
         }
         // What is not to be had fails when it is to be written.
-        let Some(content) = ground.payloads.get(&digest) else { continue };
+        let content = file::content(ground.host, ground.payloads, step.id.name(), spec);
+        let Ok(Some(content)) = content else { continue };
         for judge in judges {
             if judge == Judge::Unit {
                 let name = file::unit_file(step.id.name()).unwrap_or_default();
-                units.push(NewUnit { id: &step.id, name, content: content.clone() });
-            } else if let Err(why) = judged(ground.host, step.id.name(), &content, &judge) {
+                units.push(NewUnit { id: &step.id, name, content: content.clone(), secret: step.secret });
+            } else if let Err(why) = judged(ground.host, step.id.name(), &content, &judge, step.secret) {
                 failed.insert(step.id.clone(), why);
                 break;
             }
@@ -76,9 +81,9 @@ fn judge<'p>(ground: &mut Ground<'_>, due: &[&'p Step], failed: &mut BTreeMap<Id
     units
 }
 
-/// The content that `step` is going to install, where it is another than what stands there.
-fn new_content(step: &Step) -> Option<crate::model::Digest> {
-    let Spec::File(file::Spec { what: file::What::Regular { content, .. }, .. }) = &step.want else { return None };
+/// Whether `step` is going to install a content that is another than what stands there.
+fn has_new_content(step: &Step) -> bool {
+    let Spec::File(file::Spec { what: file::What::Regular { content, .. }, .. }) = &step.want else { return false };
     let same = match &step.seen {
         Observed::File(file::Observed::Present(present)) => {
             matches!(&present.what, file::Standing::Regular { digest, .. } if digest == content)
@@ -86,11 +91,11 @@ fn new_content(step: &Step) -> Option<crate::model::Digest> {
         _ => false,
     };
     // What stood there before was good enough then.
-    (!same && step.action != Action::LetGo).then_some(*content)
+    !same && step.action != Action::LetGo
 }
 
 /// Whether `judge` accepts `content` at `path`, staged under its own name.
-fn judged(host: &mut Writer, path: &str, content: &[u8], judge: &Judge) -> Result<(), String> {
+fn judged(host: &mut Writer, path: &str, content: &[u8], judge: &Judge, secret: bool) -> Result<(), String> {
     host.say(&format!("judging {path}"));
     let trial = host.trial().map_err(|error| error.chain())?;
     let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or("file");
@@ -115,17 +120,21 @@ fn judged(host: &mut Writer, path: &str, content: &[u8], judge: &Judge) -> Resul
     match output.status {
         0 => Ok(()),
         _ if *judge == Judge::Sshd && file::sshd_cannot_tell(&said) => Ok(()),
+        // It may say the very line that it does not like.
+        status if secret => Err(unsaid(&command[0], status)),
         status => Err(refusal(&command[0], &said, status)),
     }
 }
 
 /// Whether the `validate` of a unit accepts what stands in place now.
-pub(super) fn in_place(host: &mut Writer, command: &[String]) -> Result<(), String> {
+/// Where `secret`, nothing of what it says is told.
+pub(super) fn in_place(host: &mut Writer, command: &[String], secret: bool) -> Result<(), String> {
     host.say(&format!("judging with {}", one_line(&command.join(" "), 100)));
     let output = run(host, command, &[])?;
     let both = [output.stderr.as_slice(), output.stdout.as_slice()].concat();
     match output.status {
         0 => Ok(()),
+        status if secret => Err(unsaid(&command[0], status)),
         status => Err(refusal(&command[0], &last_lines(&String::from_utf8_lossy(&both)), status)),
     }
 }
@@ -137,6 +146,11 @@ fn refusal(program: &str, said: &str, status: i32) -> String {
     } else {
         format!("{program} refuses it: {said}")
     }
+}
+
+fn unsaid(program: &str, status: i32) -> String {
+    let program = one_line(program, 100);
+    format!("{program} refuses it (exit status {status}); what it said is not shown, since it read a secret")
 }
 
 /// What was said last, which is why.
@@ -208,7 +222,12 @@ fn judge_units(ground: &mut Ground<'_>, units: &[NewUnit<'_>], failed: &mut BTre
             for unit in units {
                 let staged = trial.path().join(unit.name);
                 let complaints = file::unit_complaints(&text, &staged.to_string_lossy(), unit.name);
-                if !complaints.is_empty() {
+                if !complaints.is_empty() && unit.secret {
+                    failed.insert(
+                        unit.id.clone(),
+                        "systemd refuses it; what it said is not shown, since this is a secret".to_owned(),
+                    );
+                } else if !complaints.is_empty() {
                     let why = format!("systemd refuses it: {}", complaints.join("; "));
                     failed.insert(unit.id.clone(), one_line(&why, 600));
                 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use crate::compile::{self, Options};
+use crate::compile::{self, Options, Secrets};
 use crate::manifest::{self, LayerKind, Problem};
 use crate::model::escaped;
 use crate::source::{Origin, Snapshot};
@@ -119,7 +119,7 @@ fn key(problem: &Problem) -> Key {
 
 fn compile_one(snapshot: &Snapshot, host: &str, setid: bool) -> (Vec<Problem>, usize) {
     let facts = compile::assumed_facts(snapshot, host);
-    match compile::compile(snapshot, host, &facts, &Options { setid, on_host: false }) {
+    match compile::compile(snapshot, host, &facts, &Options { setid, on_host: false, secrets: Secrets::Judged }) {
         Ok(compiled) => (compiled.notes, compiled.desired.resources.len()),
         Err(problems) => (problems, 0),
     }

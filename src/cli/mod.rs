@@ -39,6 +39,7 @@ mod resume;
 mod retry;
 mod rollback;
 mod run;
+mod secret;
 mod setup;
 mod show;
 mod status;
@@ -86,6 +87,8 @@ enum Verb {
     Check(check::Check),
     /// What a host will be
     Show(show::Show),
+    /// Encrypt, read and change secrets of a fleet repository, for its authors
+    Secret(secret::Secret),
     /// What conditions and templates know of this host
     Facts(facts::Print),
     /// Give back what was overwritten
@@ -173,6 +176,7 @@ pub fn main() -> ExitCode {
         Verb::Drift(verb) => verb.run(),
         Verb::Check(verb) => verb.run(),
         Verb::Show(verb) => verb.run(),
+        Verb::Secret(verb) => verb.run(),
         Verb::Facts(verb) => verb.run(),
         Verb::Restore(verb) => verb.run(),
         Verb::Release(verb) => verb.run(),

@@ -9,6 +9,7 @@ use super::{Ground, ask};
 use crate::daemon::client::ClientError;
 use crate::daemon::{Answer, Request};
 use crate::host::{Payloads, Reader};
+use crate::kinds::{Spec, file};
 use crate::ledger::{self, Kept, Ledger, Why};
 use crate::model::one_line;
 use crate::reconcile;
@@ -44,6 +45,8 @@ impl Restore {
             let (ledger, _) = ledger::load(&reader.state())?;
             return self.list(&ledger, reader.now());
         };
+        // Settings that cannot be used keep nobody from getting back what is no secret.
+        reader.identify(reconcile::settings(&reader).ok().and_then(|settings| settings.secrets.identity).as_deref());
         let mut host = super::take(reader)?;
         let own = host.facts()?;
         let (mut ledger, _) = reconcile::read_ledger(&host, &own, &mut Report::new("restore"))?;
@@ -54,10 +57,13 @@ impl Restore {
             .cloned()
             .with_context(|| format!("no copy is called {id}; `trueup restore` lists them"))?;
         if let Some(to) = &self.to {
-            let digest =
-                kept.before.content_digest().with_context(|| format!("{id} of {} has no content", kept.resource))?;
             let payloads = Payloads::new().with_kept(host.state());
-            let content = payloads.get(&digest).with_context(|| format!("the content of {id} is no longer whole"))?;
+            let content = match kept.before.as_found() {
+                Some(Spec::File(want)) => file::content(&host, &payloads, kept.resource.name(), &want)
+                    .with_context(|| format!("the content of {id} cannot be had"))?,
+                _ => None,
+            };
+            let content = content.with_context(|| format!("{id} of {} has no content", kept.resource))?;
             let to = std::path::absolute(to)?;
             crate::host::write_new(&to, &content)?;
             return self.done(&ledger, &kept, Some(&to), None, host.now());
@@ -158,7 +164,8 @@ impl Restore {
 
     fn list(&self, ledger: &Ledger, now: i64) -> anyhow::Result<u8> {
         if self.ground.json {
-            let document = serde_json::json!({ "version": 1, "command": "restore", "kept": ledger.kept });
+            let kept = ledger.kept.iter().map(shown).collect::<Result<Vec<_>, _>>()?;
+            let document = serde_json::json!({ "version": 1, "command": "restore", "kept": kept });
             super::print_json(&document)?;
             return Ok(0);
         }
@@ -176,4 +183,18 @@ impl Restore {
         super::print(&out);
         Ok(0)
     }
+}
+
+/// A copy as JSON. From the digest of a short secret the secret can be guessed.
+fn shown(kept: &Kept) -> serde_json::Result<serde_json::Value> {
+    let mut copy = serde_json::to_value(kept)?;
+    if kept.before.as_found().is_some_and(|spec| spec.is_secret())
+        && let Some(serde_json::Value::Object(file)) = copy.pointer_mut("/before/file")
+    {
+        for hidden in ["digest", "size", "kept"] {
+            file.remove(hidden);
+        }
+        file.insert("secret".to_owned(), true.into());
+    }
+    Ok(copy)
 }

@@ -43,8 +43,9 @@ impl Show {
             Some(path) => super::read_facts(path)?,
             None => compile::assumed_facts(&snapshot, &self.host),
         };
+        let options = Options { setid: true, ..Options::default() };
         // Bits that the host's own configuration may refuse are shown as declared.
-        let compiled = match compile::compile(&snapshot, &self.host, &facts, &Options { setid: true, on_host: false }) {
+        let compiled = match compile::compile(&snapshot, &self.host, &facts, &options) {
             Ok(compiled) => compiled,
             Err(problems) => {
                 let text = manifest::render(&problems, manifest::text_of(&snapshot), true);

@@ -6,19 +6,21 @@ use super::layers::{Layers, resolve};
 use super::merge::{contradiction, settle};
 use super::vars::{self, Contradiction};
 use super::work::{RESOURCE_LIMIT, Work};
-use super::{Desired, checks, facts, files, packages, units};
+use super::{Desired, Secrets, checks, facts, files, packages, units};
 use crate::host::Payloads;
 use crate::manifest::{Problem, Vars, nearest};
 use crate::model::{Facts, one_line};
 use crate::source::Snapshot;
 
 /// What compiling may do, besides what the repository says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Options {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options<'a> {
     /// Whether the repository may set setuid, setgid and sticky bits (`setid` of the agent's own `[policy]`).
     pub setid: bool,
     /// Whether the facts are those of this very host, so that `[facts]` must agree with them.
     pub on_host: bool,
+    /// What to do about secrets.
+    pub secrets: Secrets<'a>,
 }
 
 /// One host, compiled.
@@ -40,12 +42,17 @@ pub struct Compiled {
 ///
 /// # Errors
 /// Every problem found, notes among them; one at least is an error.
-pub fn compile(snapshot: &Snapshot, host: &str, facts: &Facts, options: &Options) -> Result<Compiled, Vec<Problem>> {
+pub fn compile(
+    snapshot: &Snapshot,
+    host: &str,
+    facts: &Facts,
+    options: &Options<'_>,
+) -> Result<Compiled, Vec<Problem>> {
     // Once for all conditions and templates; where there is none they each tell so.
     deep(|| whole(snapshot, host, facts, options)).unwrap_or_else(|NoStack| whole(snapshot, host, facts, options))
 }
 
-fn whole(snapshot: &Snapshot, host: &str, facts: &Facts, options: &Options) -> Result<Compiled, Vec<Problem>> {
+fn whole(snapshot: &Snapshot, host: &str, facts: &Facts, options: &Options<'_>) -> Result<Compiled, Vec<Problem>> {
     if let Some(problem) = no_such_host(snapshot, host) {
         return Err(vec![problem]);
     }
@@ -67,6 +74,7 @@ fn whole(snapshot: &Snapshot, host: &str, facts: &Facts, options: &Options) -> R
         scope: &scope,
         facts,
         setid: options.setid,
+        secrets: options.secrets,
         problems,
         resources: BTreeMap::new(),
         payloads: Payloads::new(),

@@ -3,8 +3,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::kinds::Spec;
-use crate::kinds::file::Exclusive;
+use crate::kinds::{Spec, file};
 use crate::model::{Drift, Id, Release, Update};
 
 /// Everything that a revision wants of one host.
@@ -41,6 +40,15 @@ impl Desired {
 
 fn declared<S: Serializer>(resources: &BTreeMap<Id, Wanted>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(resources.iter().filter(|(_, wanted)| wanted.stranger_of.is_none()))
+}
+
+impl Desired {
+    /// A secret among what is wanted could not be read.
+    pub fn has_unread_secrets(&self) -> bool {
+        let unread =
+            |wanted: &Wanted| matches!(&wanted.spec, Spec::File(file::Spec { what: file::What::Sealed { .. }, .. }));
+        self.resources.values().any(unread)
+    }
 }
 
 /// What must hold after a change, or the change is undone.
@@ -113,7 +121,7 @@ pub struct Wanted {
     pub layer: String,
     /// Of a directory: nothing but what is declared may be in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exclusive: Option<Exclusive>,
+    pub exclusive: Option<file::Exclusive>,
     /// The exclusive directory that it is a stranger in: nobody declares it.
     #[serde(skip)]
     pub stranger_of: Option<Id>,

@@ -6,12 +6,12 @@ use super::exclusive;
 use super::files::{Pattern, Source};
 use super::merge::{Claim, Place, undominated};
 use super::paths::{self, Regular};
-use super::source;
 use super::tree::{self, Leaf, LeafContent};
 use super::work::Work;
+use super::{secrets, source};
 use crate::kinds;
-use crate::kinds::file::protected::Shape;
-use crate::kinds::file::{Replace, Spec, What};
+use crate::kinds::file::protected::{self, Shape};
+use crate::kinds::file::{Replace, Sealed, Spec, What};
 use crate::manifest::{At, FileEntry, Problem, Stand};
 use crate::model::{Digest, Id, one_line};
 
@@ -75,10 +75,12 @@ impl About<'_, '_> {
 
 /// What stands at a path, its content found.
 #[derive(Debug, Clone, PartialEq)]
-struct Found {
-    what: What,
-    content: Option<Arc<[u8]>>,
-    mode: Option<u32>,
+pub(super) struct Found {
+    pub what: What,
+    /// As it is stored: of a secret encrypted.
+    pub content: Option<Arc<[u8]>>,
+    pub mode: Option<u32>,
+    pub secret: Option<Sealed>,
 }
 
 /// Makes one resource of what the layers say of a path.
@@ -116,11 +118,19 @@ pub(super) fn compile(work: &mut Work<'_>, about: &About<'_, '_>, claims: &[Clai
         replace: replace.map(|claim| claim.value).unwrap_or_default(),
         // A pattern may match links and directories among files.
         validate: match stand.value.what {
-            What::Regular { .. } => validate.map(|claim| claim.value).unwrap_or_default(),
+            What::Regular { .. } | What::Sealed { .. } => validate.map(|claim| claim.value).unwrap_or_default(),
             _ => Vec::new(),
         },
+        secret: stand.value.secret,
     };
     complete(&mut spec, stand.value.mode);
+    if spec.secret.is_some() {
+        if protected::is_fragment(path) {
+            let problem = stand.place.error(format!("{path} sets what this agent does, and has to be readable"));
+            return work.problems.push(problem.reason("self-trust"));
+        }
+        secrets::judge(work, &stand.place);
+    }
     if let Err(refused) = paths::permitted(path, Shape::of(&spec), regular(&spec, stand.value.content.as_deref())) {
         let problem = stand.place.error(refused.why);
         let problem = Problem { hint: refused.hint.map(str::to_owned), reason: refused.reason, ..problem };
@@ -142,7 +152,7 @@ fn complete(spec: &mut Spec, mode: Option<u32>) {
     match spec.what {
         What::Absent => (spec.owner, spec.group, spec.mode) = (None, None, None),
         What::Attributes => {}
-        What::Regular { .. } | What::Directory | What::Tree { .. } | What::Symlink { .. } => {
+        What::Regular { .. } | What::Sealed { .. } | What::Directory | What::Tree { .. } | What::Symlink { .. } => {
             spec.owner.get_or_insert_with(|| "root".to_owned());
             spec.group.get_or_insert_with(|| "root".to_owned());
             spec.mode = match spec.what {
@@ -206,6 +216,8 @@ fn show_replace(replace: &Replace) -> String {
 
 fn show_found(found: &Found) -> String {
     match &found.what {
+        _ if found.secret.is_some() => "a secret".to_owned(),
+        What::Sealed { .. } => "a secret".to_owned(),
         What::Regular { content, size } => {
             let kind = if found.mode == Some(0o755) { "an executable file" } else { "a file" };
             format!("{kind} ({size} bytes, SHA-256 {}…)", content.short())
@@ -223,8 +235,9 @@ fn find(work: &mut Work<'_>, about: &About<'_, '_>, claim: &Claim<Source>) -> Re
         what: What::Regular { content: Digest::of(&content), size: content.len() as u64 },
         content: Some(content),
         mode: Some(mode),
+        secret: None,
     };
-    let plain = |what: What, mode: Option<u32>| Found { what, content: None, mode };
+    let plain = |what: What, mode: Option<u32>| Found { what, content: None, mode, secret: None };
     Ok(match &claim.value {
         Source::Entry(Stand::Inline(text)) => regular(Arc::from(text.as_bytes()), 0o644),
         Source::Entry(Stand::Source(path)) => {
@@ -242,7 +255,10 @@ fn find(work: &mut Work<'_>, about: &About<'_, '_>, claim: &Claim<Source>) -> Re
         }
         Source::Leaf(Leaf { place, content, .. }) => match content {
             LeafContent::Symlink(target) => plain(What::Symlink { target: target.clone() }, None),
-            LeafContent::File { content, executable, templates } => {
+            LeafContent::File { content, executable, templates, secret: true } => {
+                secrets::find(work, place, content, (*executable, *templates))?
+            }
+            LeafContent::File { content, executable, templates, secret: false } => {
                 let mode = if *executable { 0o755 } else { 0o644 };
                 regular(rendered(work, place, content, *templates)?, mode)
             }

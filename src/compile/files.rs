@@ -242,7 +242,7 @@ fn below_files(work: &mut Work<'_>) {
         for (at, _) in path.match_indices('/').skip(1) {
             let above = Id::new("file", &path[..at]);
             let kind = match file(&above) {
-                Some(What::Regular { .. }) => "a file",
+                Some(What::Regular { .. } | What::Sealed { .. }) => "a file",
                 Some(What::Symlink { .. }) => "a symlink",
                 Some(What::Absent) => "absent",
                 Some(What::Directory | What::Tree { .. } | What::Attributes) | None => continue,

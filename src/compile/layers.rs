@@ -5,8 +5,11 @@ use std::ops::Range;
 
 use super::expr::Scope;
 use super::vars;
-use crate::manifest::{Fleet, Include, Layer, LayerKind, MANIFEST_LIMIT, Problem, nearest, parse_fleet, parse_layer};
+use crate::manifest::{
+    At, Fleet, Include, Layer, LayerKind, MANIFEST_LIMIT, Problem, nearest, parse_fleet, parse_layer,
+};
 use crate::model::{Facts, one_line};
+use crate::secret::Recipient;
 use crate::source::{Entry, Snapshot};
 
 /// The most roles between a host and the deepest of them.
@@ -47,7 +50,29 @@ impl Layers {
 /// The directories of layers that have to be read before `host` can be compiled; empty when all are there. Roles
 /// that do not exist are not asked for, conditions are not judged yet.
 pub fn missing_layers(snapshot: &Snapshot, host: &str) -> Vec<String> {
-    let mut missing = Vec::new();
+    let all = layers_of(snapshot, host);
+    all.into_iter().filter(|name| !snapshot.layers.contains(name)).collect()
+}
+
+/// The directories of all layers that `host` may be made of, whatever the conditions, of those that were read.
+pub(super) fn reachable(snapshot: &Snapshot, host: &str) -> BTreeSet<String> {
+    layers_of(snapshot, host).into_iter().collect()
+}
+
+/// The keys that `trueup.toml` names.
+pub(super) fn fleet_recipients(snapshot: &Snapshot) -> Vec<At<Recipient>> {
+    let text = text_of(snapshot, FLEET).ok().flatten().unwrap_or_default();
+    parse_fleet(FLEET, text).0.recipients
+}
+
+/// The keys that the manifest of `host` names.
+pub(super) fn host_recipients(snapshot: &Snapshot, host: &str) -> Vec<At<Recipient>> {
+    read_layer(snapshot, &manifest_of(&format!("hosts/{host}"), LayerKind::Host), LayerKind::Host).0.recipients
+}
+
+/// The directories of the layers of `host`, nearest first, as far as they were read; conditions are not judged.
+fn layers_of(snapshot: &Snapshot, host: &str) -> Vec<String> {
+    let mut all = Vec::new();
     let mut seen = BTreeSet::new();
     let mut queue = VecDeque::new();
     if snapshot.hosts.contains(host) {
@@ -57,11 +82,8 @@ pub fn missing_layers(snapshot: &Snapshot, host: &str) -> Vec<String> {
         if !seen.insert(name.clone()) {
             continue;
         }
-        if !snapshot.layers.contains(&name) {
-            missing.push(name);
-            continue;
-        }
-        if depth == DEPTH_LIMIT {
+        all.push(name.clone());
+        if !snapshot.layers.contains(&name) || depth == DEPTH_LIMIT {
             continue;
         }
         let (layer, _, _) = read_layer(snapshot, &manifest_of(&name, kind), kind);
@@ -71,7 +93,7 @@ pub fn missing_layers(snapshot: &Snapshot, host: &str) -> Vec<String> {
             }
         }
     }
-    missing
+    all
 }
 
 fn manifest_of(layer: &str, kind: LayerKind) -> String {
@@ -170,7 +192,13 @@ pub(super) fn resolve(snapshot: &Snapshot, host: &str, facts: &Facts, problems: 
 
 /// The fleet as the layer that every other includes.
 fn fleet_layer(fleet: Fleet) -> Here {
-    let layer = Layer { vars: fleet.vars, policy: fleet.policy, max_removals: fleet.max_removals, ..Layer::default() };
+    let layer = Layer {
+        vars: fleet.vars,
+        policy: fleet.policy,
+        max_removals: fleet.max_removals,
+        recipients: fleet.recipients,
+        ..Layer::default()
+    };
     Here { name: FLEET.to_owned(), manifest: FLEET.to_owned(), layer, includes: BTreeSet::new() }
 }
 

@@ -122,10 +122,10 @@ fn fragment(path: &str, Regular { content, guarded }: Regular<'_>) -> Result<(),
             Refused::new(format!("{path} is not valid TOML, so what it sets cannot be judged")).reason("self-trust")
         );
     };
-    match table.keys().find(|key| ["source", "trust", "policy", "host"].contains(&key.as_str())) {
+    match table.keys().find(|key| ["source", "trust", "policy", "host", "secrets"].contains(&key.as_str())) {
         None => usable(path, text),
         Some(key) => Err(Refused::new(format!("{path} sets `{key}`, which only root on the host may set"))
-            .hint("take [source], [trust], [policy] and [host] out of it")
+            .hint("take [source], [trust], [policy], [host] and [secrets] out of it")
             .reason("self-trust")),
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn find(
         name = stem;
     }
     if name.ends_with(".age") && !raw {
-        return Err(Box::new(tree::no_secrets(&own)));
+        return Err(Box::new(tree::no_secret(&own)));
     }
     Ok(File { place: own, content: Arc::clone(content), executable, templates })
 }

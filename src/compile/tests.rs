@@ -15,7 +15,7 @@ use crate::source::{BadName, Entry, Snapshot};
 const HOST: &str = "hosts/web-01/host.toml";
 
 /// A snapshot of these files, every layer read. `*` before a path makes it executable, `->` before a content a link.
-fn repo(files: &[(&str, &str)]) -> Snapshot {
+pub(super) fn repo(files: &[(&str, &str)]) -> Snapshot {
     let mut snapshot = Snapshot {
         revision: Revision::uncommitted(),
         hosts: BTreeSet::from(["web-01".to_owned()]),
@@ -44,7 +44,7 @@ fn text(content: &str) -> Entry {
     Entry::File { content: content.as_bytes().into(), executable: false }
 }
 
-fn debian() -> Facts {
+pub(super) fn debian() -> Facts {
     let os =
         Os { id: "debian".into(), family: Some(Family::Debian), version: "12".into(), codename: "bookworm".into() };
     Facts { os: Some(os), hostname: Some("web-01".into()), ..Facts::default() }
@@ -384,7 +384,7 @@ fn setid_bits_need_the_hosts_own_leave() {
     let snapshot = repo(&[(HOST, "[files.'/usr/local/bin/x']\ncontent = ''\nmode = '4755'\n")]);
     let problems = compile(&snapshot, "web-01", &debian(), &Options::default()).expect_err("refused");
     assert_eq!(problems[0].reason, Some("setid"));
-    let options = Options { setid: true, on_host: false };
+    let options = Options { setid: true, ..Options::default() };
     assert_eq!(
         compile(&snapshot, "web-01", &debian(), &options).expect("allowed").file("/usr/local/bin/x").mode,
         Some(0o4755)
@@ -540,7 +540,7 @@ fn facts_are_assumed_off_the_host() {
     assert_eq!((facts.arch.as_deref(), facts.cpus, facts.memory_mib), (Some("x86_64"), Some(4), Some(2048)));
     assert_eq!(facts.hostname, None);
     let elsewhere = Facts { hostname: Some("web-01".into()), ..facts };
-    let on_host = Options { setid: false, on_host: true };
+    let on_host = Options { on_host: true, ..Options::default() };
     assert!(compile(&snapshot, "web-01", &elsewhere, &on_host).is_ok());
     let problems =
         compile(&snapshot, "web-01", &Facts { cpus: Some(8), ..elsewhere }, &on_host).expect_err("a mismatch");

@@ -9,6 +9,7 @@ use super::source;
 use super::units;
 use crate::manifest::{Problem, nearest};
 use crate::model::one_line;
+use crate::secret::SUFFIX;
 use crate::source::{BadName, Entry, Snapshot};
 
 /// Where administrators' units are, systemd.unit(5).
@@ -37,6 +38,8 @@ pub(super) enum LeafContent {
         executable: bool,
         /// How many times it is to be rendered: its `.j2` suffixes.
         templates: usize,
+        /// It is encrypted: its `.age` suffix.
+        secret: bool,
     },
     Symlink(String),
 }
@@ -133,25 +136,25 @@ fn leaf(place: &Place, full: &str, entry: &Entry, raw: &mut impl FnMut(&str) -> 
         return Ok(Leaf {
             place: place.clone(),
             path,
-            content: LeafContent::File { content: Arc::clone(content), executable, templates: 0 },
+            content: LeafContent::File { content: Arc::clone(content), executable, templates: 0, secret: false },
         });
     }
-    let mut name = full;
+    let opened = full.strip_suffix(SUFFIX);
+    let mut name = opened.unwrap_or(full);
     let mut templates = 0;
-    loop {
-        if let Some(stem) = name.strip_suffix(".j2") {
-            templates += 1;
-            name = stem;
-        } else if name.ends_with(".age") {
-            return Err(no_secrets(place));
-        } else {
-            break;
-        }
+    while let Some(stem) = name.strip_suffix(".j2") {
+        templates += 1;
+        name = stem;
+    }
+    if name.ends_with(SUFFIX) {
+        let hint = "`.age` stands last and once, as in x.conf.j2.age; raw = true in [files] ships a file as it is";
+        return Err(place.error("a file is decrypted once, and before anything else").hint(hint));
     }
     if name.ends_with('/') {
         return Err(place.error("nothing is left of this name once its suffix is taken off"));
     }
-    let content = LeafContent::File { content: Arc::clone(content), executable, templates };
+    let secret = opened.is_some();
+    let content = LeafContent::File { content: Arc::clone(content), executable, templates, secret };
     Ok(Leaf { place: place.clone(), path: canonical(name)?, content })
 }
 
@@ -184,9 +187,11 @@ pub(super) fn regular<'e>(place: &Place, entry: &'e Entry) -> Result<(&'e Arc<[u
     Ok((content, executable))
 }
 
-pub(super) fn no_secrets(place: &Place) -> Problem {
-    let hint = "raw = true in [files] ships a file with this suffix as it is";
-    place.error("this version of trueup does not have secrets (.age) yet").hint(hint)
+/// Why `source` cannot name the secret at `place`.
+pub(super) fn no_secret(place: &Place) -> Problem {
+    let hint =
+        "put it into files/ or units/ of the layer; raw = true in [files] ships a file with this suffix as it is";
+    place.error("a secret is declared by the tree that it is in, not by `source`").hint(hint)
 }
 
 fn too_large(place: &Place, size: u64) -> Problem {

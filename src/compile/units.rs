@@ -132,7 +132,7 @@ fn made_known(work: &Work<'_>) -> BTreeMap<String, usize> {
     let mut known = BTreeMap::new();
     for (id, wanted) in &work.resources {
         let kinds::Spec::File(spec) = &wanted.spec else { continue };
-        if matches!(spec.what, What::Regular { .. })
+        if matches!(spec.what, What::Regular { .. } | What::Sealed { .. })
             && let Some(unit) = unit_of(id.name())
             && let Some(layer) = work.layers.0.iter().position(|here| here.name == wanted.layer)
         {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Wanted;
 use super::expr::Scope;
 use super::layers::Layers;
 use super::merge::{Claim, Place, settle};
+use super::{Secrets, Wanted};
 use crate::host::Payloads;
 use crate::kinds::Spec;
 use crate::manifest::{At, Policy, Problem};
@@ -26,6 +26,8 @@ pub(super) struct Work<'a> {
     pub facts: &'a Facts,
     /// Whether setuid, setgid and sticky bits may be declared.
     pub setid: bool,
+    /// What to do about secrets.
+    pub secrets: Secrets<'a>,
     pub problems: Vec<Problem>,
     pub resources: BTreeMap<Id, Wanted>,
     pub payloads: Payloads,

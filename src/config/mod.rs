@@ -18,7 +18,8 @@ pub use parse::settings;
 pub use problem::ConfigProblem;
 pub use proxy::proxy_port;
 pub use settings::{
-    ChangeSettings, HostSettings, PolicySettings, Settings, SourceSettings, StateSettings, TrustSettings,
+    ChangeSettings, HostSettings, PolicySettings, SecretsSettings, Settings, SourceSettings, StateSettings,
+    TrustSettings,
 };
 pub use url::{Transport, endpoint, is_branch_name, port, shown, ssh_server, transport};
 pub use values::{duration, subdirectory};

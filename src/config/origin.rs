@@ -84,6 +84,7 @@ impl Settings {
             "change.restarts" => word(&self.change.restarts),
             "state.originals" => Some(duration_text(self.state.originals)),
             "state.edits" => Some(duration_text(self.state.edits)),
+            "secrets.identity" => self.secrets.identity.as_deref().and_then(path_text),
             _ => self.source.as_ref().and_then(|source| of_source(source, key)),
         }
     }

@@ -46,6 +46,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("policy", &["policy.update", "policy.takeover", "policy.setid"]),
     ("change", &["change.settle", "change.deadline", "change.restarts"]),
     ("state", &["state.originals", "state.edits"]),
+    ("secrets", &["secrets.identity"]),
 ];
 
 /// So that a service that starts and dies at once is seen.
@@ -177,6 +178,7 @@ impl Draft {
             "change.settle" => settings.change.settle = written.duration_within(SHORTEST_SETTLE, LONGEST_SETTLE)?,
             "change.restarts" => settings.change.restarts = written.count(1, MOST_RESTARTS)?,
             "state.originals" => settings.state.originals = written.duration()?,
+            "secrets.identity" => settings.secrets.identity = Some(written.credential()?),
             "state.edits" => settings.state.edits = written.duration()?,
             _ => self.trust(written)?,
         }

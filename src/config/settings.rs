@@ -22,6 +22,8 @@ pub struct Settings {
     pub change: ChangeSettings,
     /// How long things are kept.
     pub state: StateSettings,
+    /// What opens secrets.
+    pub secrets: SecretsSettings,
     /// Where each key that was set stands.
     pub(super) written: BTreeMap<&'static str, Origin>,
 }
@@ -113,14 +115,22 @@ pub struct StateSettings {
     pub edits: Duration,
 }
 
+/// `[secrets]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SecretsSettings {
+    /// A private key of SSH or identities of age, root's only; `None` is the host's own keys of SSH.
+    pub identity: Option<PathBuf>,
+}
+
 const DAY: u64 = 24 * 60 * 60;
 
 impl Settings {
-    /// The files by which sources and signers are believed, wherever root has put them: not for the repository.
+    /// The files by which sources and signers are believed and secrets are read, wherever root has put them: not for the repository.
     pub fn trusted_files(&self) -> Vec<&Path> {
         let source = self.source.iter().flat_map(SourceSettings::files);
         let trust = self.trust.signers.iter().chain(&self.trust.revoked).map(PathBuf::as_path);
-        source.chain(trust).collect()
+        let secrets = self.secrets.identity.as_deref();
+        source.chain(trust).chain(secrets).collect()
     }
 }
 
@@ -134,6 +144,7 @@ impl Default for Settings {
             policy: PolicySettings::default(),
             change: ChangeSettings::default(),
             state: StateSettings::default(),
+            secrets: SecretsSettings::default(),
             written: BTreeMap::new(),
         }
     }

@@ -9,7 +9,7 @@
     reason = "this is the door to the machine that the lint keeps others from going around"
 )]
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +25,7 @@ mod export;
 mod facts;
 mod files;
 mod journal;
+mod keyring;
 mod pass;
 mod payloads;
 mod peer;
@@ -45,10 +46,11 @@ pub use bus::{Bus, UnitDetails, UnitFileResults, UnitStatus, UnitWatch};
 pub use child::Child;
 pub use clock::{Clock, Uptime};
 pub use error::Error;
-pub use export::write_new;
+pub use export::{Scratch, edit, replace_file, write_new};
 pub use facts::FactsError;
 pub use files::{Attributes, Below, Made, Meta, NodeType, Over, Ready, Stage, TreeLimits};
 pub use journal::{Entry, Priority};
+pub use keyring::{Keyring, identity_file};
 pub use payloads::{Payloads, kept_name};
 pub use program::{Output, Program};
 pub use pulse::Pulse;
@@ -72,6 +74,8 @@ pub struct Reader {
     pulse: Arc<Pulse>,
     alive: agent::Alive,
     journal: journal::Journal,
+    /// The file with the keys that open secrets, where root named one.
+    identity: RefCell<Option<PathBuf>>,
 }
 
 /// Told, in one short line, what is being done or waited for.
@@ -145,6 +149,7 @@ impl Reader {
             pulse: Arc::default(),
             alive: agent::Alive::default(),
             journal: journal::Journal::default(),
+            identity: RefCell::default(),
         })
     }
 

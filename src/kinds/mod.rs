@@ -144,6 +144,11 @@ pub trait Kind: Sized {
         None
     }
 
+    /// Nothing of its content may be shown. Pure.
+    fn is_secret(_want: &Self::Spec) -> bool {
+        false
+    }
+
     /// Converging to this spec overwrites content, so that what stands there has to be kept. Pure.
     fn overwrites(_want: &Self::Spec) -> bool {
         true
@@ -271,6 +276,11 @@ macro_rules! kinds {
             /// See [`Kind::payload`].
             pub fn payload(&self) -> Option<Digest> {
                 match self { $(Self::$Kind(want) => <$module::$Kind as Kind>::payload(want)),+ }
+            }
+
+            /// See [`Kind::is_secret`].
+            pub fn is_secret(&self) -> bool {
+                match self { $(Self::$Kind(want) => <$module::$Kind as Kind>::is_secret(want)),+ }
             }
 
             /// See [`Kind::removes`].

@@ -137,6 +137,11 @@ impl Entry {
         self.origin != Origin::Adopted || self.intended.is_some()
     }
 
+    /// What stands there may be a secret: it was to be one, or takes the place of one.
+    pub fn is_secret(&self) -> bool {
+        [&self.applied, &self.intended].into_iter().flatten().any(Spec::is_secret)
+    }
+
     /// What to converge to when it is let go; `None` leaves it as it is. Originals older than
     /// `originals` seconds are no longer there to be put back.
     pub fn put_back(&self, now: i64, originals: i64) -> Option<Spec> {
@@ -176,6 +181,7 @@ mod tests {
                 mode: Some(mode),
                 replace: file::Replace::Nothing,
                 validate: Vec::new(),
+                secret: None,
             })
         };
         let entry = Entry {

@@ -5,7 +5,7 @@ use super::walk::Walk;
 use super::{FORMAT, Problem, sections, version};
 use crate::model::one_line;
 
-const KEYS: &[&str] = &["format", "requires", "guard", "policy", "vars"];
+const KEYS: &[&str] = &["format", "requires", "guard", "policy", "secrets", "vars"];
 
 /// Keys of layers, which people put here by mistake.
 const OF_LAYERS: &[&str] = &["checks", "facts", "files", "machine_id", "packages", "roles", "units"];
@@ -31,6 +31,7 @@ fn parse_for(agent: &str, path: &str, text: &str) -> (Fleet, Vec<Problem>, bool)
             "format" | "requires" => {}
             "policy" => fleet.policy = sections::policy(&mut walk, value),
             "guard" => fleet.max_removals = sections::guard(&mut walk, value),
+            "secrets" => fleet.recipients = sections::secrets(&mut walk, value),
             "vars" => fleet.vars = sections::vars(&mut walk, value),
             other if OF_LAYERS.contains(&other) => walk.error_hint(
                 key.span(),

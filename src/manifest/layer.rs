@@ -3,7 +3,7 @@ use super::walk::{Value, Walk};
 use super::{Problem, checks, entries, files, sections};
 
 const KEYS: &[&str] =
-    &["roles", "machine_id", "checks", "facts", "files", "guard", "packages", "policy", "units", "vars"];
+    &["roles", "machine_id", "checks", "facts", "files", "guard", "packages", "policy", "secrets", "units", "vars"];
 
 /// Reads the `role.toml` or `host.toml` at `path`. What could be read is returned beside what is wrong; the last
 /// part is `false` where the text is not TOML, so that much of it may be missing.
@@ -28,6 +28,11 @@ pub fn parse_layer(path: &str, text: &str, kind: LayerKind) -> (Layer, Vec<Probl
             ("guard", _) => layer.max_removals = sections::guard(&mut walk, value),
             ("packages", _) => layer.packages = entries::packages(&mut walk, value),
             ("policy", _) => layer.policy = sections::policy(&mut walk, value),
+            ("secrets", LayerKind::Host) => layer.recipients = sections::secrets(&mut walk, value),
+            ("secrets", LayerKind::Role) => {
+                let hint = "recipients are those of a host (host.toml) or of the fleet (trueup.toml)";
+                walk.error_hint(key.span(), "`secrets` does not belong in a role.toml", hint);
+            }
             ("units", _) => layer.units = entries::units(&mut walk, value),
             ("vars", _) => layer.vars = sections::vars(&mut walk, value),
             (other, _) => walk.unknown(other, key.span(), KEYS),

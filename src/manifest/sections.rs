@@ -5,6 +5,7 @@ use toml::de::DeValue;
 use super::types::{Assumed, At, Policy, Var, VarEntry, Vars};
 use super::walk::{BEFORE_TABLES, Value, Walk, is_top_level};
 use crate::model::one_line;
+use crate::secret::Recipient;
 
 pub(super) fn policy(walk: &mut Walk<'_>, value: &Value<'_>) -> Policy {
     let mut policy = Policy::default();
@@ -29,6 +30,30 @@ pub(super) fn guard(walk: &mut Walk<'_>, value: &Value<'_>) -> Option<At<u64>> {
         }
     }
     max_removals
+}
+
+/// The keys that secrets are encrypted to: `recipient`, one, or `recipients`.
+pub(super) fn secrets(walk: &mut Walk<'_>, value: &Value<'_>) -> Vec<At<Recipient>> {
+    let mut written = Vec::new();
+    let Some(table) = walk.table("secrets", value) else { return Vec::new() };
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "recipient" => written.extend(walk.text("recipient", value)),
+            "recipients" => written.extend(walk.texts("recipients", value).unwrap_or_default()),
+            other => walk.unknown(other, key.span(), &["recipient", "recipients"]),
+        }
+    }
+    let mut recipients: Vec<At<Recipient>> = Vec::new();
+    for At { value, span } in written {
+        match Recipient::parse(&value) {
+            Ok(key) if recipients.iter().any(|known| known.value == key) => {
+                walk.error(span, "this key stands here twice")
+            }
+            Ok(key) => recipients.push(At::new(key, span)),
+            Err(why) => walk.error(span, format!("`{}` {why}", one_line(&value, 100))),
+        }
+    }
+    recipients
 }
 
 pub(super) fn vars(walk: &mut Walk<'_>, value: &Value<'_>) -> Vars {

@@ -6,6 +6,7 @@ use crate::kinds::file::{Exclusive, Replace};
 use crate::kinds::package::{Downgrade, Version};
 use crate::kinds::unit::OnChange;
 use crate::model::{Drift, Release, Update};
+use crate::secret::Recipient;
 
 /// A value and the bytes of the file it was read from.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +47,8 @@ pub struct Fleet {
     pub policy: Policy,
     /// `[guard] max_removals`.
     pub max_removals: Option<At<u64>>,
+    /// `[secrets]`: who can read every secret besides its hosts.
+    pub recipients: Vec<At<Recipient>>,
 }
 
 /// `role.toml` or `host.toml`.
@@ -55,6 +58,8 @@ pub struct Layer {
     pub roles: Vec<Include>,
     /// `machine_id`, hosts only.
     pub machine_id: Option<At<String>>,
+    /// `[secrets]`, hosts and the fleet only: whom their secrets are encrypted to.
+    pub recipients: Vec<At<Recipient>>,
     /// `[facts]`.
     pub facts: Assumed,
     /// `[vars]`.

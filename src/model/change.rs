@@ -40,6 +40,13 @@ impl fmt::Display for Change {
     }
 }
 
+impl Detail {
+    /// All that is said of the content of a secret: not even how long it is.
+    pub fn of_secret() -> Self {
+        Self { summary: "differs (secret)".to_owned(), lines: Vec::new() }
+    }
+}
+
 /// What a change of content is, line by line, where it is text and not a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Detail {

@@ -193,6 +193,7 @@ mod tests {
             keep: None,
             drift: Drift::Correct,
             release: Release::Restore,
+            secret: false,
         };
         Plan { steps: (0..count).map(step).collect(), ..Plan::default() }
     }

@@ -101,6 +101,7 @@ fn stay_ours(situation: &Situation<'_>, holds: &Holds, plan: &mut Plan) {
             keep: None,
             drift: entry.drift,
             release: entry.release,
+            secret: entry.is_secret(),
         };
         kept.push(HeldStep { step, why: why.clone() });
     }
@@ -189,6 +190,7 @@ mod tests {
             mode: None,
             replace: file::Replace::Nothing,
             validate: Vec::new(),
+            secret: None,
         })
     }
 
@@ -441,6 +443,7 @@ mod tests {
             mode: None,
             replace: file::Replace::Nothing,
             validate: Vec::new(),
+            secret: None,
         };
         for (id, spec) in
             [("/srv/app", Spec::File(directory)), ("/srv/app/sub/x", file("one")), ("/srv/apple", file("one"))]

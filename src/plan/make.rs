@@ -161,6 +161,7 @@ fn act(
         return plan.deferred.push(Unseen { id: id.clone(), reason: "deferred", message: why.to_owned() });
     }
     let changes = want.diff(seen);
+    let secret = want.is_secret() || entry.is_some_and(Entry::is_secret);
     let told = |reason| Told {
         id: id.clone(),
         cause,
@@ -170,6 +171,7 @@ fn act(
         reason,
         want: want.clone(),
         seen: seen.clone(),
+        secret,
     };
     match (wanted.drift, cause) {
         (Drift::Report, Cause::Corrective | Cause::Conflicting) => return plan.told.push(told("report-only")),
@@ -220,6 +222,7 @@ fn act(
         keep,
         drift: wanted.drift,
         release: wanted.release,
+        secret,
     });
 }
 
@@ -312,6 +315,7 @@ fn let_go(plan: &mut Plan, id: &Id, seen: &Observed, entry: &Entry, put_back: Op
         changes,
         detail: None,
         layer: entry.layer.clone(),
+        secret: want.is_secret() || entry.is_secret(),
         want,
         seen: seen.clone(),
         phase,

@@ -84,6 +84,8 @@ pub struct Step {
     pub drift: Drift,
     /// What to do when the declaration goes away.
     pub release: Release,
+    /// What stands there, or is to, may be a secret: nothing of it is shown, and a copy of it is kept encrypted.
+    pub secret: bool,
 }
 
 /// What kind of step.
@@ -129,6 +131,8 @@ pub struct Told {
     pub want: Spec,
     /// What the look found.
     pub seen: Observed,
+    /// As [`Step::secret`].
+    pub secret: bool,
 }
 
 /// A resource that is no longer declared and stays.

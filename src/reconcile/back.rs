@@ -16,6 +16,7 @@ use crate::ledger::{self, Kept, Ledger, Why};
 use crate::model::{Id, Stage, Stop, Takeover};
 use crate::plan::{self, Plan, Situation};
 use crate::report::{Report, State, commit_text};
+use crate::secret::Plain;
 
 /// What is no longer as it was last applied. Needs neither Git nor network.
 ///
@@ -79,16 +80,19 @@ pub fn give_back(host: &mut Writer, ledger: &mut Ledger, kept: &Kept) -> Result<
     if want.is_tree() && matches!(&seen, Observed::File(seen) if seen.is_directory()) {
         return Err(nothing("a directory stands there by now; move it away first")).at(Stage::Plan);
     }
-    let before = seen.before();
+    let mut before = seen.before();
+    // What may be a secret in either is kept as one.
+    let secret = want.is_secret() || ledger.entries.get(&kept.resource).is_some_and(ledger::Entry::is_secret);
     let mut copy = None;
     if kept.resource.kind() == "file" {
         // Should this be cut short, the next pass knows where to look.
         ledger.writing.insert(kept.resource.name().to_owned());
     }
     if !seen.is_absent() && !want.diff(&seen).is_empty() {
-        let content = seen.content(host, kept.resource.name()).at(Stage::Observe)?.unwrap_or_default();
+        let content = Plain::from(seen.content(host, kept.resource.name()).at(Stage::Observe)?.unwrap_or_default());
         if before.content_digest().is_some() {
-            apply::keep_content(&state, &kept.resource, &before, &content).at(Stage::Record)?.at(Stage::Observe)?;
+            let kept = apply::keep_content(host, &kept.resource, before, &content, secret);
+            before = kept.at(Stage::Record)?.at(Stage::Observe)?;
         }
         copy = Some(ledger.keep(&kept.resource, Why::Edit, host.now(), before, content.len() as u64));
     }
@@ -112,6 +116,7 @@ pub fn release(
     shown: impl FnOnce(&Report, &Writer),
 ) -> Result<Report, Stop> {
     let state = host.state();
+    host.identify(settings.secrets.identity.as_deref());
     let mut report = Report::new("release");
     let own = host.facts().at(Stage::Verify)?;
     let (mut ledger, _) = read_ledger(host, &own, &mut report)?;

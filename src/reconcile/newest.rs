@@ -271,6 +271,8 @@ impl Look<'_> {
             return Ok((compiled, None));
         }
         let compiled = compile_host(origin, self.ask, self.host, self.facts, report)?;
+        // What a key is missing for is read as soon as it is there.
+        let from = from.filter(|_| !compiled.desired.has_unread_secrets());
         let told = Told { notes: noted(&compiled).collect(), from };
         Ok((compiled, Some(told)))
     }

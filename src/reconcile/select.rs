@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Ask;
 use super::stop::stop;
-use crate::compile::{self, Compiled, Options};
+use crate::compile::{self, Compiled, Options, Secrets};
 use crate::host::Reader;
 use crate::manifest::{self, Problem};
 use crate::model::{Class, Facts, Stage, Stop, one_line};
@@ -41,7 +41,9 @@ pub(super) fn compile_host(
     if !host.is_machine() {
         complete(&mut known, compile::assumed_facts(&snapshot, &name));
     }
-    let options = Options { setid: ask.settings.policy.setid, on_host: host.is_machine() };
+    let keys = host.keyring();
+    let secrets = Secrets::Opened(&keys);
+    let options = Options { setid: ask.settings.policy.setid, on_host: host.is_machine(), secrets };
     let compiled = compile::compile(&snapshot, &name, &known, &options).map_err(|problems| {
         report.problems = manifest::render(&problems, manifest::text_of(&snapshot), false);
         refuse(&problems, manifest::text_of(&snapshot))

@@ -136,6 +136,7 @@ impl Inside<'_> {
             mode: None,
             replace: file::Replace::Nothing,
             validate: Vec::new(),
+            secret: None,
         };
         let stranger_of = Some(self.id.clone());
         Wanted { spec: Spec::File(spec), drift, exclusive: None, stranger_of, ..self.wanted.clone() }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::apply::Applied;
 use crate::kinds::Refresh;
-use crate::model::{Change, Class, Outcome, Revision, Stop};
+use crate::model::{Change, Class, Detail, Outcome, Revision, Stop};
 use crate::plan::{Action, Plan, Step, Told};
 use crate::source::Passed;
 
@@ -363,6 +363,7 @@ fn told_line(told: &Told) -> Line {
 fn change_words(changes: &[Change], summary: &str) -> Vec<String> {
     let words = |change: &Change| match change.property.as_str() {
         "content" if !summary.is_empty() => format!("content {summary}"),
+        "state" if *summary == Detail::of_secret().summary => format!("{change} (secret)"),
         // A new file: how long it is.
         "state" if !summary.is_empty() => format!("{change} {summary}"),
         _ => change.to_string(),

@@ -52,6 +52,7 @@ mod revert;
 mod rpm;
 mod rpm_package;
 mod safe;
+mod secrets;
 mod selection;
 mod sources;
 mod trixie;

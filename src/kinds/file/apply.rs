@@ -3,6 +3,7 @@ use super::explain::too_large;
 use super::observed::{look, resolved};
 use super::obstacle::{in_the_way, over};
 use super::protected::{self, Shape};
+use super::secret;
 use super::{File, KEEP, Node, Observed, Present, Replace, Spec, Standing, What, ancestors};
 use crate::host::{Attributes, Error, Made, NodeType, Payloads, Users, Writer};
 use crate::kinds::Job;
@@ -99,6 +100,7 @@ fn converge(host: &mut Writer, payloads: &Payloads, users: &Users, job: &Job<'_,
             host.make_symlink(work.path, target, work.attributes, over)
         }
         What::Regular { content, .. } => return work.regular(host, payloads, content),
+        What::Sealed { why } => Err(Error::locked(work.path, why)),
     }
     .map(|()| Made::Done)
 }
@@ -153,8 +155,14 @@ impl Work<'_> {
             return host.set_attributes(self.path, self.attributes).map(|()| Made::Done);
         }
         let over = over(self.path, self.want, self.now)?;
-        let bytes = payloads.need(content, self.path)?;
-        host.make_ready(self.path, self.attributes, &bytes, over).map(|ready| Made::Ready(Box::new(ready)))
+        let ready = match self.want.secret {
+            None => host.make_ready(self.path, self.attributes, &payloads.need(content, self.path)?, over),
+            Some(sealed) => {
+                let plain = secret::open(&host.keyring(), payloads, self.path, (content, sealed))?;
+                host.make_ready(self.path, self.attributes, &plain, over)
+            }
+        };
+        ready.map(|ready| Made::Ready(Box::new(ready)))
     }
 
     /// Whether one call sets all there is to set, so that owner and mode belong together at every
@@ -182,8 +190,9 @@ impl Work<'_> {
             return host.set_attributes(self.path, self.attributes);
         }
         let over = over(self.path, self.want, self.now)?;
+        let keys = host.keyring();
         host.make_tree(self.path, self.attributes, over, |stage| {
-            nodes.iter().try_for_each(|node| node.put(stage, payloads, self.path))
+            nodes.iter().try_for_each(|node| node.put(&keys, stage, payloads, self.path))
         })
     }
 

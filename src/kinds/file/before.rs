@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Node, Observed, Replace, Spec, Standing, What};
+use super::{Node, Observed, Replace, Sealed, Spec, Standing, What};
 use crate::model::Digest;
 
 /// What stood at a path before trueup wrote there. Owners are numbers, as on the disk; `None` where
@@ -16,6 +16,9 @@ pub enum Before {
         digest: Digest,
         /// Its length in bytes.
         size: u64,
+        /// How it is kept where it may be a secret: encrypted to this host.
+        #[serde(default, skip_serializing_if = "Kept::is_plain")]
+        kept: Kept,
         /// Owner, group and mode.
         #[serde(flatten)]
         attributes: Attributes,
@@ -49,6 +52,25 @@ pub enum Before {
     Other,
 }
 
+/// How a content is kept: as it is, or encrypted. No property of what stood there, so all are equal.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Kept(pub Option<Sealed>);
+
+impl Kept {
+    pub(super) fn is_plain(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Kept {}
+
 /// Owner, group and mode that something had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
@@ -71,7 +93,9 @@ impl Before {
             mode: seen.mode,
         };
         match &seen.what {
-            Standing::Regular { digest, size } => Self::Regular { digest: *digest, size: *size, attributes },
+            Standing::Regular { digest, size } => {
+                Self::Regular { digest: *digest, size: *size, kept: Kept::default(), attributes }
+            }
             Standing::Directory => Self::Directory { tree: Vec::new(), attributes },
             Standing::Symlink { target } => Self::Symlink { target: target.clone(), attributes },
             Standing::Large { size } => Self::Large { size: *size, attributes },
@@ -105,12 +129,25 @@ impl Before {
         now
     }
 
-    /// The content that putting back needs.
+    /// The content that putting back needs, as it is kept.
     pub fn digest(&self) -> Option<Digest> {
         match self {
-            Self::Regular { digest, .. } => Some(*digest),
+            Self::Regular { digest, kept, .. } => Some(kept.0.map_or(*digest, |sealed| sealed.0)),
             _ => None,
         }
+    }
+
+    /// The same, where the content is kept encrypted.
+    #[must_use]
+    pub fn sealed(mut self, as_kept: Digest) -> Self {
+        if let Self::Regular { kept, .. } = &mut self {
+            *kept = Kept(Some(Sealed(as_kept)));
+        }
+        self
+    }
+
+    fn secret(&self) -> Option<Sealed> {
+        if let Self::Regular { kept, .. } = self { kept.0 } else { None }
     }
 
     /// The contents of all that was in it, where it was a directory that had to go.
@@ -131,6 +168,7 @@ impl Before {
                 mode: last.mode.and(Some(old.mode)).filter(|_| !matches!(self, Self::Symlink { .. })),
                 replace: Replace::Nothing,
                 validate: Vec::new(),
+                secret: None,
             });
         }
         self.as_found()
@@ -152,11 +190,11 @@ impl Before {
                     && *self != Self::Absent
                     && let Some(found) = self.as_found()
                 {
-                    (due.what, due.replace) = (found.what, Replace::Own);
+                    (due.what, due.replace, due.secret) = (found.what, Replace::Own, found.secret);
                 }
             }
             // A directory that had to go comes back with what was in it.
-            (What::Directory, What::Regular { .. } | What::Symlink { .. } | What::Absent) => {
+            (What::Directory, What::Regular { .. } | What::Sealed { .. } | What::Symlink { .. } | What::Absent) => {
                 if let Self::Directory { tree, .. } = self
                     && !tree.is_empty()
                 {
@@ -186,6 +224,7 @@ impl Before {
             what,
             replace: Replace::Own,
             validate: Vec::new(),
+            secret: self.secret(),
         })
     }
 }

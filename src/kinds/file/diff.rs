@@ -6,6 +6,8 @@ pub(super) fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
     let seen = match (&want.what, seen) {
         (What::Absent, Observed::Absent) => return Vec::new(),
         (What::Absent, Observed::Present(seen)) => return vec![Change::new("state", seen.what.describe(), "absent")],
+        // What it comes to is not known: always more to do, which an obstacle then keeps from being done.
+        (What::Sealed { .. }, _) => return vec![Change::new("content", "", "")],
         (what, Observed::Absent) => return vec![Change::new("state", "absent", describe(what))],
         (_, Observed::Present(seen)) => seen,
     };
@@ -49,7 +51,7 @@ fn moded(want: Option<u32>, seen: &Present) -> Option<Change> {
 pub(super) fn describe(what: &What) -> &'static str {
     match what {
         What::Absent => "absent",
-        What::Regular { .. } => "a file",
+        What::Regular { .. } | What::Sealed { .. } => "a file",
         What::Directory | What::Tree { .. } => "a directory",
         What::Symlink { .. } => "a symbolic link",
         What::Attributes => "present",
@@ -60,6 +62,8 @@ pub(super) fn describe(what: &What) -> &'static str {
 pub(super) fn wanted(want: &Spec) -> String {
     let mut words = match &want.what {
         What::Symlink { target } => format!("a symbolic link to {target}"),
+        // How long it is says something of a password.
+        _ if want.secret.is_some() => "a secret".to_owned(),
         What::Regular { size, .. } => format!("{}, {size} B", describe(&want.what)),
         what => describe(what).to_owned(),
     };

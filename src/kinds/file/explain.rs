@@ -17,6 +17,9 @@ const AROUND: usize = 2;
 /// What a change of content is, line by line.
 pub(super) fn explain(host: &Reader, payloads: &Payloads, name: &str, want: &Spec, seen: &Observed) -> Option<Detail> {
     let What::Regular { content, size } = &want.what else { return None };
+    if want.secret.is_some() {
+        return Some(Detail::of_secret());
+    }
     if let Observed::Present(Present { real: Some(real), .. }) = seen {
         // What may not be managed by its own name is not shown under another.
         protected::refuse(name, real, Shape::of(want)).ok()?;

@@ -96,7 +96,8 @@ mod tests {
     fn judged(path: &str, validate: &[&str]) -> Vec<Judge> {
         let what = What::Regular { content: Digest::of(b""), size: 0 };
         let validate = validate.iter().map(|&word| word.to_owned()).collect();
-        let spec = Spec { what, owner: None, group: None, mode: None, replace: Replace::Nothing, validate };
+        let spec =
+            Spec { what, owner: None, group: None, mode: None, replace: Replace::Nothing, validate, secret: None };
         assert_eq!(judges(path, &Spec { what: What::Absent, ..spec.clone() }), [], "what goes is not judged");
         judges(path, &spec)
     }

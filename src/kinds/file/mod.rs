@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::host::{Error, Payloads, Reader, Writer};
 use crate::kinds::{Activation, Around, Foreseen, Job, Kind, Need, Phase};
 use crate::model::{Cause, Change, Detail, Digest, Id};
+use crate::secret::Locked;
 
 mod activation;
 mod apply;
@@ -16,17 +17,19 @@ mod judge;
 mod observed;
 mod obstacle;
 pub mod protected;
+mod secret;
 mod spec;
 mod tree;
 mod turn;
 
 pub use activation::unit_of;
 pub use apply::sweep;
-pub use before::Before;
+pub use before::{Before, Kept};
 pub use exclusive::{Exclusive, Ignored, Strangers, strangers};
 pub use judge::{Judge, judges, sshd_cannot_tell, unit_complaints, unit_file};
 pub use observed::{Observed, Owner, Present, Standing};
-pub use spec::{Replace, Spec, What, over_own};
+pub use secret::{content, sealed};
+pub use spec::{Replace, Sealed, Spec, What, over_own};
 pub use tree::{Node, goes_whole, keep_tree, tree_size};
 pub use turn::{Turn, turn};
 
@@ -106,10 +109,16 @@ impl Kind for File {
     }
 
     fn payload(want: &Spec) -> Option<Digest> {
-        match &want.what {
-            What::Regular { content, .. } => Some(*content),
-            _ => None,
-        }
+        want.payload()
+    }
+
+    fn is_secret(want: &Spec) -> bool {
+        want.secret.is_some()
+    }
+
+    fn deferred(_: &str, want: &Spec, _: &Observed, _: &dyn Fn(&Id) -> bool) -> Option<&'static str> {
+        let away = want.what == What::Sealed { why: Locked::Away };
+        away.then_some("encrypted, and there is no key here to read it with")
     }
 
     fn overwrites(want: &Spec) -> bool {

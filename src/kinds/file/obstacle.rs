@@ -6,6 +6,9 @@ use crate::host::{Error, Over};
 
 /// What stands there and keeps `want` from being converged to, if anything: told in the plan already. Pure.
 pub(super) fn obstacle(path: &str, want: &Spec, seen: &Observed) -> Option<Error> {
+    if let What::Sealed { why } = &want.what {
+        return Some(Error::locked(path, why));
+    }
     let Observed::Present(standing) = seen else { return None };
     match (&want.what, &standing.what) {
         (What::Attributes, _) | (What::Directory | What::Tree { .. }, Standing::Directory) => None,
@@ -25,9 +28,8 @@ pub(super) fn over(path: &str, want: &Spec, seen: &Observed) -> Result<Over, Err
     let Observed::Present(seen) = seen else { return Ok(Over::Nothing) };
     let replace = want.replace;
     match (&want.what, &seen.what) {
-        (What::Regular { .. }, Standing::Regular { .. }) | (What::Symlink { .. }, Standing::Symlink { .. }) => {
-            Ok(Over::Leaf)
-        }
+        (What::Regular { .. } | What::Sealed { .. }, Standing::Regular { .. })
+        | (What::Symlink { .. }, Standing::Symlink { .. }) => Ok(Over::Leaf),
         (_, Standing::Symlink { .. }) if matches!(replace, Replace::Symlink | Replace::Any | Replace::Own) => {
             Ok(Over::Leaf)
         }

@@ -102,7 +102,7 @@ impl Shape {
     /// That of a spec.
     pub fn of(want: &Spec) -> Self {
         match want.what {
-            What::Regular { .. } => Self::Regular,
+            What::Regular { .. } | What::Sealed { .. } => Self::Regular,
             What::Directory | What::Tree { .. } => Self::Directory,
             What::Attributes => Self::Attributes,
             What::Absent | What::Symlink { .. } => Self::Other,

@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Node;
 use crate::model::Digest;
+use crate::secret::Locked;
 
 /// What is wanted at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,33 @@ pub struct Spec {
     /// What judges it before it is installed, `{}` being the new file; no property of what stands there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub validate: Vec<String>,
+    /// It is a secret: nothing of its content is shown, and our own copy of that is this payload, which is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Sealed>,
+}
+
+/// The digest of a content as it is stored, encrypted. Two sealings of one content differ in every byte and mean the same,
+/// so all are equal: the content is compared by its own digest.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sealed(pub Digest);
+
+impl PartialEq for Sealed {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Sealed {}
+
+impl Spec {
+    /// The payload that it needs, if any.
+    pub fn payload(&self) -> Option<Digest> {
+        match &self.what {
+            What::Regular { content, .. } => Some(self.secret.map_or(*content, |sealed| sealed.0)),
+            _ => None,
+        }
+    }
 }
 
 /// What stands at a path.
@@ -54,6 +82,11 @@ pub enum What {
     },
     /// Whatever it is; only owner, group and mode are ours.
     Attributes,
+    /// A secret that cannot be read here: what stands there is kept.
+    Sealed {
+        /// Why not.
+        why: Locked,
+    },
 }
 
 /// What may be in the way and be replaced.

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::before::{self, Before};
+use super::before::{self, Before, Kept};
+use super::secret;
 use super::{Observed, Replace, Spec, Turn, What, turn};
 use crate::host::{Attributes, Error, NodeType, Payloads, Reader, Stage, TreeLimits};
 use crate::model::Digest;
+use crate::secret::Keys;
 
 /// Of more than this no copy is kept, so it is not replaced.
 pub(super) const LIMITS: TreeLimits = TreeLimits { nodes: 1_000, bytes: 64 << 20 };
@@ -31,6 +33,9 @@ pub enum Leaf {
     Regular {
         /// SHA-256 of the content.
         digest: Digest,
+        /// How it is kept where it may be a secret.
+        #[serde(default, skip_serializing_if = "Kept::is_plain")]
+        kept: Kept,
     },
     /// A directory.
     Directory,
@@ -43,19 +48,28 @@ pub enum Leaf {
 
 impl Node {
     pub(super) fn content(&self) -> Option<Digest> {
-        if let Leaf::Regular { digest } = &self.what { Some(*digest) } else { None }
+        match &self.what {
+            Leaf::Regular { digest, kept } => Some(kept.0.map_or(*digest, |sealed| sealed.0)),
+            _ => None,
+        }
     }
 
     /// Makes it again in the directory `at`.
-    pub(super) fn put(&self, stage: &Stage<'_>, payloads: &Payloads, at: &str) -> Result<(), Error> {
+    pub(super) fn put(&self, keys: &dyn Keys, stage: &Stage<'_>, payloads: &Payloads, at: &str) -> Result<(), Error> {
         let before::Attributes { uid, gid, mode } = self.attributes;
         let attributes = Attributes { uid, gid, mode: Some(mode) };
         match &self.what {
             Leaf::Directory => stage.directory(&self.path, attributes),
             Leaf::Symlink { target } => stage.symlink(&self.path, target, attributes),
-            Leaf::Regular { digest } => {
-                let content = payloads.need(digest, &format!("{at}/{}", self.path))?;
-                stage.file(&self.path, attributes, &content)
+            Leaf::Regular { digest, kept } => {
+                let name = format!("{at}/{}", self.path);
+                match kept.0 {
+                    None => stage.file(&self.path, attributes, &payloads.need(digest, &name)?),
+                    Some(sealed) => {
+                        let plain = secret::open(keys, payloads, &name, (digest, sealed))?;
+                        stage.file(&self.path, attributes, &plain)
+                    }
+                }
             }
         }
     }
@@ -63,10 +77,10 @@ impl Node {
     /// What letting go of `path` by `want` leaves there.
     fn of(path: &str, want: &Spec) -> Option<Self> {
         let what = match &want.what {
-            What::Regular { content, .. } => Leaf::Regular { digest: *content },
+            What::Regular { content, .. } => Leaf::Regular { digest: *content, kept: Kept(want.secret) },
             What::Symlink { target } => Leaf::Symlink { target: target.clone() },
             What::Directory => Leaf::Directory,
-            What::Absent | What::Attributes | What::Tree { .. } => return None,
+            What::Absent | What::Attributes | What::Tree { .. } | What::Sealed { .. } => return None,
         };
         let number = |name: &Option<String>| name.as_ref().and_then(|name| name.parse().ok());
         let (uid, gid) = (number(&want.owner), number(&want.group));
@@ -118,7 +132,7 @@ pub fn keep_tree<E: From<Error>>(
                     why: "it went away while a copy was made; the next pass looks again".to_owned(),
                 })?;
                 keep(&content)?;
-                Leaf::Regular { digest: Digest::of(&content) }
+                Leaf::Regular { digest: Digest::of(&content), kept: Kept::default() }
             }
             (_, Some(target)) => Leaf::Symlink { target },
             _ => Leaf::Directory,

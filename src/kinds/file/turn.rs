@@ -16,7 +16,7 @@ pub fn turn(want: &Spec, seen: &Observed) -> Option<Turn> {
         (What::Attributes, _) | (What::Directory | What::Tree { .. }, Standing::Directory) => None,
         (_, Standing::Directory) => Some(Turn::Closes),
         (What::Symlink { target: to }, Standing::Symlink { target: from }) => (to != from).then_some(Turn::Opens),
-        (What::Regular { .. }, Standing::Regular { .. } | Standing::Large { .. }) => None,
+        (What::Regular { .. } | What::Sealed { .. }, Standing::Regular { .. } | Standing::Large { .. }) => None,
         _ => Some(Turn::Opens),
     }
 }

@@ -1,0 +1,373 @@
+//! Secrets: read on their host only, and found nowhere but where they belong.
+#![cfg(feature = "secrets")]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::scratch::put;
+
+const KEY: &str = "/etc/ssh/ssh_host_ed25519_key";
+const SECRET: &str = "hosts/web-01/files/etc/app/key.age";
+
+/// A fleet with two hosts and an author, and a directory to be `web-01`.
+struct Scene {
+    scratch: tempfile::TempDir,
+    root: PathBuf,
+    repo: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let (root, repo) = (scratch.path().join("root"), scratch.path().join("repo"));
+        let scene = Self { scratch, root, repo };
+        fs::create_dir_all(scene.root.join("etc/ssh")).expect("made");
+        let author = scene.key(&scene.author());
+        put(&scene.repo.join("trueup.toml"), &format!("format = 1\n[secrets]\nrecipients = [\"{author}\"]\n"));
+        let own = scene.key(&scene.root.join(&KEY[1..]));
+        scene.host("web-01", &own);
+        scene.declare("hosts/web-01/files/etc/motd", "hello\n");
+        scene
+    }
+
+    fn author(&self) -> PathBuf {
+        self.scratch.path().join("author")
+    }
+
+    /// A new key at `path`; its public half.
+    fn key(&self, path: &Path) -> String {
+        let _ = fs::remove_file(path);
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).output();
+        assert!(made.expect("ssh-keygen is there").status.success());
+        let line = fs::read_to_string(path.with_file_name(format!("{}.pub", name(path)))).expect("a public half");
+        line.trim().to_owned()
+    }
+
+    fn host(&self, name: &str, key: &str) {
+        let manifest = format!("roles = [\"base\"]\n[secrets]\nrecipient = \"{key}\"\n");
+        self.declare(&format!("hosts/{name}/host.toml"), &manifest);
+        self.declare("roles/base/role.toml", "");
+    }
+
+    fn declare(&self, path: &str, text: &str) {
+        put(&self.repo.join(path), text);
+    }
+
+    fn trueup(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
+        command.args(arguments).current_dir(&self.repo).env("TRUEUP_IDENTITY", self.author());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("started");
+        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("read");
+        child.wait_with_output().expect("ended")
+    }
+
+    #[track_caller]
+    fn encrypt(&self, path: &str, content: &str) {
+        let done = self.trueup(&["secret", "encrypt", path], content);
+        assert!(done.status.success(), "{}", all(&done));
+    }
+
+    /// `trueup VERB…` on the directory that is `web-01`.
+    fn on_host(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
+        command.args(arguments).arg("--root").arg(&self.root).stdin(Stdio::null());
+        if ["run", "plan"].contains(&arguments[0]) {
+            command.arg("--repo").arg(&self.repo).args(["--host", "web-01"]);
+        }
+        command.output().expect("started")
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.on_host(&[arguments, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("no JSON: {error}\n{}", all(&output)))
+    }
+
+    #[track_caller]
+    fn converge(&self) {
+        let done = self.on_host(&["run"]);
+        assert_eq!(done.status.code(), Some(0), "{}", all(&done));
+    }
+
+    fn here(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.root.join(path.trim_start_matches('/'))).ok()
+    }
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).expect("text")
+}
+
+fn all(output: &Output) -> String {
+    [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat()
+}
+
+/// Everything by which somebody could know `canary`: itself, and what it is called by its digest.
+fn traces(canary: &str) -> [Vec<u8>; 3] {
+    let hex: String = Sha256::digest(canary).iter().map(|byte| format!("{byte:02x}")).collect();
+    [canary.trim().as_bytes().to_vec(), hex.as_bytes()[..12].to_vec(), Sha256::digest(canary).to_vec()]
+}
+
+/// The files below `directory` that hold `what`.
+fn found(directory: &Path, what: &[u8]) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(path) = open.pop() {
+        for entry in fs::read_dir(&path).expect("readable") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                open.push(path);
+            } else if fs::read(&path).is_ok_and(|held| held.windows(what.len()).any(|part| part == what)) {
+                files.push(path.strip_prefix(directory).expect("below").to_string_lossy().into_owned());
+            }
+        }
+    }
+    files
+}
+
+const CANARIES: [&str; 3] = ["canary-one-PUJB\n", "canary-two-XVQK\n", "canary-by-hand-ZRWM\n"];
+
+/// No output tells of any canary, and no file of the host but `at` holds it.
+#[track_caller]
+fn silent(scene: &Scene, outputs: &[Output], at: &[&str]) {
+    for canary in CANARIES {
+        let [plain, hex, raw] = traces(canary);
+        for output in outputs {
+            let said = all(output);
+            for part in [&plain, &hex] {
+                let part = String::from_utf8_lossy(part);
+                assert!(!said.contains(&*part), "{part} is told:\n{said}");
+            }
+        }
+        for file in found(&scene.root, &plain) {
+            assert!(at.contains(&file.as_str()), "{canary} is in {file}");
+        }
+        assert_eq!(found(&scene.root, &raw), Vec::<String>::new(), "not in a pack either");
+    }
+}
+
+#[test]
+fn a_secret_is_where_it_belongs_and_nowhere_else_whatever_is_done_about_it() {
+    let scene = Scene::new();
+    let at = ["etc/app/key"];
+    scene.encrypt(SECRET, CANARIES[0]);
+    assert_eq!(found(&scene.repo, CANARIES[0].trim().as_bytes()), Vec::<String>::new());
+    let planned = scene.on_host(&["plan"]);
+    assert_eq!(planned.status.code(), Some(2), "{}", all(&planned));
+    let mut said = vec![planned, scene.on_host(&["run"]), scene.on_host(&["run", "--json"])];
+    assert_eq!(scene.here("/etc/app/key").as_deref(), Some(CANARIES[0]));
+    let mode = fs::metadata(scene.root.join("etc/app/key")).expect("there").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    silent(&scene, &said, &at);
+
+    // Another secret, planned with its diff and then applied.
+    scene.encrypt(SECRET, CANARIES[1]);
+    let planned = scene.on_host(&["plan"]);
+    assert!(all(&planned).contains("content differs (secret)"), "{}", all(&planned));
+    said.extend([planned, scene.on_host(&["plan", "--json"]), scene.on_host(&["run"]), scene.on_host(&["history"])]);
+    assert_eq!(scene.here("/etc/app/key").as_deref(), Some(CANARIES[1]));
+    silent(&scene, &said, &at);
+
+    // It drifts: told, put back, and the edit kept, encrypted.
+    fs::write(scene.root.join("etc/app/key"), CANARIES[2]).expect("written");
+    for verb in
+        [&["drift"][..], &["drift", "--json"], &["plan"], &["run"], &["run", "--json"], &["restore"], &["status"]]
+    {
+        said.push(scene.on_host(verb));
+    }
+    assert_eq!(scene.here("/etc/app/key").as_deref(), Some(CANARIES[1]));
+    silent(&scene, &said, &at);
+
+    // It is to be no secret any more, and then nothing at all: what stood there is one still.
+    fs::remove_file(scene.repo.join(SECRET)).expect("there");
+    scene.declare("hosts/web-01/files/etc/app/key", "public\n");
+    said.push(scene.on_host(&["plan"]));
+    said.push(scene.on_host(&["run"]));
+    assert_eq!(scene.here("/etc/app/key").as_deref(), Some("public\n"));
+    silent(&scene, &said, &[]);
+    scene.encrypt(SECRET, CANARIES[0]);
+    fs::remove_file(scene.repo.join("hosts/web-01/files/etc/app/key")).expect("there");
+    scene.converge();
+    fs::remove_file(scene.repo.join(SECRET)).expect("there");
+    fs::write(scene.root.join("etc/app/key"), CANARIES[2]).expect("written");
+    said.extend([scene.on_host(&["plan"]), scene.on_host(&["run"]), scene.on_host(&["restore", "--json"])]);
+    assert_eq!(scene.here("/etc/app/key"), None);
+    silent(&scene, &said, &[]);
+}
+
+#[test]
+fn what_somebody_wrote_over_a_secret_is_given_back() {
+    let scene = Scene::new();
+    scene.encrypt(SECRET, CANARIES[0]);
+    fs::create_dir_all(scene.root.join("etc/app")).expect("made");
+    fs::write(scene.root.join("etc/app/key"), CANARIES[1]).expect("written");
+    scene.converge();
+    fs::write(scene.root.join("etc/app/key"), CANARIES[2]).expect("written");
+    scene.converge();
+    assert_eq!(scene.here("/etc/app/key").as_deref(), Some(CANARIES[0]));
+    let kept = scene.json(&["restore"])["kept"].clone();
+    let copies = kept.as_array().expect("a list");
+    assert_eq!(copies.len(), 2, "{kept:#}");
+    for (copy, canary) in copies.iter().zip([CANARIES[1], CANARIES[2]]) {
+        let id = copy["id"].as_str().expect("an id");
+        let to = scene.scratch.path().join(id);
+        let done = scene.on_host(&["restore", id, "--to", to.to_str().expect("text")]);
+        assert_eq!(fs::read_to_string(&to).expect("written"), canary, "{}", all(&done));
+        let done = scene.on_host(&["restore", id]);
+        assert_eq!((done.status.code(), scene.here("/etc/app/key").as_deref()), (Some(0), Some(canary)));
+    }
+    silent(&scene, &[], &["etc/app/key"]);
+}
+
+#[test]
+fn a_secret_that_is_not_for_this_host_keeps_the_old_one_and_holds_nobody_up() {
+    let scene = Scene::new();
+    scene.encrypt(SECRET, CANARIES[0]);
+    scene.converge();
+    // The host gets another key, and the manifest the new one: nobody has rekeyed.
+    let old = fs::read(scene.root.join(&KEY[1..])).expect("there");
+    let new = scene.key(&scene.root.join(&KEY[1..]));
+    scene.host("web-01", &new);
+    scene.declare("hosts/web-01/files/etc/motd", "changed\n");
+    let run = scene.json(&["run"]);
+    assert_eq!((&run["state"], &run["reason"]), (&"degraded".into(), &"secret-not-for-us".into()), "{run:#}");
+    assert_eq!(scene.here("/etc/app/key").as_deref(), Some(CANARIES[0]), "the old one stays");
+    assert_eq!(scene.here("/etc/motd").as_deref(), Some("changed\n"), "the rest goes on");
+    let text = run.to_string();
+    assert!(text.contains("trueup secret rekey") && text.contains("ssh-ed25519 SHA256:"), "{text}");
+
+    let rekeyed = scene.trueup(&["secret", "rekey"], "");
+    assert!(all(&rekeyed).contains("rekeyed   hosts/web-01/files/etc/app/key.age"), "{}", all(&rekeyed));
+    scene.converge();
+    scene.on_host(&["run"]);
+    let again = scene.trueup(&["secret", "rekey"], "");
+    assert!(all(&again).contains("unchanged"), "{}", all(&again));
+
+    // What the old key opened is not for the new one either, where drift is to be put back.
+    fs::write(scene.root.join(&KEY[1..]), old).expect("written");
+    fs::write(scene.root.join("etc/app/key"), CANARIES[2]).expect("written");
+    let run = scene.json(&["run"]);
+    assert_eq!(run["reason"], "secret-not-for-us", "{run:#}");
+    assert_eq!(scene.here("/etc/app/key").as_deref(), Some(CANARIES[2]));
+}
+
+#[test]
+fn keys_that_cannot_be_used_are_told_and_a_directory_without_any_is_nobodys_fault() {
+    let scene = Scene::new();
+    scene.encrypt(SECRET, CANARIES[0]);
+    let key = scene.root.join(&KEY[1..]);
+    let reason = |scene: &Scene| {
+        let run = scene.json(&["run"]);
+        (run["reason"].as_str().unwrap_or_default().to_owned(), run.to_string())
+    };
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("set");
+    let (word, text) = reason(&scene);
+    assert_eq!(word, "secret-no-identity", "{text}");
+    assert!(text.contains("chmod 600"), "{text}");
+    scene.key(&key);
+    let locked = Command::new("ssh-keygen").args(["-q", "-p", "-N", "passphrase", "-f"]).arg(&key).status();
+    assert!(locked.expect("started").success());
+    let (word, text) = reason(&scene);
+    assert!(word == "secret-no-identity" && text.contains("protected by a passphrase"), "{text}");
+    // One that root named, and that is not there.
+    put(&scene.root.join("etc/trueup/agent.toml"), "[secrets]\nidentity = \"/etc/trueup/key\"\n");
+    let (word, text) = reason(&scene);
+    assert!(word == "secret-no-identity" && text.contains("/etc/trueup/key is not there"), "{text}");
+    fs::remove_file(scene.root.join("etc/trueup/agent.toml")).expect("there");
+    fs::remove_file(&key).expect("there");
+    let run = scene.json(&["run"]);
+    assert_eq!(run["state"], "in-sync", "{run:#}");
+    assert!(run.to_string().contains("encrypted, and there is no key here"), "{run:#}");
+    assert_eq!(scene.here("/etc/app/key"), None);
+}
+
+#[test]
+fn a_secret_is_rendered_after_it_was_decrypted_and_no_error_says_what_it_holds() {
+    let scene = Scene::new();
+    scene.encrypt("roles/base/files/etc/app.conf.j2.age", "host = {{ host.name }}\npassword = canary-one-PUJB\n");
+    scene.converge();
+    assert_eq!(scene.here("/etc/app.conf").as_deref(), Some("host = web-01\npassword = canary-one-PUJB\n"));
+    let broken = "{{ canary_two_XVQK }}\n{% canary-one-PUJB %}\n";
+    for wrong in [broken, "x\n{{ vars.canary_two_XVQK }}\n", "{{ 'canary-one-PUJB' | canary_two_XVQK }}"] {
+        scene.encrypt("roles/base/files/etc/app.conf.j2.age", wrong);
+        let run = scene.json(&["run"]);
+        assert_eq!(run["reason"], "secret-template", "{run:#}");
+        assert!(!run.to_string().contains("canary"), "{run:#}");
+        assert!(scene.here("/etc/app.conf").is_some_and(|old| old.starts_with("host = web-01")));
+    }
+    silent(&scene, &[], &["etc/app.conf"]);
+}
+
+#[test]
+fn check_tells_of_a_secret_that_a_host_cannot_read_and_rekey_puts_it_right() {
+    let scene = Scene::new();
+    scene.encrypt("roles/base/files/etc/base.age", "x");
+    scene.encrypt(SECRET, "y");
+    let check = || scene.trueup(&["check", "--json"], "");
+    let fine = check();
+    assert!(fine.status.success(), "{}", all(&fine));
+    // A second host includes the role.
+    let other = scene.key(&scene.scratch.path().join("web-02"));
+    scene.host("web-02", &other);
+    let told: Value = serde_json::from_slice(&check().stdout).expect("JSON");
+    let problems = told["problems"].as_array().expect("a list");
+    assert_eq!(problems.len(), 1, "{told:#}");
+    assert_eq!(problems[0]["path"], "roles/base/files/etc/base.age");
+    assert_eq!(problems[0]["hosts"], serde_json::json!(["web-02"]));
+    assert_eq!(problems[0]["hint"], "encrypt it anew with `trueup secret rekey roles/base/files/etc/base.age`");
+    let rekeyed = scene.trueup(&["secret", "rekey"], "");
+    assert!(rekeyed.status.success(), "{}", all(&rekeyed));
+    assert!(check().status.success());
+    // It is read with the key of either, and says what it said.
+    for key in [scene.author(), scene.scratch.path().join("web-02"), scene.root.join(&KEY[1..])] {
+        let key = key.to_str().expect("text");
+        let shown = scene.trueup(&["secret", "show", "roles/base/files/etc/base.age", "--identity", key], "");
+        assert_eq!(shown.stdout, b"x", "{}", all(&shown));
+    }
+    // What is not encrypted at all is a mistake, not a secret.
+    scene.declare("roles/base/files/etc/plain.age", "canary-one-PUJB\n");
+    let told = all(&check());
+    assert!(told.contains("this is not encrypted") && !told.contains("PUJB"), "{told}");
+}
+
+#[test]
+fn a_secret_is_edited_in_memory_and_its_copy_goes_whatever_ends_the_editor() {
+    let scene = Scene::new();
+    scene.encrypt(SECRET, "old\n");
+    let editor = scene.scratch.path().join("editor");
+    let seen = scene.scratch.path().join("seen");
+    let edit = |script: &str| {
+        put(&editor, &format!("#!/bin/sh\necho \"$1\" >{}\n{script}\n", seen.display()));
+        fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("set");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
+        command.args(["secret", "edit", SECRET]).current_dir(&scene.repo);
+        command.env("TRUEUP_IDENTITY", scene.author()).env_remove("VISUAL").env("EDITOR", &editor);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("started")
+    };
+    let copy = || PathBuf::from(fs::read_to_string(&seen).expect("started").trim());
+    let gone = || !copy().exists() && !copy().parent().expect("a directory").exists();
+    let shown = || all(&scene.trueup(&["secret", "show", SECRET], ""));
+
+    let done = edit("stat -c %a \"$1\" >>\"$1\"; stat -f -c %T \"$1\" >>\"$1\"").wait_with_output().expect("ended");
+    assert!(done.status.success() && gone(), "{}", all(&done));
+    assert_eq!(shown(), "old\n600\ntmpfs\n");
+    let failed = edit("echo new >\"$1\"; cp \"$1\" \"$1.swp\"; exit 1").wait_with_output().expect("ended");
+    assert!(!failed.status.success() && gone());
+    let _ = fs::remove_file(&seen);
+    let waiting = edit("echo new >\"$1\"; exec sleep 60");
+    while fs::read_to_string(&seen).map_or(true, |path| path.is_empty()) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(waiting.id()).expect("a process"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("sent");
+    let ended = waiting.wait_with_output().expect("ended");
+    assert!(!ended.status.success() && gone(), "{}", all(&ended));
+    assert_eq!(shown(), "old\n600\ntmpfs\n", "what was not saved is not taken");
+}
