@@ -371,3 +371,41 @@ fn a_secret_is_edited_in_memory_and_its_copy_goes_whatever_ends_the_editor() {
     assert!(!ended.status.success() && gone(), "{}", all(&ended));
     assert_eq!(shown(), "old\n600\ntmpfs\n", "what was not saved is not taken");
 }
+
+#[test]
+fn what_would_lose_a_secret_or_give_it_to_nobody_changes_nothing() {
+    let scene = Scene::new();
+    scene.encrypt(SECRET, "hunter2");
+    let before = fs::read(scene.repo.join(SECRET)).expect("written");
+    let empty = scene.trueup(&["secret", "encrypt", SECRET], "");
+    assert!(!empty.status.success() && all(&empty).contains("nothing to encrypt"), "{}", all(&empty));
+    assert_eq!(fs::read(scene.repo.join(SECRET)).expect("there"), before);
+    let nobody = scene.trueup(&["secret", "encrypt", "hosts/wbe-01/files/etc/x.age"], "hunter2");
+    assert!(!nobody.status.success() && all(&nobody).contains("there is no hosts/wbe-01"), "{}", all(&nobody));
+    assert!(!scene.repo.join("hosts/wbe-01").exists());
+}
+
+#[test]
+fn the_key_that_opens_secrets_is_not_written_over_by_one_and_a_directory_that_goes_keeps_none_in_the_clear() {
+    let scene = Scene::new();
+    scene.encrypt(SECRET, "hunter2-canary");
+    let manifest = fs::read_to_string(scene.repo.join("hosts/web-01/host.toml")).expect("there");
+    let leave = "[files.\"/etc/app/key\"]\nrelease = \"leave\"\n";
+    scene.declare("hosts/web-01/host.toml", &format!("{manifest}{leave}"));
+    scene.converge();
+    // What stands in a directory that goes whole is kept, of secrets encrypted.
+    fs::remove_file(scene.repo.join(SECRET)).expect("removed");
+    let gone = "[files.\"/etc/app\"]\nstate = \"absent\"\nreplace = \"directory\"\n";
+    scene.declare("hosts/web-01/host.toml", &format!("{manifest}{gone}"));
+    scene.converge();
+    assert_eq!(scene.here("/etc/app/key"), None);
+    assert_eq!(found(&scene.root, b"hunter2-canary"), Vec::<String>::new());
+    let kept = scene.json(&["restore"])["kept"].as_array().map(Vec::len);
+    assert!(kept.is_some_and(|kept| kept > 0), "a copy is kept all the same");
+    // The host's own key is not for the repository, once it has secrets.
+    let own = fs::read(scene.root.join(&KEY[1..])).expect("there");
+    scene.encrypt("hosts/web-01/files/etc/ssh/ssh_host_ed25519_key.age", "another key");
+    let refused = scene.on_host(&["run"]);
+    assert!(all(&refused).contains("self-trust") || all(&refused).contains("secrets.identity"), "{}", all(&refused));
+    assert_eq!(fs::read(scene.root.join(&KEY[1..])).expect("there"), own);
+}

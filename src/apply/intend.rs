@@ -208,11 +208,23 @@ fn whole(ground: &Ground<'_>, step: &Step, seen: &file::Observed, plan: &Plan) -
         .collect();
     let implied = |path: &str| ground.ledger.implied.contains(path);
     let mut size = 0;
-    let before = file::keep_tree(ground.host, step.id.name(), seen, &let_go, &implied, |content| {
+    let before = file::keep_tree(ground.host, step.id.name(), seen, &let_go, &implied, |within, content| {
         size += content.len() as u64;
-        put(ground.state, content).map_err(NotKept::State)
+        keep_inside(ground, &format!("{inside}{within}"), content)
     })?;
     Ok((Before::File(before), size))
+}
+
+/// Puts the content of the file `name`, which goes with the directory that it is in, into our own; of a secret encrypted.
+fn keep_inside(ground: &Ground<'_>, name: &str, content: &[u8]) -> Result<file::Kept, NotKept> {
+    let entry = ground.ledger.entries.get(&Id::new("file", name));
+    if !entry.is_some_and(Entry::is_secret) {
+        put(ground.state, content).map_err(NotKept::State)?;
+        return Ok(file::Kept::default());
+    }
+    let sealed = file::seal(ground.host, name, content)?;
+    put(ground.state, &sealed).map_err(NotKept::State)?;
+    Ok(file::Kept(Some(file::Sealed(Digest::of(&sealed)))))
 }
 
 /// Notes the copy in the ledger. Of an empty directory that is to go anyway there is nothing to keep.

@@ -152,6 +152,10 @@ pub fn readers(snapshot: &Snapshot, path: &str) -> Result<Readers, String> {
     let [kind @ ("hosts" | "roles"), name, "files" | "units", rest] = words[..] else {
         return Err("is in no tree: a secret is in hosts/NAME/files/, roles/NAME/files/, or units/ of one".to_owned());
     };
+    let known = if kind == "hosts" { &snapshot.hosts } else { &snapshot.roles };
+    if !known.contains(name) {
+        return Err(format!("is in no layer: there is no {kind}/{name}"));
+    }
     if rest.len() <= SUFFIX.len() || !rest.ends_with(SUFFIX) {
         return Err(format!("does not end in {SUFFIX}"));
     }

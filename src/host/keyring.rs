@@ -11,7 +11,7 @@ use super::{Error, Reader};
 use crate::secret::{Identity, Keys, Locked, Plain, seal};
 
 /// The keys by which this host is known to who encrypts for it, sshd(8): any of them opens, the first that is there seals.
-const HOST_KEYS: [&str; 2] = ["/etc/ssh/ssh_host_ed25519_key", "/etc/ssh/ssh_host_rsa_key"];
+pub const HOST_KEYS: [&str; 2] = ["/etc/ssh/ssh_host_ed25519_key", "/etc/ssh/ssh_host_rsa_key"];
 /// The most bytes of a file with keys.
 const LONGEST: u64 = 1 << 20;
 
@@ -114,7 +114,7 @@ pub fn identity_file(path: &Path) -> Result<Option<Identity>, String> {
 
 /// From here on this process holds keys and plaintext: it leaves no core, and nobody but root looks into it, see
 /// PR_SET_DUMPABLE(2const). It has no effect on programs that it starts.
-fn hide() {
+pub fn hide() {
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 

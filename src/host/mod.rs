@@ -50,7 +50,7 @@ pub use export::{Scratch, edit, replace_file, write_new};
 pub use facts::FactsError;
 pub use files::{Attributes, Below, Made, Meta, NodeType, Over, Ready, Stage, TreeLimits};
 pub use journal::{Entry, Priority};
-pub use keyring::{Keyring, identity_file};
+pub use keyring::{HOST_KEYS, Keyring, hide, identity_file};
 pub use payloads::{Payloads, kept_name};
 pub use program::{Output, Program};
 pub use pulse::Pulse;

@@ -74,7 +74,9 @@ pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, allowed: Option<u6
             return Err(Refusal::Protected(step.id.clone()));
         }
     }
-    strangers(steps(), desired, allowed)?;
+    // To go back needs nobody's leave, but for newcomers, who were never there before.
+    let named = allowed.filter(|&removals| removals < u64::MAX).max(desired.max_removals);
+    strangers(steps(), desired, named)?;
     // On a host that is new here, what it is to have counts as what it has.
     let managed = ledger.entries.len().max(plan.wanted) as u64;
     let going: Vec<&Step> =
@@ -238,6 +240,7 @@ mod tests {
         assert!(!judge(11, 1, None));
         assert!(judge(11, 2, None), "of each");
         assert!(judge(11, 1, Some(11)) && !judge(12, 1, Some(11)));
+        assert!(!judge(11, 1, Some(u64::MAX)), "to go back is no leave for newcomers");
     }
 
     #[test]

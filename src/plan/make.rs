@@ -175,7 +175,9 @@ fn act(
     };
     match (wanted.drift, cause) {
         (Drift::Report, Cause::Corrective | Cause::Conflicting) => return plan.told.push(told("report-only")),
-        (Drift::Ignore, Cause::Corrective) if !seen.is_absent() => return plan.ignored.push(id.clone()),
+        (Drift::Ignore, cause) if !seen.is_absent() && (cause == Cause::Corrective || unlisted(situation, wanted)) => {
+            return plan.ignored.push(id.clone());
+        }
         _ => {}
     }
     if !hold::rests(situation.held, id)
@@ -224,6 +226,12 @@ fn act(
         release: wanted.release,
         secret,
     });
+}
+
+/// Whether it is a stranger of a directory of which it cannot be told what in it is one: that is not removed, whatever was
+/// begun.
+fn unlisted(situation: &Situation<'_>, wanted: &Wanted) -> bool {
+    wanted.stranger_of.as_ref().is_some_and(|directory| situation.desired.unlisted.contains_key(directory))
 }
 
 /// Whether what stands there now is what stood there before us.

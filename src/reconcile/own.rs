@@ -23,6 +23,9 @@ pub(super) fn refuse(
     let mut own: BTreeSet<String> = written.iter().filter_map(|path| path.to_str()).map(str::to_owned).collect();
     // Where that cannot be told it is not believed either, by whoever reads it.
     own.extend(written.iter().filter_map(|path| path.to_str()).filter_map(|path| host.leads_to(path).ok()));
+    // Where root named no other key, those of the host open its secrets: without them nothing that is kept comes back.
+    let secrets = desired.resources.values().any(|wanted| wanted.spec.is_secret());
+    let keys: &[&str] = if secrets && settings.secrets.identity.is_none() { &host::HOST_KEYS } else { &[] };
     let above: BTreeSet<&str> = own.iter().flat_map(|path| ancestors(path)).collect();
     for (id, wanted) in &desired.resources {
         let Spec::File(spec) = &wanted.spec else { continue };
@@ -32,6 +35,14 @@ pub(super) fn refuse(
             _ => id.name(),
         };
         let names = [id.name(), real];
+        if spec.what != What::Attributes && names.iter().any(|name| keys.contains(name)) {
+            let message = format!(
+                "{id} ({}) is the key that opens the secrets of this host; name another in agent.toml (secrets.identity) first",
+                wanted.layer
+            );
+            let (class, reason) = (Class::Stalled, "self-trust".to_owned());
+            return Err(Stop { stage: Stage::Plan, class, reason, message });
+        }
         if names.iter().any(|name| own.contains(*name) || !stays && above.contains(name)) {
             let message = format!(
                 "{id} ({}) decides whom this host believes (agent.toml), which is not for the repository to write",

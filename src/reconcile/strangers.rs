@@ -29,11 +29,18 @@ pub(super) fn find<'m>(
         return;
     }
     host.say("looking for strangers in exclusive directories");
-    let declared = names(host, own, desired);
+    let (declared, unresolved) = match names(host, own, desired) {
+        Ok(declared) => (declared, None),
+        Err(error) => (BTreeSet::new(), Some(error.chain())),
+    };
     let nothing = Exclusive::default();
     let asked: Vec<(&str, &Exclusive)> =
         directories.iter().map(|(id, wanted)| (id.name(), wanted.exclusive.as_ref().unwrap_or(&nothing))).collect();
-    let looked = file::strangers(host, &asked, &declared);
+    let looked = match unresolved {
+        None => file::strangers(host, &asked, &declared),
+        // What is to be there may stand under another name than any that is known.
+        Some(why) => asked.iter().map(|(path, _)| Err(unknown(path, &why))).collect(),
+    };
     let all: BTreeSet<&str> = directories.iter().map(|(id, _)| id.name()).collect();
     let met: BTreeSet<Id> = met.cloned().collect();
     for (((id, wanted), (_, exclusive)), looked) in directories.iter().zip(&asked).zip(looked) {
@@ -43,12 +50,31 @@ pub(super) fn find<'m>(
 }
 
 /// Every name of what is to be there: as it is declared, and without the links on the way.
-fn names(host: &Reader, own: &[&Path], desired: &Desired) -> BTreeSet<String> {
-    let files = desired.resources.keys().filter(|id| id.kind() == "file").map(Id::name);
-    let own = own.iter().filter_map(|path| path.to_str());
-    let real = |path: &str| [Some(path.to_owned()), host.canonical(path).ok()];
-    let leads = own.clone().filter_map(|path| host.leads_to(path).ok());
-    files.chain(own).flat_map(real).flatten().chain(leads).collect()
+///
+/// # Errors
+/// Where one of them cannot be told.
+fn names(host: &Reader, own: &[&Path], desired: &Desired) -> Result<BTreeSet<String>, Error> {
+    let mut names = BTreeSet::new();
+    let mut add = |path: &str| {
+        match host.canonical(path) {
+            Ok(real) => drop(names.insert(real)),
+            // Where a file stands on the way nothing can stand behind it.
+            Err(Error::InTheWay { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        names.insert(path.to_owned());
+        Ok(())
+    };
+    desired.resources.keys().filter(|id| id.kind() == "file").try_for_each(|id| add(id.name()))?;
+    for path in own.iter().filter_map(|path| path.to_str()) {
+        host.hops(path)?.iter().try_for_each(|hop| add(hop))?;
+    }
+    Ok(names)
+}
+
+fn unknown(directory: &str, why: &str) -> Error {
+    let why = format!("what in it is declared cannot be told: {why}");
+    Error::Unknown { thing: directory.to_owned(), why }
 }
 
 /// One exclusive directory.

@@ -10,6 +10,8 @@ const MAGIC: &str = "age-encryption.org/v1";
 const BEGIN: &str = "-----BEGIN AGE ENCRYPTED FILE-----";
 /// The most bytes of a header that are looked at.
 const LONGEST: usize = 1 << 20;
+/// And the most lines, two or three for each key: the library that opens a file reads all of them anew for each.
+const LINES: usize = 4096;
 
 /// What the header of a file of age says of whom it is for. It is not proven here: who opens the file proves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,7 @@ impl Header {
     /// Where it is no file of age.
     pub fn read(file: &[u8]) -> Result<Self, &'static str> {
         const NONE: &str = "this is not encrypted: it is no file of age";
+        const LONG: &str = "this file of age is encrypted to more keys than are looked at";
         const CUT: &str = "this file of age is damaged: its header has no end";
         let armored = file.trim_ascii_start();
         let decoded = armored.starts_with(BEGIN.as_bytes()).then(|| of_armor(armored));
@@ -38,7 +41,10 @@ impl Header {
             return Err(NONE);
         }
         let mut stanzas = Vec::new();
-        for line in lines {
+        for (n, line) in lines.enumerate() {
+            if n == LINES {
+                return Err(LONG);
+            }
             match line.ok_or(CUT)? {
                 end if end.starts_with("---") => return Ok(Self { stanzas }),
                 line => {
@@ -106,6 +112,14 @@ mod tests {
             let why = Header::read(file).expect_err("refused");
             assert!(why.contains(said), "{why}");
         }
+    }
+
+    #[test]
+    fn a_header_has_no_more_lines_than_can_be_read_again_and_again() {
+        let with = |stanzas: usize| format!("{MAGIC}\n{}--- mac\n", "-> x\n\n".repeat(stanzas));
+        assert!(Header::read(with(LINES / 2 - 1).as_bytes()).is_ok());
+        let why = Header::read(with(LINES / 2).as_bytes()).expect_err("one line more");
+        assert!(why.contains("more keys"), "{why}");
     }
 
     #[test]

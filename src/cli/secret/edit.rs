@@ -21,7 +21,7 @@ pub(super) struct Edit {
 
 impl Edit {
     pub(super) fn run(&self) -> anyhow::Result<u8> {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
         let (fleet, path) = Fleet::of(&self.path)?;
         let readers = fleet.readers(&path)?;
         let old = match fleet.snapshot.entries.contains_key(&path) {
@@ -30,7 +30,7 @@ impl Edit {
         };
         // Whatever ends this, the plaintext goes first. What is typed at the terminal is for the editor.
         let (end, typed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        for (signal, flag) in [(SIGTERM, &end), (SIGHUP, &end), (SIGINT, &typed)] {
+        for (signal, flag) in [(SIGTERM, &end), (SIGHUP, &end), (SIGINT, &typed), (SIGQUIT, &typed)] {
             signal_hook::flag::register(signal, Arc::clone(flag)).context("cannot listen for signals")?;
         }
         let scratch = Scratch::new()?;
@@ -47,6 +47,7 @@ impl Edit {
             super::super::print(&format!("{} is as it was\n", one_line(&path, 200)));
             return Ok(0);
         }
+        anyhow::ensure!(!new.is_empty(), "the editor left an empty file; {} is as it was", one_line(&path, 200));
         fleet.write(&path, &new, &readers)?;
         super::super::print(&format!("{} is changed\n", one_line(&path, 200)));
         Ok(0)

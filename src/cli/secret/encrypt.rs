@@ -50,6 +50,8 @@ impl Encrypt {
         } else {
             bytes = std::fs::read(&self.from).with_context(|| format!("cannot read {}", self.from.display()))?;
         }
+        // Whoever pipes into this may have failed, and the old secret goes.
+        anyhow::ensure!(!bytes.is_empty(), "there is nothing to encrypt, and nothing is changed");
         Ok(Plain::from(bytes))
     }
 }

@@ -38,6 +38,8 @@ enum Verb {
 impl Secret {
     pub(super) fn run(&self) -> anyhow::Result<u8> {
         anyhow::ensure!(age::SUPPORTED, "this trueup was built without the feature `secrets`");
+        // Before the first of it is read.
+        host::hide();
         match &self.verb {
             Verb::Encrypt(verb) => verb.run(),
             Verb::Edit(verb) => verb.run(),

@@ -178,11 +178,21 @@ impl Reader {
 
     /// `path`, its last component followed as long as that is a link, by the rule of those on the way.
     fn followed(&self, path: &str) -> Result<String, Error> {
-        let mut at = path.to_owned();
+        self.hops(path).map(|mut hops| hops.pop().unwrap_or_else(|| path.to_owned()))
+    }
+
+    /// `path`, and every path that it leads to where its last component is a link, one after the other, by the rule of
+    /// those on the way.
+    ///
+    /// # Errors
+    /// As [`Reader::look`].
+    pub fn hops(&self, path: &str) -> Result<Vec<String>, Error> {
+        let (mut at, mut hops) = (path.to_owned(), Vec::new());
         for _ in 0..8 {
+            hops.push(at.clone());
             match self.look(&at)? {
                 Some(meta) if meta.node == NodeType::Symlink => at = self.follow(&at, &meta)?,
-                _ => return Ok(at),
+                _ => return Ok(hops),
             }
         }
         Err(io("read", &at)(Errno::LOOP))

@@ -14,14 +14,24 @@ use crate::host::Writer;
 
 /// File systems of which syncfs(2) makes everything durable; see statfs(2). On what is elsewhere (NFS, FUSE), and on what
 /// is not known, each change is synced by itself.
-const KNOWN: &[u64] = &[
-    0xef53,      // ext4, ext3, ext2
-    0x5846_5342, // XFS
-    0x9123_683e, // Btrfs
-    0x0102_1994, // tmpfs
-    0x794c_7630, // overlayfs, which syncs the layer that is written
-    0xf2f5_2010, // F2FS
+const KNOWN: &[(u64, Told)] = &[
+    (0xef53, Told::BySync),      // ext4, ext3, ext2
+    (0x5846_5342, Told::BySync), // XFS
+    (0x9123_683e, Told::BySync), // Btrfs
+    (0x0102_1994, Told::BySync), // tmpfs
+    (0xf2f5_2010, Told::BySync), // F2FS
+    // overlayfs syncs the layer that is written, and does not hand on what was lost there.
+    (0x794c_7630, Told::ByFile),
 ];
+
+/// Who tells of contents that could not be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// syncfs(2).
+    BySync,
+    /// Each file, once it is asked.
+    ByFile,
+}
 
 /// A file system, by the device of a directory on it.
 pub type FileSystem = u64;
@@ -33,7 +43,7 @@ pub(in crate::host) struct Syncs(RefCell<Option<Together>>);
 #[derive(Debug, Default)]
 struct Together {
     /// The descriptor for syncfs(2), opened before anything was changed there; none where each change is synced by itself.
-    systems: BTreeMap<FileSystem, Option<OwnedFd>>,
+    systems: BTreeMap<FileSystem, Option<(OwnedFd, Told)>>,
     /// Where something was changed since that was last asked.
     touched: BTreeSet<FileSystem>,
 }
@@ -61,12 +71,19 @@ impl Syncs {
         if self.later(dir) { Ok(()) } else { sync(node) }
     }
 
+    /// Whether syncing these file systems tells of every content that was lost.
+    fn tell(&self, systems: &BTreeSet<FileSystem>) -> bool {
+        let together = self.0.borrow();
+        let known = |system| together.as_ref().and_then(|together| together.systems.get(system));
+        systems.iter().all(|system| matches!(known(system), Some(Some((_, Told::BySync)))))
+    }
+
     /// What was touched is on disk when this returns, but for the file systems that it tells.
     fn sync(&self) -> BTreeMap<FileSystem, Errno> {
         let together = self.0.borrow();
         let all = together.iter().flat_map(|together| &together.systems);
         all.filter_map(|(system, dir)| {
-            let errno = rustix::fs::syncfs(dir.as_ref()?).err()?;
+            let errno = rustix::fs::syncfs(&dir.as_ref()?.0).err()?;
             Some((*system, errno))
         })
         .collect()
@@ -74,15 +91,13 @@ impl Syncs {
 }
 
 /// A descriptor for syncfs(2), where that is known to do.
-fn open(dir: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
+fn open(dir: BorrowedFd<'_>) -> Result<Option<(OwnedFd, Told)>, Errno> {
     // The type is a number of the kernel, whatever type it has here.
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
     let kind = rustix::fs::fstatfs(dir)?.f_type as u64;
-    if !KNOWN.contains(&kind) {
-        return Ok(None);
-    }
+    let Some((_, told)) = KNOWN.iter().find(|(known, _)| *known == kind) else { return Ok(None) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, ".", flags, Mode::empty()).map(Some)
+    rustix::fs::openat(dir, ".", flags, Mode::empty()).map(|dir| Some((dir, *told)))
 }
 
 /// One of many changes: done but for its being durable, or ready to be done.
@@ -122,7 +137,10 @@ impl Writer {
                         Err(ready.sync().err().unwrap_or_else(|| io("sync the file system of", &path(at))(errno)))
                     }
                     (Ok(Made::Done), Some(errno)) => Err(io("sync the file system of", &path(at))(errno)),
-                    (Ok(Made::Ready(ready)), None) => self.put(*ready),
+                    (Ok(Made::Ready(ready)), None) => {
+                        let asked = if self.syncs.tell(&touched) { Ok(()) } else { ready.sync() };
+                        asked.and_then(|()| self.put(*ready))
+                    }
                     (Ok(Made::Done), None) => Ok(()),
                 };
                 (placed, touched)

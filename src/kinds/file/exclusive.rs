@@ -136,7 +136,10 @@ fn list<'a>(
     }
     let ignored = exclusive.ignored();
     // fsck(8) makes the one, who writes the repository names the other.
-    let left_alone = |within: &str| ignored.covers(within) || within.rsplit('/').next() == Some("lost+found");
+    let left_alone = |within: &str| {
+        let name = within.rsplit('/').next().unwrap_or(within);
+        ignored.covers(within) || name == "lost+found" || package::is_working_name(name)
+    };
     let enter = |within: &str| !left_alone(within) && !others.contains(format!("{directory}/{within}").as_str());
     let Below { nodes, unnameable } = host.below(directory, NODES, &enter)?;
     let node = |(within, meta): (String, Meta)| {

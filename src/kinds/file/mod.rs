@@ -28,7 +28,7 @@ pub use before::{Before, Kept};
 pub use exclusive::{Exclusive, Ignored, Strangers, strangers};
 pub use judge::{Judge, judges, sshd_cannot_tell, unit_complaints, unit_file};
 pub use observed::{Observed, Owner, Present, Standing};
-pub use secret::{content, sealed};
+pub use secret::{content, seal, sealed};
 pub use spec::{Replace, Sealed, Spec, What, over_own};
 pub use tree::{Node, goes_whole, keep_tree, tree_size};
 pub use turn::{Turn, turn};

@@ -42,12 +42,20 @@ pub fn content(host: &Reader, payloads: &Payloads, name: &str, want: &Spec) -> R
 /// # Errors
 /// Where this host has no key.
 pub fn sealed(host: &Reader, name: &str, before: Before, content: &[u8]) -> Result<(Before, Vec<u8>), Error> {
-    let encrypted = host.keyring().seal(content).map_err(|locked| Error::Refused {
+    let encrypted = seal(host, name, content)?;
+    Ok((before.sealed(Digest::of(&encrypted)), encrypted))
+}
+
+/// `content`, which stood at `name`, encrypted to this host.
+///
+/// # Errors
+/// Where this host has no key.
+pub fn seal(host: &Reader, name: &str, content: &[u8]) -> Result<Vec<u8>, Error> {
+    host.keyring().seal(content).map_err(|locked| Error::Refused {
         thing: name.to_owned(),
         reason: locked.reason(),
         why: format!(
             "what stands there may be a secret, and no copy of it can be encrypted: {locked}; it is left as it is"
         ),
-    })?;
-    Ok((before.sealed(Digest::of(&encrypted)), encrypted))
+    })
 }

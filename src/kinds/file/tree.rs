@@ -103,7 +103,8 @@ pub fn tree_size(host: &Reader, path: &str) -> Result<u64, Error> {
     Ok(nodes.iter().filter(|(_, meta, _)| meta.node == NodeType::Regular).map(|(_, meta, _)| meta.size).sum())
 }
 
-/// What stands at `path`, a directory that goes, with all that is in it; each content is handed to `keep`. What is
+/// What stands at `path`, a directory that goes, with all that is in it; each content is handed to `keep`, with its path within, which tells
+/// how it is kept. What is
 /// let go in the same pass (`let_go`: path within, and what it is brought to) is there as letting go leaves it, and
 /// directories that were made for it only (`implied`) are not.
 ///
@@ -115,7 +116,7 @@ pub fn keep_tree<E: From<Error>>(
     seen: &Observed,
     let_go: &[(&str, &Spec)],
     implied: &dyn Fn(&str) -> bool,
-    mut keep: impl FnMut(&[u8]) -> Result<(), E>,
+    mut keep: impl FnMut(&str, &[u8]) -> Result<Kept, E>,
 ) -> Result<Before, E> {
     let owns = host.can_own() && host.has_users();
     let mut tree = Vec::new();
@@ -131,8 +132,8 @@ pub fn keep_tree<E: From<Error>>(
                     reason: "stale",
                     why: "it went away while a copy was made; the next pass looks again".to_owned(),
                 })?;
-                keep(&content)?;
-                Leaf::Regular { digest: Digest::of(&content), kept: Kept::default() }
+                let kept = keep(&within, &content)?;
+                Leaf::Regular { digest: Digest::of(&content), kept }
             }
             (_, Some(target)) => Leaf::Symlink { target },
             _ => Leaf::Directory,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use super::dnf;
+use super::{apt, dnf, transient};
 use crate::host::{Error, Output, Program, Reader};
 use crate::kinds::file::protected::unaliased;
 use crate::model::one_line;
@@ -22,8 +22,35 @@ const OTHERS: &[(&str, &str)] = &[("/var/lib/pacman/local", "pacman"), ("/lib/ap
 /// Those of `paths` that belong to an installed package, or are a configuration file that one left.
 ///
 /// # Errors
-/// Where that cannot be told of one of them.
+/// Where that cannot be told of one of them: also while anybody is at work with packages, since what is unpacked stands
+/// there before it is written down whose it is.
 pub fn owned(host: &Reader, paths: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
+    nobody_is_at_work(host)?;
+    let owned = known_or_asked(host, paths)?;
+    nobody_is_at_work(host)?;
+    Ok(owned)
+}
+
+fn nobody_is_at_work(host: &Reader) -> Result<(), Error> {
+    let ours = || transient::running(host).ok().filter(|running| !running.is_empty()).map(|_| "trueup".to_owned());
+    match apt::lock_holder(host).or_else(|| dnf::at_work(host)).or_else(ours) {
+        None => Ok(()),
+        Some(holder) => Err(Error::Refused {
+            thing: "packages".to_owned(),
+            reason: "package-lock-held",
+            why: format!("{holder} is at work with them; it is looked at again later"),
+        }),
+    }
+}
+
+/// Whether dpkg or rpm gives such a name to what it is about to put in place: that is theirs, whatever their databases
+/// say; dpkg's conffiles bear theirs until they are configured.
+pub fn is_working_name(name: &str) -> bool {
+    let of_rpm = |(_, hex): (&str, &str)| hex.len() == 8 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.ends_with(".dpkg-new") || name.ends_with(".dpkg-tmp") || name.rsplit_once(';').is_some_and(of_rpm)
+}
+
+fn known_or_asked(host: &Reader, paths: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
     let stamps = if host.is_machine() { stamps(host)? } else { Vec::new() };
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) =
@@ -147,6 +174,16 @@ mod tests {
         let paths = asked(&["/etc/a", "/etc/b", "/etc/c", "/usr/lib/x", "/usr/bin/d.real", "/etc/a/b"]);
         let owned = owned(&host, &paths).expect("told");
         assert_eq!(owned, asked(&["/etc/a", "/etc/b", "/usr/lib/x", "/usr/bin/d.real"]));
+    }
+
+    #[test]
+    fn what_is_about_to_be_put_in_place_has_a_name_of_its_own() {
+        for name in ["a.conf.dpkg-new", "a.dpkg-tmp", "a.conf;5f3a9b01"] {
+            assert!(is_working_name(name), "{name}");
+        }
+        for name in ["a.conf", "a.dpkg-dist", "a.dpkg-old", "a;5f3a9b0", "a;5f3a9b0x", "a.rpmnew"] {
+            assert!(!is_working_name(name), "{name}");
+        }
     }
 
     #[test]

@@ -44,6 +44,11 @@ fn at_work(host: &Reader) -> Option<String> {
     if !transient::running(host).unwrap_or_default().is_empty() {
         return None;
     }
+    lock_holder(host)
+}
+
+/// Whoever holds dpkg's lock now.
+pub(super) fn lock_holder(host: &Reader) -> Option<String> {
     let pid = LOCKS.iter().find_map(|lock| host.locked_by(lock).ok().flatten())?;
     let name = host.read(&format!("/proc/{pid}/comm"), 64).ok().flatten().unwrap_or_default();
     Some(match String::from_utf8_lossy(&name).trim() {

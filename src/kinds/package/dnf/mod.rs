@@ -8,6 +8,7 @@ mod version;
 
 use std::collections::HashMap;
 
+pub use self::command::at_work;
 pub use self::database::{Database, Written, has_database, observe, sound, written_last};
 pub use self::version::compare;
 use super::fault::{Fault, Remedy};
