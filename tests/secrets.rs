@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::scratch::put;
+use super::source::trueup;
 
 const KEY: &str = "/etc/ssh/ssh_host_ed25519_key";
 const SECRET: &str = "hosts/web-01/files/etc/app/key.age";
@@ -60,7 +61,7 @@ impl Scene {
     }
 
     fn trueup(&self, arguments: &[&str], input: &str) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
+        let mut command = Command::new(trueup());
         command.args(arguments).current_dir(&self.repo).env("TRUEUP_IDENTITY", self.author());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("started");
@@ -76,7 +77,7 @@ impl Scene {
 
     /// `trueup VERB…` on the directory that is `web-01`.
     fn on_host(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
+        let mut command = Command::new(trueup());
         command.args(arguments).arg("--root").arg(&self.root).stdin(Stdio::null());
         if ["run", "plan"].contains(&arguments[0]) {
             command.arg("--repo").arg(&self.repo).args(["--host", "web-01"]);
@@ -345,7 +346,7 @@ fn a_secret_is_edited_in_memory_and_its_copy_goes_whatever_ends_the_editor() {
     let edit = |script: &str| {
         put(&editor, &format!("#!/bin/sh\necho \"$1\" >{}\n{script}\n", seen.display()));
         fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("set");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
+        let mut command = Command::new(trueup());
         command.args(["secret", "edit", SECRET]).current_dir(&scene.repo);
         command.env("TRUEUP_IDENTITY", scene.author()).env_remove("VISUAL").env("EDITOR", &editor);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
