@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::host::Running;
+use super::host::{Output, Running};
 use super::lab::HTTPS_PORT;
 use super::{Host, Lab, Variant};
 
@@ -173,15 +173,16 @@ impl Host {
     #[track_caller]
     pub fn await_status(&self, what: &str, mut until: impl FnMut(&Value) -> bool) -> Value {
         let mut last = Value::Null;
-        for line in
-            Lines::of(self.spawn(&["timeout", "--foreground", "120", "trueup", "status", "--watch", "--json"], None))
-        {
+        let watch = ["timeout", "--foreground", "120", "trueup", "status", "--watch", "--json"];
+        let mut lines = Lines::of(self.spawn(&watch, None));
+        for line in &mut lines {
             last = serde_json::from_str(&line).unwrap_or_else(|error| panic!("not a status: {error}: {line}"));
             if until(&last) {
                 return last;
             }
         }
-        panic!("{}: {what} never came; the last status: {last:#}", self.name());
+        let ended = lines.ended();
+        panic!("{}: {what} never came; the last status: {last:#}; {ended:?}", self.name());
     }
 
     /// Waits until this revision holds here, whole.
@@ -231,7 +232,7 @@ impl Host {
 
 /// The lines that a command on a host prints, as they come; it is ended with this.
 pub struct Lines {
-    running: Running,
+    running: Option<Running>,
     reader: BufReader<std::process::ChildStdout>,
 }
 
@@ -239,7 +240,12 @@ impl Lines {
     /// Of a command that was just started.
     pub fn of(mut running: Running) -> Self {
         let reader = BufReader::new(running.stdout());
-        Self { running, reader }
+        Self { running: Some(running), reader }
+    }
+
+    /// How the command ended that has printed its last line.
+    pub fn ended(mut self) -> Output {
+        self.running.take().expect("it is running until then").wait()
     }
 }
 
@@ -257,6 +263,8 @@ impl Iterator for Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        self.running.end();
+        if let Some(running) = &mut self.running {
+            running.end();
+        }
     }
 }
