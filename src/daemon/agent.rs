@@ -16,7 +16,7 @@ use super::watcher::Managed;
 use super::{Snapshot, systemd};
 use crate::brakes::{Brakes, Suspension};
 use crate::config::Settings;
-use crate::host::{Entry, Reader};
+use crate::host::{Entry, Memory, Reader};
 use crate::ledger;
 use crate::model::{Facts, Stop};
 use crate::reconcile;
@@ -79,6 +79,8 @@ pub(super) struct Agent {
     stored: Live,
     /// How the URLs of the source did.
     health: SharedHealth,
+    /// What passes read that need not be read again.
+    memory: Memory,
     /// The source is left alone until then.
     leave_alone: Option<Instant>,
     told: Option<Told>,
@@ -180,6 +182,8 @@ pub(super) struct Wires {
     pub(super) ended: mpsc::UnboundedSender<Ended>,
     pub(super) doing: watch::Sender<Doing>,
     pub(super) managed: watch::Sender<Managed>,
+    /// What hears of changes has a part in it.
+    pub(super) memory: Memory,
     pub(super) unwatched: watch::Receiver<Option<String>>,
     pub(super) glanced: mpsc::UnboundedSender<Option<String>>,
     pub(super) written: mpsc::UnboundedSender<Written>,
@@ -221,7 +225,7 @@ impl Agent {
         // One that is damaged starts afresh with the next pass, which says so.
         let history: Arc<[Passed]> = reconcile::history(&state).unwrap_or_default().into();
         let started = host.now();
-        let Wires { ended, doing, managed, unwatched, glanced, written, hands } = wires;
+        let Wires { ended, doing, managed, memory, unwatched, glanced, written, hands } = wires;
         let status = Arc::new(status::make(&Parts::new(settings.as_ref().unwrap_or(&Settings::default()), started)));
         let (snapshots, _) = watch::channel(Snapshot { status, report: None, history: Arc::clone(&history) });
         let mut agent = Self {
@@ -231,6 +235,7 @@ impl Agent {
             stored: live.clone(),
             live,
             health: SharedHealth::default(),
+            memory,
             host,
             executable,
             digest: digest.filter(|_| settings.is_ok()),
@@ -479,6 +484,7 @@ impl Agent {
             started: self.started,
             executable: self.executable.clone(),
             health: self.health.clone(),
+            memory: self.memory.clone(),
         };
         self.running = Some(Current { pass, since: self.host.now(), link: link.clone(), wanted });
         self.doing.send_replace(Doing::default());

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time;
 
-use crate::host::{self, LockError, Reader};
+use crate::host::{self, LockError, Memory, Reader};
 use crate::model::{CommitId, Id};
 use crate::report::{Passed, Report, Status};
 
@@ -171,11 +171,14 @@ async fn work(host: Reader, executable: PathBuf) -> Result<(), Error> {
     let (glanced, mut glances) = mpsc::unbounded_channel();
 
     let (written, mut writes) = mpsc::unbounded_channel();
-    let hands = Hands::default();
-    let mut agent =
-        Agent::new(host, executable, Wires { ended: ends, doing, managed, unwatched, glanced, written, hands });
+    let (hands, memory) = (Hands::default(), Memory::default());
+    let mut agent = Agent::new(
+        host,
+        executable,
+        Wires { ended: ends, doing, managed, memory: memory.clone(), unwatched, glanced, written, hands },
+    );
     tokio::task::spawn_local(socket::serve(listener, agent.snapshots(), asks));
-    tokio::task::spawn_local(watcher::run(to_watch, hints, missing));
+    tokio::task::spawn_local(watcher::run(to_watch, memory.files, hints, missing));
     systemd::ready();
     loop {
         let (due, takes_hints, takes_requests) = (agent.due(), agent.takes_hints(), agent.takes_requests());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Settings;
-use crate::host::{LockError, Progress, Pulse, Reader, Worker, Writer};
+use crate::host::{LockError, Memory, Progress, Pulse, Reader, Worker, Writer};
 use crate::ledger;
 use crate::model::{Class, Facts, Stage, Stop, one_line};
 use crate::reconcile::{self, Ask};
@@ -52,6 +52,8 @@ pub(super) struct Job {
     pub(super) executable: PathBuf,
     /// How the URLs of the source did.
     pub(super) health: SharedHealth,
+    /// What was read before.
+    pub(super) memory: Memory,
 }
 
 /// What is shared with the loop while a pass runs.
@@ -152,6 +154,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
     let reader = reader
         .with_interrupt(Arc::clone(&link.interrupt))
         .with_pulse(Arc::clone(&link.pulse))
+        .with_memory(job.memory.clone())
         .with_progress(Progress::new(move |line| doing.send_modify(|doing| doing.line = one_line(line, 200))));
     let now = reader.now();
     let mut host = match Writer::take(reader) {
@@ -208,9 +211,9 @@ fn attempt(job: Job, link: &Link) -> Ended {
         reconcile::remember_pass(&host, &mut report);
     }
     let state = host.state();
-    let ledger = ledger::load(&state).ok().map(|(ledger, _)| ledger);
-    let managed = ledger.as_ref().map(Managed::of);
-    let held = ledger.as_ref().map(Held::of);
+    let ledger = ledger::look(&state);
+    let managed = ledger.as_deref().map(Managed::of);
+    let held = ledger.as_deref().map(Held::of);
     let history = reconcile::history(&state).ok();
     Ended {
         report,

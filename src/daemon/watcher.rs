@@ -16,7 +16,7 @@ use inotify::{Event, EventMask, EventStream, Inotify, WatchDescriptor, WatchMask
 
 use tokio::sync::{mpsc, watch};
 
-use crate::host::UnitWatch;
+use crate::host::{Hashed, UnitWatch};
 use crate::kinds::file::{Exclusive, Ignored};
 use crate::ledger::Ledger;
 use crate::model::Id;
@@ -48,6 +48,8 @@ struct Watcher {
     files: Option<FileWatch>,
     units: Option<UnitWatch>,
     missing: Option<String>,
+    /// What is changed is read again, whatever its times say.
+    hashed: Hashed,
 }
 
 /// Watches what `managed` says, for as long as the agent runs. One hint at a time: while nobody takes it nothing is
@@ -55,10 +57,11 @@ struct Watcher {
 /// cannot be watched, for people.
 pub(super) async fn run(
     mut managed: watch::Receiver<Managed>,
+    hashed: Hashed,
     hints: mpsc::Sender<()>,
     missing: watch::Sender<Option<String>>,
 ) {
-    let mut watcher = Watcher::default();
+    let mut watcher = Watcher { hashed, ..Watcher::default() };
     loop {
         tokio::select! {
             biased;
@@ -121,9 +124,15 @@ impl Watcher {
 
     /// Waits until something that is watched changed.
     async fn changed(&mut self) {
-        let Self { files, units, .. } = self;
+        let Self { files, units, hashed, .. } = self;
         let gone = tokio::select! {
-            () = file_changed(files) => false,
+            paths = file_changed(files) => {
+                match paths {
+                    Some(paths) => paths.iter().for_each(|path| hashed.forget(path)),
+                    None => hashed.forget_all(),
+                }
+                false
+            }
             told = unit_changed(units) => !told,
         };
         if gone {
@@ -133,7 +142,7 @@ impl Watcher {
     }
 }
 
-async fn file_changed(files: &mut Option<FileWatch>) {
+async fn file_changed(files: &mut Option<FileWatch>) -> Option<Vec<PathBuf>> {
     match files {
         Some(files) => files.changed().await,
         None => std::future::pending().await,
@@ -228,16 +237,23 @@ impl FileWatch {
         Some(format!("{count} directories are not watched ({why}; see fs.inotify.max_user_watches)"))
     }
 
-    /// Waits until something that is watched changed.
-    async fn changed(&mut self) {
+    /// Waits until something that is watched changed, and tells its paths; `None` where it may be anything.
+    async fn changed(&mut self) -> Option<Vec<PathBuf>> {
         loop {
             match self.events.next().await {
-                Some(Ok(event)) if self.concerns(&event) => return,
+                Some(Ok(event)) if self.concerns(&event) => return self.paths(&event),
                 Some(Ok(_)) => {}
                 // Without events there is still the clock.
                 Some(Err(_)) | None => std::future::pending().await,
             }
         }
+    }
+
+    /// A directory may be watched by more than one name.
+    fn paths(&self, event: &Event<OsString>) -> Option<Vec<PathBuf>> {
+        let name = event.name.as_ref()?;
+        let named = self.directories.iter().filter(|(_, descriptor)| **descriptor == event.wd);
+        Some(named.map(|(directory, _)| directory.join(name)).collect())
     }
 
     fn concerns(&self, event: &Event<OsString>) -> bool {
@@ -302,7 +318,7 @@ mod tests {
             let mut watcher = FileWatch::new().expect("the kernel has one");
             watcher.watch([path.to_str().expect("text")].into_iter(), &BTreeMap::new());
             fs::write(&path, "a").expect("written");
-            assert!(is_told(&mut watcher).await, "made");
+            assert_eq!(watcher.changed().await, Some(vec![path.clone()]), "made");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
             assert!(is_told(&mut watcher).await, "its mode");
             fs::rename(&path, scratch.path().join("other")).expect("renamed");

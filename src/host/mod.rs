@@ -48,13 +48,13 @@ pub use clock::{Clock, Uptime};
 pub use error::Error;
 pub use export::{Scratch, edit, replace_file, write_new};
 pub use facts::FactsError;
-pub use files::{Attributes, Below, Made, Meta, NodeType, Over, Ready, Stage, TreeLimits};
+pub use files::{Attributes, Below, Hashed, Looks, Made, Meta, NodeType, Over, Ready, Stage, TreeLimits};
 pub use journal::{Entry, Priority};
 pub use keyring::{HOST_KEYS, Keyring, hide, identity_file};
 pub use payloads::{Payloads, kept_name};
 pub use program::{Output, Program};
 pub use pulse::Pulse;
-pub use state::{Document, DocumentError, Lock, LockError, StateDir, StateError};
+pub use state::{Document, DocumentError, Documents, Lock, LockError, StateDir, StateError};
 pub use trial::Trial;
 pub use users::Users;
 pub use vitals::{Disk, Holder};
@@ -76,6 +76,17 @@ pub struct Reader {
     journal: journal::Journal,
     /// The file with the keys that open secrets, where root named one.
     identity: RefCell<Option<PathBuf>>,
+    /// What was read in a look before; none where everything is read.
+    memory: Option<Memory>,
+}
+
+/// What was read already and need not be read again, as long as it is unchanged: of one look after the other.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// Contents of files.
+    pub files: Hashed,
+    /// Our own documents.
+    pub documents: Documents,
 }
 
 /// Told, in one short line, what is being done or waited for.
@@ -150,6 +161,7 @@ impl Reader {
             alive: agent::Alive::default(),
             journal: journal::Journal::default(),
             identity: RefCell::default(),
+            memory: None,
         })
     }
 
@@ -181,6 +193,14 @@ impl Reader {
         self
     }
 
+    /// The same view, at the beginning of a look that reads nothing again that is in `memory`.
+    #[must_use]
+    pub fn with_memory(mut self, memory: Memory) -> Self {
+        memory.files.begin();
+        self.memory = Some(memory);
+        self
+    }
+
     /// Whether this is a running machine rather than a directory.
     pub fn is_machine(&self) -> bool {
         self.machine
@@ -198,7 +218,11 @@ impl Reader {
 
     /// Where our own state lives.
     pub fn state(&self) -> StateDir {
-        StateDir::new(self.below_root("/var/lib/trueup"))
+        let state = StateDir::new(self.below_root("/var/lib/trueup"));
+        match &self.memory {
+            Some(memory) => state.with_documents(memory.documents.clone()),
+            None => state,
+        }
     }
 
     /// Where the agent keeps what it alone writes: what people asked for. Passes never write or sweep there, so

@@ -1,7 +1,10 @@
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +24,54 @@ const STAGED: &str = ".new~";
 #[derive(Debug, Clone)]
 pub struct StateDir {
     path: PathBuf,
+    /// What was read of it; none where everything is read.
+    documents: Option<Documents>,
+}
+
+/// Documents as they were read, for whoever reads them again: each for as long as its file is the same, unchanged.
+#[derive(Debug, Clone, Default)]
+pub struct Documents(Arc<Mutex<BTreeMap<String, (Stands, Arc<dyn Any + Send + Sync>)>>>);
+
+/// All that moves where a file is another one, or was changed; see inode(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stands {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stands {
+    fn of(meta: &fs::Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+impl Documents {
+    fn get<T: Send + Sync + 'static>(&self, name: &str, stands: Stands) -> Option<Arc<T>> {
+        let documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (was, value) = documents.get(name)?;
+        if *was == stands { Arc::clone(value).downcast().ok() } else { None }
+    }
+
+    /// One that was written just now may be written again without its times moving on: it is read once more.
+    fn put<T: Send + Sync + 'static>(&self, name: &str, stands: Stands, value: &Arc<T>) {
+        const SETTLED: i64 = 2;
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+        let mut documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if stands.changed.0.saturating_add(SETTLED) < now {
+            documents.insert(name.to_owned(), (stands, Arc::<T>::clone(value)));
+        } else {
+            documents.remove(name);
+        }
+    }
 }
 
 /// Our own directory cannot be read or written.
@@ -112,7 +163,13 @@ pub struct Lock(#[allow(dead_code)] File);
 impl StateDir {
     /// The directory `path`; nothing is made before something is written.
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, documents: None }
+    }
+
+    /// The same directory, of which `documents` that are unchanged are not read again.
+    #[must_use]
+    pub fn with_documents(self, documents: Documents) -> Self {
+        Self { documents: Some(documents), ..self }
     }
 
     /// Where it is.
@@ -151,10 +208,14 @@ impl StateDir {
     /// # Errors
     /// Where it is there and cannot be read, or is no regular file.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
-        let Some((file, size)) = self.open(name)? else { return Ok(None) };
+        let Some((file, meta)) = self.open(name)? else { return Ok(None) };
+        self.read_whole(&file, name, meta.size()).map(Some)
+    }
+
+    fn read_whole(&self, file: &File, name: &str, size: u64) -> Result<Vec<u8>, StateError> {
         let mut content = Vec::with_capacity(usize::try_from(size.min(LIMIT)).unwrap_or(0));
         file.take(LIMIT).read_to_end(&mut content).map_err(self.error("read", name))?;
-        Ok(Some(content))
+        Ok(content)
     }
 
     /// The last `most` bytes of `name`, which somebody else may be writing; `None` where it is not there.
@@ -162,9 +223,9 @@ impl StateDir {
     /// # Errors
     /// Where it is there and cannot be read, or is no regular file.
     pub fn tail(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, StateError> {
-        let Some((mut file, size)) = self.open(name)? else { return Ok(None) };
+        let Some((mut file, meta)) = self.open(name)? else { return Ok(None) };
         let mut content = Vec::new();
-        let read = file.seek(SeekFrom::Start(size.saturating_sub(most)));
+        let read = file.seek(SeekFrom::Start(meta.size().saturating_sub(most)));
         read.and_then(|_| file.take(most).read_to_end(&mut content)).map_err(self.error("read", name))?;
         Ok(Some(content))
     }
@@ -184,8 +245,8 @@ impl StateDir {
         Ok(())
     }
 
-    /// `name`, to be read, and its length in bytes; `None` where it is not there.
-    fn open(&self, name: &str) -> Result<Option<(File, u64)>, StateError> {
+    /// `name`, to be read, and what it is; `None` where it is not there.
+    fn open(&self, name: &str) -> Result<Option<(File, fs::Metadata)>, StateError> {
         let opened = OpenOptions::new()
             .read(true)
             .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed())
@@ -203,7 +264,7 @@ impl StateDir {
         if !meta.is_file() {
             return Err(self.error("read", name)(strange()));
         }
-        Ok(Some((file, meta.size())))
+        Ok(Some((file, meta)))
     }
 
     /// Makes `name` hold `content`, the old or the new at every instant, and on disk when this returns.
@@ -274,7 +335,25 @@ impl StateDir {
     ///
     /// # Errors
     /// Where it cannot be looked at, or is there and neither it nor its previous copy can be believed.
-    pub fn load<T: DeserializeOwned>(&self, name: &str, format: u32) -> Result<Option<Document<T>>, DocumentError> {
+    pub fn load<T>(&self, name: &str, format: u32) -> Result<Option<Document<T>>, DocumentError>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let own = |shared: Document<Arc<T>>| Document {
+            value: Arc::unwrap_or_clone(shared.value),
+            recovered: shared.recovered,
+        };
+        Ok(self.load_shared(name, format)?.map(own))
+    }
+
+    /// As [`StateDir::load`], for whoever only looks at it.
+    ///
+    /// # Errors
+    /// As [`StateDir::load`].
+    pub fn load_shared<T>(&self, name: &str, format: u32) -> Result<Option<Document<Arc<T>>>, DocumentError>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
         let previous = format!("{name}.previous");
         let damaged = match self.open_document(name, name, format) {
             Ok(Some(value)) => return Ok(Some(Document { value, recovered: false })),
@@ -320,13 +399,29 @@ impl StateDir {
         self.write(name, &document)
     }
 
-    fn open_document<T: DeserializeOwned>(&self, file: &str, name: &str, format: u32) -> Result<Option<T>, Bad> {
+    /// Whether the document `name` was read as `value`, and stands as it was. Not whether it holds anything else.
+    pub fn holds<T: PartialEq + Send + Sync + 'static>(&self, name: &str, value: &T) -> bool {
+        let Some(documents) = &self.documents else { return false };
+        let meta = fs::symlink_metadata(self.path.join(name)).ok().filter(fs::Metadata::is_file);
+        let read = meta.and_then(|meta| documents.get::<T>(name, Stands::of(&meta)));
+        read.is_some_and(|read| *read == *value)
+    }
+
+    fn open_document<T>(&self, file: &str, name: &str, format: u32) -> Result<Option<Arc<T>>, Bad>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
         let damaged = |why: &str| Bad::Damaged(why.to_owned());
-        let read = self.read(file).map_err(|error| match error.source.kind() {
+        let unseen = |error: StateError| match error.source.kind() {
             STRANGE => Bad::Damaged(error.source.to_string()),
             _ => Bad::Unseen(error),
-        });
-        let Some(document) = read? else { return Ok(None) };
+        };
+        let Some((opened, meta)) = self.open(file).map_err(unseen)? else { return Ok(None) };
+        let stands = Stands::of(&meta);
+        if let Some(known) = self.documents.as_ref().and_then(|documents| documents.get(file, stands)) {
+            return Ok(Some(known));
+        }
+        let document = self.read_whole(&opened, file, meta.size()).map_err(unseen)?;
         let line = document.iter().position(|&b| b == b'\n').ok_or_else(|| damaged("it has no first line"))?;
         let (head, json) = (&document[..line], &document[line + 1..]);
         let head = std::str::from_utf8(head).map_err(|_| damaged("its first line is not text"))?;
@@ -340,7 +435,14 @@ impl StateDir {
         if written > format {
             return Err(Bad::Future(written));
         }
-        serde_json::from_slice(json).map(Some).map_err(|error| Bad::Damaged(error.to_string()))
+        let value: T = serde_json::from_slice(json).map_err(|error| Bad::Damaged(error.to_string()))?;
+        let value = Arc::new(value);
+        if let Some(documents) = &self.documents
+            && opened.metadata().is_ok_and(|after| Stands::of(&after) == stands)
+        {
+            documents.put(file, stands, &value);
+        }
+        Ok(Some(value))
     }
 
     /// Removes `name`, where it is there.
@@ -479,6 +581,29 @@ mod tests {
             let read = state.load::<u32>("n", 1).expect("read").expect("there");
             assert_eq!((read.value, read.recovered), (1, true));
         }
+    }
+
+    #[test]
+    fn what_was_read_is_read_again_only_where_its_file_is_not_as_it_was() {
+        let (_directory, plain) = scratch();
+        let documents = Documents::default();
+        let state = plain.clone().with_documents(documents.clone());
+        state.save("n", 1, &1u32).expect("saved");
+        let stands = || Stands::of(&fs::symlink_metadata(state.path().join("n")).expect("there"));
+        let read = || state.load::<u32>("n", 1).expect("read").expect("there").value;
+        assert_eq!((read(), state.holds("n", &1u32)), (1, false), "it was written just now: it is not kept");
+        let settled = Stands { changed: (stands().changed.0 - 3, 0), ..stands() };
+        documents.put("n", settled, &Arc::new(7u32));
+        assert_eq!(documents.get::<u32>("n", settled).as_deref(), Some(&7), "it has stood for a while");
+        assert_eq!(documents.get::<u32>("n", stands()), None, "another file stands there");
+        assert_eq!(documents.get::<u64>("n", settled), None, "it is read as something else");
+        documents.0.lock().expect("whole").insert("n".to_owned(), (stands(), Arc::new(8u32)));
+        assert_eq!((read(), state.holds("n", &8u32), state.holds("n", &1u32)), (8, true, false));
+        assert_eq!(plain.load::<u32>("n", 1).expect("read").expect("there").value, 1, "without memory it is read");
+        state.save("n", 1, &2u32).expect("saved");
+        assert_eq!(read(), 2);
+        fs::write(state.path().join("n"), b"half").expect("damaged");
+        assert!(state.load::<u32>("n", 1).expect("read").expect("there").recovered, "damage is seen");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Users {
     passwd: Table,
     group: Table,
     asked: RefCell<BTreeMap<(What, Question), Answer>>,
+    /// Names of numbers that were asked for.
+    named: RefCell<BTreeMap<(What, u32), Vec<String>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +59,7 @@ impl Reader {
             passwd: table("/etc/passwd")?,
             group: table("/etc/group")?,
             asked: RefCell::default(),
+            named: RefCell::default(),
         })
     }
 }
@@ -120,6 +123,9 @@ impl Users {
     }
 
     fn names(&self, what: What, id: u32) -> Result<Vec<String>, Error> {
+        if let Some(names) = self.named.borrow().get(&(what, id)) {
+            return Ok(names.clone());
+        }
         let mut names: Vec<String> =
             self.table(what).0.iter().filter(|(_, known)| *known == id).map(|(name, _)| name.clone()).collect();
         if self.machine
@@ -131,6 +137,7 @@ impl Users {
         if names.is_empty() && id == 0 {
             names.push("root".to_owned());
         }
+        self.named.borrow_mut().insert((what, id), names.clone());
         Ok(names)
     }
 

@@ -18,7 +18,7 @@ mod unjudged;
 
 pub use clock::Clock;
 pub use kept::{KEPT_BYTES, Kept, KeptLimits, Why};
-pub use store::{load, save};
+pub use store::{load, look, save};
 pub use unjudged::{Set, Stands, Unjudged, Written};
 
 /// Everything that is ours on this host.

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::host::{Document, DocumentError, StateDir, StateError};
 
 use super::Ledger;
@@ -17,10 +19,19 @@ pub fn load(state: &StateDir) -> Result<(Ledger, bool), DocumentError> {
     })
 }
 
+/// The ledger as [`load`] reads it, for whoever only looks at it; `None` where it cannot be believed.
+pub fn look(state: &StateDir) -> Option<Arc<Ledger>> {
+    let read = state.load_shared("ledger", FORMAT).ok()?;
+    Some(read.map_or_else(Arc::default, |document| document.value))
+}
+
 /// Writes the ledger; on disk when this returns.
 ///
 /// # Errors
 /// Where our directory cannot be written; the old ledger then still stands.
 pub fn save(state: &StateDir, ledger: &Ledger) -> Result<(), StateError> {
+    if state.holds("ledger", ledger) {
+        return Ok(());
+    }
     state.save("ledger", FORMAT, ledger)
 }

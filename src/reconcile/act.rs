@@ -158,10 +158,10 @@ fn conclude(
 /// What keeps a host from going back, if anything. A package whose version the archive has no longer does not: that is
 /// told, and everything else goes back. Nor does what is wanted alike by both revisions.
 fn stuck(ground: &Ground<'_>, plan: &Plan, applied: &Applied) -> Option<String> {
-    let undone = offline::Stored::load(ground.state).ok().flatten().map(|stored| stored.desired);
+    let undone = offline::Stored::look(ground.state).ok().flatten();
     let alike = |id: &Id| {
         let wanted = ground.desired.resources.get(id);
-        wanted.is_some() && undone.as_ref().is_some_and(|undone| undone.resources.get(id) == wanted)
+        wanted.is_some() && undone.as_ref().is_some_and(|undone| undone.desired.resources.get(id) == wanted)
     };
     let failed = applied.outcomes.iter().filter_map(|(id, outcome)| match outcome {
         Outcome::Failed { message, .. } => Some((id, message)),
@@ -177,7 +177,7 @@ fn needed_packs(state: &StateDir, payloads: &Payloads, undoing: bool) -> Result<
     let mut needed = vec![payloads.pack_name()];
     needed.extend(trial::Trial::load(state)?.pinned.map(|pinned| pinned.payloads));
     if undoing {
-        needed.extend(offline::Stored::load(state).ok().flatten().map(|stored| stored.payloads));
+        needed.extend(offline::Stored::look(state).ok().flatten().map(|stored| stored.payloads));
     }
     Ok(needed)
 }

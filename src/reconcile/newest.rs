@@ -244,7 +244,7 @@ impl Look<'_> {
     /// Why our own copy, which is of another revision, may not be kept to. What `origin` was turned to was judged.
     fn below_floor(&self, origin: &mut Origin, judged: bool) -> Option<Stop> {
         let (Origin::Git(source), Some(floor)) = (origin, self.floor()) else { return None };
-        let stored = Stored::load(&self.host.state()).ok().flatten()?.revision.commit?;
+        let stored = Stored::look(&self.host.state()).ok().flatten()?.revision.commit.clone()?;
         if judged && source.revision().commit.as_ref() == Some(&stored) {
             return None;
         }

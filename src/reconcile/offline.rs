@@ -1,6 +1,8 @@
 //! The last verified revision, compiled, in our own directory: drift is corrected from it for as long as
 //! Git cannot be reached.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::bind::{HostChanged, bind};
@@ -48,13 +50,22 @@ impl Stored {
     /// # Errors
     /// Where it is there and cannot be believed.
     pub(super) fn load(state: &StateDir) -> Result<Option<Self>, DocumentError> {
-        Ok(state.load("revision", FORMAT)?.filter(|document| !document.recovered).map(|document| document.value))
+        Ok(Self::look(state)?.map(Arc::unwrap_or_clone))
+    }
+
+    /// As [`Stored::load`], for whoever only looks at it.
+    ///
+    /// # Errors
+    /// As that.
+    pub(super) fn look(state: &StateDir) -> Result<Option<Arc<Self>>, DocumentError> {
+        let document = state.load_shared("revision", FORMAT)?.filter(|document| !document.recovered);
+        Ok(document.map(|document| document.value))
     }
 
     /// What the revision that was stored last says of later ones: `hold` where that cannot be believed. `None` where
     /// nothing was ever stored.
     pub(super) fn said(state: &StateDir) -> Option<Update> {
-        match state.load::<Self>("revision", FORMAT) {
+        match state.load_shared::<Self>("revision", FORMAT) {
             Ok(None) => None,
             Ok(Some(document)) if !document.recovered => Some(document.value.desired.update.unwrap_or(Update::Auto)),
             Ok(Some(_)) | Err(_) => Some(Update::Hold),
@@ -122,7 +133,7 @@ pub(super) fn suffices(host: &Reader, ask: &Ask, brakes: &Brakes, facts: &Facts)
     match judged::verdict(&last, ask, brakes, facts) {
         Some(_) => true,
         None if last.verdict.is_some() || !judged::stands(&last, ask, brakes) => false,
-        None => Stored::load(&host.state())
+        None => Stored::look(&host.state())
             .is_ok_and(|stored| stored.is_some_and(|stored| commit_text(&stored.revision) == last.seen)),
     }
 }

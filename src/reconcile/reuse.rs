@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use super::Ask;
 use super::offline::Stored;
@@ -36,7 +37,7 @@ pub(super) fn compiled_from(host: &Reader, ask: &Ask, facts: &Facts, origin: &Or
 /// What stands in our own copy, if it is from the same; what compiling told is in `report` then. A copy that is not
 /// whole is no failure: it is made anew.
 pub(super) fn compiled_before(host: &Reader, from: Option<Digest>, report: &mut Report) -> Option<Compiled> {
-    let stored = Stored::load(&host.state()).ok()??;
+    let stored = Stored::look(&host.state()).ok()??;
     if stored.compiled_from.is_none() || stored.compiled_from != from {
         return None;
     }
@@ -44,6 +45,7 @@ pub(super) fn compiled_before(host: &Reader, from: Option<Digest>, report: &mut 
     if host.state().size(&Payloads::pack_file(&stored.payloads)).ok()? != Some(stored.length) {
         return None;
     }
+    let stored = Arc::unwrap_or_clone(stored);
     let payloads = Payloads::of_pack(stored.payloads);
     report.host = Some(stored.desired.host.clone());
     report.notes.extend(stored.notes);

@@ -29,7 +29,7 @@ const GOOD: &str = "good";
 const QUARANTINE: &str = "quarantine";
 
 /// The last revision that settled here, as it was compiled then.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Good {
     stored: Stored,
     /// Who signed it, where somebody had to.

@@ -8,7 +8,7 @@ use tokio::time;
 
 use super::super::{Answer, Asked, Caller, Refusal, Request};
 use super::*;
-use crate::host::Clock;
+use crate::host::{Clock, Memory};
 use crate::model::Id;
 use crate::report::{Line, State};
 
@@ -66,6 +66,7 @@ impl Scene {
             ended: mpsc::unbounded_channel().0,
             doing: watch::channel(Doing::default()).0,
             managed: watch::channel(Managed::default()).0,
+            memory: Memory::default(),
             unwatched: watch::channel(None).1,
             glanced: mpsc::unbounded_channel().0,
             written: writes,

@@ -18,6 +18,8 @@ use super::{Error, Reader, roots};
 use crate::model::Digest;
 
 mod below;
+mod hashed;
+mod looks;
 mod stage;
 mod sweep;
 mod together;
@@ -26,6 +28,8 @@ mod walk;
 mod write;
 
 pub use below::Below;
+pub use hashed::Hashed;
+pub use looks::Looks;
 pub use stage::Ready;
 pub use together::Made;
 pub(super) use together::Syncs;
@@ -58,6 +62,8 @@ pub struct Meta {
     pub modified: i128,
     /// Time of the last change of anything, in nanoseconds since 1970.
     pub changed: i128,
+    /// The mount that it lies in, by a number that no other has in this boot; only where the kernel has such (Linux 6.8).
+    pub mount: Option<u64>,
     /// Something is mounted here (Linux 5.8 or later tells).
     pub mount_point: bool,
     /// Immutable or append-only, see chattr(1), on file systems that tell.
@@ -265,42 +271,6 @@ impl Reader {
         Ok(format!("/{}", names.join("/")))
     }
 
-    /// SHA-256 and length of the regular file `path`, read as a stream; no digest where it is longer than `limit`
-    /// bytes, since a file without data can be made as long as anybody likes. Leaves no trace.
-    ///
-    /// # Errors
-    /// Where nothing or something else is there, it cannot be read, or an end is asked for (`interrupted`).
-    pub fn digest(&self, path: &str, limit: u64) -> Result<(Option<Digest>, u64), Error> {
-        let mut file = self.open_regular(path)?.ok_or_else(|| io("read", path)(Errno::NOENT))?;
-        let size =
-            file.metadata().map_err(|source| Error::Io { doing: "read", path: PathBuf::from(path), source })?.len();
-        if size > limit {
-            return Ok((None, size));
-        }
-        let mut hash = sha2::Sha256::new();
-        let mut length: u64 = 0;
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            if self.interrupted() {
-                return Err(Error::interrupted(path));
-            }
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => {
-                    hash.update(&buffer[..n]);
-                    length += n as u64;
-                    // Somebody adds to it as we read.
-                    if length > limit {
-                        return Ok((None, length));
-                    }
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::Io { doing: "read", path: PathBuf::from(path), source }),
-            }
-        }
-        Ok((Some(Digest::from_bytes(hash.finalize().into())), length))
-    }
-
     /// The process that holds a lock of fcntl(2) on the regular file `path`, if one does; 0 where it is not to be seen
     /// from here.
     ///
@@ -414,6 +384,46 @@ fn read_all(file: std::fs::File, path: &str, limit: u64) -> Result<Vec<u8>, Erro
         return Err(Error::Refused { thing: path.to_owned(), reason: "too-large", why });
     }
     Ok(content)
+}
+
+/// SHA-256 and length of what is read of `file`, which was `size` bytes long, as a stream; no digest where it is longer
+/// than `limit` bytes, since a file without data can be made as long as anybody likes.
+fn hash(
+    host: &Reader,
+    mut file: &std::fs::File,
+    path: &str,
+    (size, limit): (u64, u64),
+    buffer: &mut Vec<u8>,
+) -> Result<(Option<Digest>, u64), Error> {
+    if size > limit {
+        return Ok((None, size));
+    }
+    buffer.resize(64 * 1024, 0);
+    let mut hash = sha2::Sha256::new();
+    let mut length: u64 = 0;
+    loop {
+        if host.interrupted() {
+            return Err(Error::interrupted(path));
+        }
+        match file.read(buffer) {
+            Ok(0) => break,
+            Ok(n) => {
+                hash.update(&buffer[..n]);
+                length += n as u64;
+                // Somebody adds to it as we read.
+                if length > limit {
+                    return Ok((None, length));
+                }
+                // All of it, and the kernel had no more to give: read(2).
+                if length == size && n < buffer.len() {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(Error::Io { doing: "read", path: PathBuf::from(path), source }),
+        }
+    }
+    Ok((Some(Digest::from_bytes(hash.finalize().into())), length))
 }
 
 /// The names in an open directory, unsorted, without `.` and `..`.

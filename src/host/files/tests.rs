@@ -147,7 +147,9 @@ fn what_leads_elsewhere_in_the_end_is_not_followed_either() {
     host.file("/secret", "s");
     host.link("/etc/x", "/secret");
     assert_eq!(host.writer.read("/etc/x", 10).expect_err("a link").reason(), "in-the-way");
-    assert_eq!(host.writer.digest("/etc/x", 3).expect_err("a link").reason(), "in-the-way");
+    let mut looks = host.writer.looks();
+    let link = looks.look("/etc/x").expect("told").expect("there");
+    assert_eq!(looks.digest("/etc/x", &link, 3).expect_err("a link").reason(), "in-the-way");
     assert_eq!(host.writer.read_following("/etc/x", 10).expect("root's own").expect("there"), b"s");
     lchown(host.at("/etc/x"), Some(SOMEBODY), None).expect("given away");
     assert_eq!(host.writer.read_following("/etc/x", 10).expect_err("not root's").reason(), "untrusted-link");
@@ -175,6 +177,72 @@ fn absence_is_not_a_file_on_the_way() {
 }
 
 #[test]
+fn a_look_at_many_paths_says_of_each_what_a_look_at_it_alone_says() {
+    let host = host();
+    for path in ["/etc/a", "/etc/b", "/etc/sub/c", "/usr/lib/x/d"] {
+        host.file(path, path);
+    }
+    host.link("/lib", "usr/lib");
+    host.link("/etc/l", "a");
+    let mut looks = host.writer.looks();
+    for path in [
+        "/",
+        "/etc",
+        "/etc/a",
+        "/etc/b",
+        "/etc/l",
+        "/etc/none",
+        "/etc/sub/c",
+        "/etc/sub/none",
+        "/etc/a/x",
+        "/etc/none/x",
+        "/etc/none/y",
+        "/etc/b",
+        "/lib/x/d",
+        "/lib/x/none",
+        "/lib/x",
+        "/lib/y/z",
+        "/lib",
+        "/etc/",
+        "/etc/..",
+        "/etc/.",
+        "/etc/a\0",
+        "relative",
+        "",
+    ] {
+        let told = |error: Error| error.to_string();
+        assert_eq!(looks.look(path).map_err(told), host.writer.look(path).map_err(told), "{path:?}");
+        assert_eq!(looks.canonical(path).map_err(told), host.writer.canonical(path).map_err(told), "{path:?}");
+    }
+    let long = format!("/etc/{}", "n".repeat(256));
+    assert_eq!(looks.look(&long).expect_err("too long").reason(), "bad-path");
+}
+
+#[test]
+fn what_is_known_is_not_read_unless_it_changed_or_somebody_wants_it_read() {
+    let host = host();
+    host.file("/etc/a", "abc");
+    let memory = crate::host::Memory::default();
+    let reader = Reader::directory(host.at("/").as_path()).expect("opened").with_memory(memory.clone());
+    let digest = |mut looks: super::Looks<'_>| {
+        let meta = looks.look("/etc/a").expect("told").expect("there");
+        looks.digest("/etc/a", &meta, 10).expect("readable").expect("there").0.expect("short")
+    };
+    let (abc, other) = (Digest::of(b"abc"), Digest::of(b"other"));
+    assert_eq!(digest(reader.looks_with_hashed()), abc, "nothing is known of it");
+    let meta = reader.look("/etc/a").expect("told").expect("there");
+    memory.files.pretend("/etc/a", &meta, &other);
+    assert_eq!(digest(reader.looks_with_hashed()), other, "it is known");
+    assert_eq!(digest(reader.looks()), abc, "it is read");
+    memory.files.forget(std::path::Path::new("/etc/a"));
+    assert_eq!(digest(reader.looks_with_hashed()), abc, "it was forgotten");
+    memory.files.pretend("/etc/a", &meta, &other);
+    fs::rename(host.at("/etc/a"), host.at("/etc/b")).expect("renamed");
+    host.file("/etc/a", "abc");
+    assert_eq!(digest(reader.looks_with_hashed()), abc, "another file stands there");
+}
+
+#[test]
 fn reading_has_a_limit_and_leaves_no_trace() {
     let host = host();
     host.file("/etc/a", "abc");
@@ -185,8 +253,10 @@ fn reading_has_a_limit_and_leaves_no_trace() {
     }
     assert_eq!(host.writer.read("/etc/a", 3).expect("readable").expect("there"), b"abc");
     assert_eq!(host.writer.read("/etc/a", 2).expect_err("longer").reason(), "too-large");
-    assert_eq!(host.writer.digest("/etc/a", 3).expect("readable"), (Some(Digest::of(b"abc")), 3));
-    assert_eq!(host.writer.digest("/etc/a", 2).expect("readable"), (None, 3));
+    let mut looks = host.writer.looks();
+    let a = looks.look("/etc/a").expect("told").expect("there");
+    assert_eq!(looks.digest("/etc/a", &a, 3).expect("readable"), Some((Some(Digest::of(b"abc")), 3)));
+    assert_eq!(looks.digest("/etc/a", &a, 2).expect("readable"), Some((None, 3)));
     assert_eq!(host.writer.list("/etc").expect("readable"), ["a"]);
     for path in ["/etc/a", "/etc"] {
         assert_eq!(fs::metadata(host.at(path)).expect("there").accessed().expect("told"), old, "{path}");

@@ -11,6 +11,9 @@ use crate::host::Error;
 /// How many symbolic links one path may lead through, as the kernel has it; see path_resolution(7).
 const LINKS: usize = 40;
 
+/// `STATX_MNT_ID_UNIQUE` of statx(2), since Linux 6.8; older kernels pass over it.
+const MNT_ID_UNIQUE: u32 = 0x4000;
+
 /// Opens a name for looking and for going on from it, never through a symbolic link.
 pub(super) const HERE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -299,7 +302,8 @@ impl Meta {
     pub(super) fn of<P: rustix::path::Arg>(dir: BorrowedFd<'_>, name: P, flags: AtFlags) -> Result<Self, Errno> {
         use rustix::fs::StatxAttributes as Has;
         let flags = flags | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let stat = rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)?;
+        let asked = StatxFlags::BASIC_STATS | StatxFlags::from_bits_retain(MNT_ID_UNIQUE);
+        let stat = rustix::fs::statx(dir, name, flags, asked)?;
         let has = stat.stx_attributes;
         let nanoseconds =
             |time: rustix::fs::StatxTimestamp| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
@@ -314,6 +318,7 @@ impl Meta {
             inode: stat.stx_ino,
             modified: nanoseconds(stat.stx_mtime),
             changed: nanoseconds(stat.stx_ctime),
+            mount: (stat.stx_mask & MNT_ID_UNIQUE != 0).then_some(stat.stx_mnt_id),
             mount_point: has.contains(Has::MOUNT_ROOT),
             immutable: has.intersects(Has::IMMUTABLE | Has::APPEND),
             real: None,

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::KEEP;
 use super::protected::{self, Shape};
-use crate::host::{Error, Meta, NodeType, Reader, Users};
+use crate::host::{Error, Looks, Meta, NodeType, Reader, Users};
 use crate::model::Digest;
 
 /// What a look at a path found.
@@ -115,7 +115,8 @@ impl Observed {
 pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Error>> {
     match host.users() {
         Ok(users) => {
-            let found = names.iter().map(|path| named(host, &users, path)).collect();
+            let (mut looks, users) = (host.looks_with_hashed(), owners(host, &users));
+            let found = names.iter().map(|path| named(&mut looks, users, path)).collect();
             one_name_each(names, found)
         }
         Err(error) => {
@@ -159,10 +160,10 @@ fn one_name_each(names: &[&str], found: Vec<Named>) -> Vec<Result<Observed, Erro
 
 /// Looks at one path, and tells its name without the symbolic links on the way. What that name protects from
 /// being reached, whatever is wanted, is not looked at.
-fn named(host: &Reader, users: &Users, path: &str) -> Named {
-    let real = resolved(host, path)?;
+fn named(looks: &mut Looks<'_>, users: Option<&Users>, path: &str) -> Named {
+    let real = reached(path, looks.canonical(path))?;
     protected::refuse(path, &real, Shape::Attributes)?;
-    let seen = look(host, users, path)?;
+    let seen = seen(looks, users, path)?;
     if seen == Observed::Absent {
         protected::refuse(path, &real, Shape::Other)?;
     }
@@ -171,7 +172,11 @@ fn named(host: &Reader, users: &Users, path: &str) -> Named {
 
 /// The name of `path` without the symbolic links on the way.
 pub(super) fn resolved(host: &Reader, path: &str) -> Result<String, Error> {
-    match host.canonical(path) {
+    reached(path, host.canonical(path))
+}
+
+fn reached(path: &str, canonical: Result<String, Error>) -> Result<String, Error> {
+    match canonical {
         // Where a file stands on the way nothing can stand behind it.
         Err(Error::InTheWay { .. }) => Ok(path.to_owned()),
         other => other,
@@ -180,19 +185,29 @@ pub(super) fn resolved(host: &Reader, path: &str) -> Result<String, Error> {
 
 /// Looks at one path.
 pub(super) fn look(host: &Reader, users: &Users, path: &str) -> Result<Observed, Error> {
-    let meta = match host.look(path) {
+    seen(&mut host.looks(), owners(host, users), path)
+}
+
+/// Who knows the owners; nobody where owners cannot be told.
+fn owners<'u>(host: &Reader, users: &'u Users) -> Option<&'u Users> {
+    (host.can_own() && host.has_users()).then_some(users)
+}
+
+fn seen(looks: &mut Looks<'_>, users: Option<&Users>, path: &str) -> Result<Observed, Error> {
+    let meta = match looks.look(path) {
         Ok(Some(meta)) => meta,
         // Where a file stands on the way nothing can stand behind it; writing there says what is in the way.
         Ok(None) | Err(Error::InTheWay { .. }) => return Ok(Observed::Absent),
         Err(error) => return Err(error),
     };
-    let Some(what) = standing(host, path, &meta)? else { return Ok(Observed::Absent) };
-    let (owner, group) = if host.can_own() && host.has_users() {
-        let owner = Owner { id: meta.uid, names: users.user_names(meta.uid)? };
-        let group = Owner { id: meta.gid, names: users.group_names(meta.gid)? };
-        (Some(owner), Some(group))
-    } else {
-        (None, None)
+    let Some(what) = standing(looks, path, &meta)? else { return Ok(Observed::Absent) };
+    let (owner, group) = match users {
+        Some(users) => {
+            let owner = Owner { id: meta.uid, names: users.user_names(meta.uid)? };
+            let group = Owner { id: meta.gid, names: users.group_names(meta.gid)? };
+            (Some(owner), Some(group))
+        }
+        None => (None, None),
     };
     Ok(Observed::Present(Present {
         what,
@@ -207,23 +222,14 @@ pub(super) fn look(host: &Reader, users: &Users, path: &str) -> Result<Observed,
 }
 
 /// `None` where it went away while we looked.
-fn standing(host: &Reader, path: &str, meta: &Meta) -> Result<Option<Standing>, Error> {
-    Ok(Some(match meta.node {
-        NodeType::Regular => {
-            let (digest, size) = match host.digest(path, KEEP) {
-                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                other => other?,
-            };
-            match digest {
-                Some(digest) => Standing::Regular { digest, size },
-                None => Standing::Large { size },
-            }
-        }
-        NodeType::Directory => Standing::Directory,
-        NodeType::Symlink => match host.read_link(path)? {
-            Some(target) => Standing::Symlink { target },
-            None => return Ok(None),
-        },
-        other => Standing::Other(other),
-    }))
+fn standing(looks: &mut Looks<'_>, path: &str, meta: &Meta) -> Result<Option<Standing>, Error> {
+    Ok(match meta.node {
+        NodeType::Regular => looks.digest(path, meta, KEEP)?.map(|(digest, size)| match digest {
+            Some(digest) => Standing::Regular { digest, size },
+            None => Standing::Large { size },
+        }),
+        NodeType::Directory => Some(Standing::Directory),
+        NodeType::Symlink => looks.read_link(path)?.map(|target| Standing::Symlink { target }),
+        other => Some(Standing::Other(other)),
+    })
 }

@@ -1,0 +1,132 @@
+//! Looking at many paths, one after the other: those that lie in one directory are looked at from one descriptor of it.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::hashed::{Begun, Hashed};
+use super::walk::Parent;
+use super::{Meta, NodeType, hash, in_the_way, io, look_in, open_quietly};
+use crate::host::{Error, Reader};
+use crate::model::Digest;
+
+/// A look at many paths. What it says of one holds as if it were looked at alone.
+#[derive(Debug)]
+pub struct Looks<'r> {
+    host: &'r Reader,
+    hashed: Option<&'r Hashed>,
+    near: Option<Near>,
+    buffer: Vec<u8>,
+}
+
+/// Where the last path was.
+#[derive(Debug)]
+struct Near {
+    /// Its directory, as it is written.
+    directory: String,
+    /// The same without the symbolic links on the way, where there were any.
+    real: Option<String>,
+    parent: Parent,
+}
+
+impl Reader {
+    /// A look at many paths, which reads every content.
+    pub fn looks(&self) -> Looks<'_> {
+        Looks { host: self, hashed: None, near: None, buffer: Vec::new() }
+    }
+
+    /// The same, but that contents that are known are not read; all are where this view knows of none.
+    pub fn looks_with_hashed(&self) -> Looks<'_> {
+        Looks { hashed: self.memory.as_ref().map(|memory| &memory.files), ..self.looks() }
+    }
+}
+
+impl Looks<'_> {
+    /// As [`Reader::canonical`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn canonical(&mut self, path: &str) -> Result<String, Error> {
+        match self.parent(path)? {
+            Some(parent) => Ok(parent.real.clone().unwrap_or_else(|| path.to_owned())),
+            None => self.host.canonical(path),
+        }
+    }
+
+    /// As [`Reader::look`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn look(&mut self, path: &str) -> Result<Option<Meta>, Error> {
+        self.parent(path)?.map_or(Ok(None), |parent| look_in(parent, path))
+    }
+
+    /// As [`Reader::read_link`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn read_link(&self, path: &str) -> Result<Option<String>, Error> {
+        self.host.read_link(path)
+    }
+
+    /// SHA-256 and length of the regular file `path`, which was just seen as `meta` says; no digest where it is longer
+    /// than `limit` bytes. It is read unless it is known. `None` where nothing is there any more. Leaves no trace.
+    ///
+    /// # Errors
+    /// Where something else is there, it cannot be read, or an end is asked for (`interrupted`).
+    pub fn digest(&mut self, path: &str, meta: &Meta, limit: u64) -> Result<Option<(Option<Digest>, u64)>, Error> {
+        let (host, hashed) = (self.host, self.hashed);
+        if let Some(digest) = hashed.and_then(|hashed| hashed.of(path, meta)) {
+            return Ok(Some((Some(digest), meta.size)));
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let Some(parent) = self.parent(path)? else { return Ok(None) };
+        let begun = Begun::now();
+        let (file, before) = match open_quietly(parent) {
+            Ok((file, before)) if before.node == NodeType::Regular => (std::fs::File::from(file), before),
+            Ok((_, before)) => return Err(in_the_way(path, before.node.describe(), "")),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => return Err(in_the_way(path, NodeType::Symlink.describe(), "")),
+            Err(errno) => return Err(io("read", path)(errno)),
+        };
+        let (digest, size) = hash(host, &file, path, (before.size, limit), &mut buffer)?;
+        self.buffer = buffer;
+        if let (Some(hashed), Some(digest)) = (hashed, &digest)
+            && Meta::of(file.as_fd(), "", AtFlags::EMPTY_PATH).is_ok_and(|after| after == before)
+        {
+            hashed.learn(path, file.as_fd(), &before, digest, begun);
+        }
+        Ok(Some((digest, size)))
+    }
+
+    /// The directory that `path` lies in; `None` where that is not there.
+    fn parent(&mut self, path: &str) -> Result<Option<&Parent>, Error> {
+        let (directory, name) = path.rsplit_once('/').unwrap_or((path, ""));
+        match &mut self.near {
+            Some(near) if near.directory == directory && is_name(path, name) => {
+                if near.parent.name != name {
+                    name.clone_into(&mut near.parent.name);
+                    near.parent.real = near.real.as_ref().map(|real| format!("{real}/{name}"));
+                }
+            }
+            _ => {
+                self.near = None;
+                let directory = directory.to_owned();
+                let near = |parent: Parent| {
+                    let above =
+                        |real: &String| real.rsplit_once('/').map_or_else(String::new, |(above, _)| above.to_owned());
+                    Near { directory, real: parent.real.as_ref().map(above), parent }
+                };
+                self.near = self.host.root.parent(path)?.map(near);
+            }
+        }
+        Ok(self.near.as_ref().map(|near| &near.parent))
+    }
+}
+
+/// Whether the last component of `path`, `name`, may be one in a directory that was reached already; else
+/// [`super::walk::components`] says what is wrong with it.
+fn is_name(path: &str, name: &str) -> bool {
+    path.len() <= 4096 && name.len() <= 255 && !matches!(name, "" | "." | "..") && !name.contains('\0')
+}
