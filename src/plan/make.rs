@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::along::Along;
 use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, classify, hold, ways};
 use crate::brakes::Holds;
 use crate::compile::{Desired, Wanted};
@@ -40,10 +41,14 @@ pub fn make(situation: &Situation<'_>) -> Plan {
     let mut plan = Plan { wanted: situation.desired.declared().count(), ..Plan::default() };
     let nothing = Ok(Observed::File(file::Observed::Absent));
     let mut turns = BTreeMap::new();
+    let Situation { ledger, desired, observed, .. } = situation;
+    let (mut entries, mut resources) = (Along::of(&ledger.entries), Along::of(&desired.resources));
+    let mut observed = Along::of(observed);
     // What lies above a path comes before it.
-    for id in concerned(situation.desired, situation.ledger) {
-        let seen = match ways::judged(situation, &turns, id) {
-            ways::Below::AsSeen => situation.observed.get(id),
+    for id in concerned(desired, ledger) {
+        let (entry, wanted) = (entries.at(id), resources.at(id));
+        let seen = match ways::judged(situation, &turns, id, wanted.is_some()) {
+            ways::Below::AsSeen => observed.at(id),
             ways::Below::Nothing => Some(&nothing),
             ways::Below::Elsewhere => {
                 plan.forgotten.push(id.clone());
@@ -52,7 +57,7 @@ pub fn make(situation: &Situation<'_>) -> Plan {
         };
         let steps = plan.steps.len();
         match seen {
-            Some(Ok(seen)) => judge(situation, &mut plan, id, seen),
+            Some(Ok(seen)) => judge(situation, &mut plan, id, (entry, wanted), seen),
             Some(Err(error)) => {
                 let unseen = Unseen { id: id.clone(), reason: error.reason(), message: error.chain() };
                 if unseen.reason == "deferred" { plan.deferred.push(unseen) } else { plan.failed.push(unseen) }
@@ -79,9 +84,13 @@ pub fn make(situation: &Situation<'_>) -> Plan {
     plan
 }
 
-fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
-    let entry = situation.ledger.entries.get(id);
-    let wanted = situation.desired.resources.get(id);
+fn judge(
+    situation: &Situation<'_>,
+    plan: &mut Plan,
+    id: &Id,
+    (entry, wanted): (Option<&Entry>, Option<&Wanted>),
+    seen: &Observed,
+) {
     let put_back = entry.and_then(|entry| {
         entry.put_back(situation.ledger.believed(situation.now, situation.originals), situation.originals)
     });
@@ -89,7 +98,7 @@ fn judge(situation: &Situation<'_>, plan: &mut Plan, id: &Id, seen: &Observed) {
     let begun = |entry: &Entry| entry.origin == Origin::Adopted && entry.applied.is_none();
     let came_later = wanted.filter(|_| entry.is_none_or(begun)).and_then(|wanted| came_later(situation, id, wanted));
     let applied = entry.and_then(|entry| entry.effective(|spec| spec.diff(seen).is_empty())).or(came_later);
-    let due = wanted.map(|wanted| due(situation, id, &wanted.spec, applied, seen));
+    let due = wanted.map(|wanted| due(situation, id, &wanted.spec, (entry, applied), seen));
     match classify(applied, due.as_ref(), seen, entry.is_some(), put_back.as_ref()) {
         Verdict::NotOurs => {}
         Verdict::Adopt => plan.adopted.push(id.clone()),
@@ -121,8 +130,13 @@ fn came_later<'a>(situation: &Situation<'a>, id: &Id, wanted: &'a Wanted) -> Opt
 
 /// What there is to do for `want`: it, and what was applied before and nobody asks for any more; over what we made
 /// ourselves too.
-fn due(situation: &Situation<'_>, id: &Id, want: &Spec, applied: Option<&Spec>, seen: &Observed) -> Spec {
-    let entry = situation.ledger.entries.get(id);
+fn due(
+    situation: &Situation<'_>,
+    id: &Id,
+    want: &Spec,
+    (entry, applied): (Option<&Entry>, Option<&Spec>),
+    seen: &Observed,
+) -> Spec {
     // A directory that we made for what lies below it is ours too.
     let implied = entry.is_none() && situation.ledger.implied.contains(id.name());
     if let (Spec::File(want), Observed::File(seen)) = (want, seen)
@@ -359,8 +373,9 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
     let changed: BTreeSet<Id> = plan.steps.iter().map(|step| step.id.clone()).collect();
     let stopping: BTreeSet<Id> =
         plan.steps.iter().filter(|step| step.phase == Phase::Stop).map(|step| step.id.clone()).collect();
+    let mut observed = Along::of(situation.observed);
     for (id, wanted) in &situation.desired.resources {
-        let Some(Ok(seen)) = situation.observed.get(id) else { continue };
+        let Some(Ok(seen)) = observed.at(id) else { continue };
         if stopping.contains(id) {
             continue;
         }

@@ -8,6 +8,7 @@ use crate::kinds::{Activation, Observed, Phase, Refresh, Spec, file};
 use crate::ledger::Why;
 use crate::model::{Cause, Change, Detail, Drift, Id, Release};
 
+mod along;
 mod classify;
 mod guard;
 mod hold;

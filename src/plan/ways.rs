@@ -32,10 +32,10 @@ fn above(id: &Id) -> impl Iterator<Item = Id> {
     file::ancestors(id.name()).filter(move |_| file).map(|path| Id::new("file", path))
 }
 
-/// How `id` is to be judged, `turns` being the steps above it that change their type.
-pub(super) fn judged(situation: &Situation<'_>, turns: &BTreeMap<Id, file::Turn>, id: &Id) -> Below {
-    if situation.desired.resources.contains_key(id) {
-        let goes = above(id).any(|above| turns.get(&above) == Some(&file::Turn::Opens));
+/// How `id`, which is `wanted` or not, is to be judged, `turns` being the steps above it that change their type.
+pub(super) fn judged(situation: &Situation<'_>, turns: &BTreeMap<Id, file::Turn>, id: &Id, wanted: bool) -> Below {
+    if wanted {
+        let goes = !turns.is_empty() && above(id).any(|above| turns.get(&above) == Some(&file::Turn::Opens));
         return if goes { Below::Nothing } else { Below::AsSeen };
     }
     // What was written by way of a link that stood there before us is let go by way of it.
