@@ -96,6 +96,18 @@ impl Scene {
         assert_eq!(done.status.code(), Some(0), "{}", all(&done));
     }
 
+    /// All that is in the repository, under version control.
+    fn commit(&self) {
+        let settings = ["-c", "user.name=Ana", "-c", "user.email=ana@example.org"];
+        for arguments in [&["init", "--quiet"][..], &["add", "--all"], &["commit", "--quiet", "--message", "all"]] {
+            let mut git = Command::new("git");
+            git.args(settings).args(arguments).current_dir(&self.repo);
+            git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
+            let done = git.output().expect("git is there");
+            assert!(done.status.success(), "{}", all(&done));
+        }
+    }
+
     fn here(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.root.join(path.trim_start_matches('/'))).ok()
     }
@@ -286,6 +298,33 @@ fn keys_that_cannot_be_used_are_told_and_a_directory_without_any_is_nobodys_faul
     assert_eq!(run["state"], "in-sync", "{run:#}");
     assert!(run.to_string().contains("encrypted, and there is no key here"), "{run:#}");
     assert_eq!(scene.here("/etc/app/key"), None);
+}
+
+#[test]
+fn another_key_is_noticed_though_the_commit_is_the_same() {
+    let scene = Scene::new();
+    scene.encrypt(SECRET, CANARIES[0]);
+    scene.commit();
+    scene.converge();
+    let key = scene.root.join(&KEY[1..]);
+    let old = fs::read(&key).expect("there");
+    let reason = || scene.json(&["run", "--retry"])["reason"].clone();
+    // Replaced, and that by the settings; taken away; and there again.
+    scene.key(&key);
+    assert_eq!(reason(), "secret-not-for-us");
+    put(&key, &String::from_utf8(old).expect("text"));
+    scene.converge();
+    put(&scene.root.join("etc/trueup/agent.toml"), "[secrets]\nidentity = \"/etc/trueup/key\"\n");
+    assert_eq!(reason(), "secret-no-identity");
+    fs::copy(&key, scene.root.join("etc/trueup/key")).expect("copied");
+    fs::set_permissions(scene.root.join("etc/trueup/key"), fs::Permissions::from_mode(0o600)).expect("set");
+    scene.converge();
+    scene.key(&scene.root.join("etc/trueup/key"));
+    assert_eq!(reason(), "secret-not-for-us");
+    fs::remove_file(scene.root.join("etc/trueup/agent.toml")).expect("there");
+    scene.converge();
+    // What was told to nobody is nowhere: which key it is follows from the file, not from what is in it.
+    silent(&scene, &[], &["etc/app/key"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use rustix::process::DumpableBehavior;
 use zeroize::Zeroizing;
 
 use super::{Error, Reader};
+use crate::model::Digest;
 use crate::secret::{Identity, Keys, Locked, Plain, seal};
 
 /// The keys by which this host is known to who encrypts for it, sshd(8): any of them opens, the first that is there seals.
@@ -66,6 +67,20 @@ impl Keyring {
             }
         }
         found.ok_or_else(|| self.nothing())
+    }
+
+    /// Which files they are, without what is in them: another once one of those comes, goes, or is replaced.
+    pub fn stamp(&self) -> Digest {
+        let file = |(path, name): &(PathBuf, String)| {
+            let stands = fs::metadata(path).map(|meta| {
+                let who = (meta.uid(), meta.mode());
+                let when = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+                (meta.dev(), meta.ino(), meta.size(), who, when)
+            });
+            (name.clone(), stands.map_err(|error| error.kind()))
+        };
+        let files: Vec<_> = self.places.iter().map(file).collect();
+        Digest::of(format!("{files:?}").as_bytes())
     }
 
     fn nothing(&self) -> Locked {
