@@ -413,6 +413,67 @@ fn a_secret_is_edited_in_memory_and_its_copy_goes_whatever_ends_the_editor() {
 }
 
 #[test]
+fn what_somebody_else_wrote_while_a_secret_was_edited_is_not_written_over() {
+    let scene = Scene::new();
+    scene.encrypt(SECRET, "old\n");
+    let edit = |path: &str, script: &str| {
+        let editor = scene.scratch.path().join("editor");
+        put(&editor, &format!("#!/bin/sh\necho canary-one-PUJB >\"$1\"\n{script}\n"));
+        fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("set");
+        let mut command = Command::new(trueup());
+        command.args(["secret", "edit", path]).current_dir(&scene.repo).stdin(Stdio::null());
+        command.env("TRUEUP_IDENTITY", scene.author()).env_remove("VISUAL").env("EDITOR", &editor);
+        command.output().expect("started")
+    };
+    let shown = |path: &str| all(&scene.trueup(&["secret", "show", path], ""));
+    // Changed, removed, made where there was none.
+    let theirs = format!("echo theirs | {} secret encrypt {SECRET} >&2", trueup().display());
+    let changed = edit(SECRET, &theirs);
+    assert!(!changed.status.success() && all(&changed).contains("changed meanwhile"), "{}", all(&changed));
+    assert!(all(&changed).contains("edit it again"), "{}", all(&changed));
+    assert_eq!(shown(SECRET), "theirs\n");
+    let removed = edit(SECRET, &format!("rm {SECRET}"));
+    assert!(!removed.status.success() && !scene.repo.join(SECRET).exists(), "{}", all(&removed));
+    let made = edit(SECRET, &theirs);
+    assert!(!made.status.success() && shown(SECRET) == "theirs\n", "{}", all(&made));
+    // What was edited is nowhere.
+    assert_eq!(found(scene.scratch.path(), b"canary-one-PUJB\n\n"), Vec::<String>::new());
+    assert_eq!(found(&scene.repo, b"canary-one-PUJB"), Vec::<String>::new());
+    let done = edit(SECRET, "true");
+    assert!(done.status.success() && shown(SECRET) == "canary-one-PUJB\n", "{}", all(&done));
+}
+
+#[test]
+fn no_link_of_the_repository_is_written_through() {
+    let scene = Scene::new();
+    let outside = scene.scratch.path().join("outside");
+    fs::create_dir_all(&outside).expect("made");
+    std::os::unix::fs::symlink(&outside, scene.repo.join("hosts/web-01/files/srv")).expect("made");
+    scene.encrypt(SECRET, "old\n");
+    fs::rename(scene.repo.join("hosts/web-01/files/etc/app"), outside.join("app")).expect("moved");
+    std::os::unix::fs::symlink(outside.join("app"), scene.repo.join("hosts/web-01/files/etc/app")).expect("made");
+    let before = fs::read(outside.join("app/key.age")).expect("there");
+    for arguments in [
+        &["secret", "encrypt", "hosts/web-01/files/srv/deep/x.age"][..],
+        &["secret", "encrypt", SECRET],
+        &["secret", "edit", SECRET],
+        &["secret", "rekey", SECRET],
+    ] {
+        let refused = scene.trueup(arguments, "hunter2");
+        assert!(!refused.status.success(), "{arguments:?}");
+        assert!(all(&refused).contains("symbolic link"), "{arguments:?}: {}", all(&refused));
+    }
+    assert_eq!(fs::read_dir(&outside).expect("there").count(), 1, "nothing was made there");
+    assert_eq!(fs::read(outside.join("app/key.age")).expect("there"), before);
+    // A link that is the secret itself is replaced by nothing either.
+    fs::remove_file(scene.repo.join("hosts/web-01/files/etc/app")).expect("there");
+    fs::create_dir(scene.repo.join("hosts/web-01/files/etc/app")).expect("made");
+    std::os::unix::fs::symlink(outside.join("app/key.age"), scene.repo.join(SECRET)).expect("made");
+    let refused = scene.trueup(&["secret", "encrypt", SECRET], "hunter2");
+    assert!(!refused.status.success() && all(&refused).contains("symbolic link"), "{}", all(&refused));
+}
+
+#[test]
 fn what_would_lose_a_secret_or_give_it_to_nobody_changes_nothing() {
     let scene = Scene::new();
     scene.encrypt(SECRET, "hunter2");
