@@ -266,7 +266,8 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
     }
     let mut compiled = compiled;
     names::follow(host, &compiled.desired, &mut ledger);
-    strangers::find(host, &ask.settings.trusted_files(), &mut compiled.desired, &mut ledger, restraint.met());
+    let known = strangers::Known { own: &ask.settings.trusted_files(), ..strangers::Known::default() };
+    strangers::find(host, &known, &mut compiled.desired, &mut ledger, restraint.met());
     let mut planned = report.clone();
     match weigh(host, ask, &mut planned, &ledger, restraint.clone(), compiled) {
         Ok(weighed) => {

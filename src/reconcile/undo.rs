@@ -258,7 +258,8 @@ pub(super) fn look(
     }
     let mut compiled = Compiled { desired, payloads, notes: Vec::new(), machine_id: None, roles: Vec::new() };
     names::follow(host, &compiled.desired, &mut ledger);
-    strangers::find(host, &ask.settings.trusted_files(), &mut compiled.desired, &mut ledger, restraint.met());
+    let known = strangers::Known { own: &ask.settings.trusted_files(), ..strangers::Known::default() };
+    strangers::find(host, &known, &mut compiled.desired, &mut ledger, restraint.met());
     // Nobody has to allow what only goes back.
     let free = Ask { allow_removals: Some(u64::MAX), ..ask.clone() };
     let weighed = weigh(host, &free, report, &ledger, restraint, compiled)?;
