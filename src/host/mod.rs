@@ -12,6 +12,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -78,6 +79,7 @@ pub struct Reader {
     journal: journal::Journal,
     /// The file with the keys that open secrets, where root named one.
     identity: RefCell<Option<PathBuf>>,
+    keyring: RefCell<Option<Rc<Keyring>>>,
 }
 
 /// Told, in one short line, what is being done or waited for.
@@ -152,6 +154,7 @@ impl Reader {
             alive: agent::Alive::default(),
             journal: journal::Journal::default(),
             identity: RefCell::default(),
+            keyring: RefCell::default(),
         })
     }
 
