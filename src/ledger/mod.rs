@@ -208,17 +208,7 @@ mod tests {
 
     #[test]
     fn what_a_crash_left_applied_counts_as_applied() {
-        let spec = |mode| {
-            Spec::File(file::Spec {
-                what: file::What::Directory,
-                owner: None,
-                group: None,
-                mode: Some(mode),
-                replace: file::Replace::Nothing,
-                validate: Vec::new(),
-                secret: None,
-            })
-        };
+        let spec = |mode| Spec::File(file::Spec { mode: Some(mode), ..file::Spec::of(file::What::Directory) });
         let entry = Entry {
             origin: Origin::Adopted,
             applied: Some(spec(1)),

@@ -166,15 +166,7 @@ impl Inside<'_> {
     }
 
     fn absent(&self, drift: Drift) -> Wanted {
-        let spec = file::Spec {
-            what: file::What::Absent,
-            owner: None,
-            group: None,
-            mode: None,
-            replace: file::Replace::Nothing,
-            validate: Vec::new(),
-            secret: None,
-        };
+        let spec = file::Spec::of(file::What::Absent);
         let stranger_of = Some(self.id.clone());
         Wanted { spec: Spec::File(spec), drift, exclusive: None, stranger_of, ..self.wanted.clone() }
     }
