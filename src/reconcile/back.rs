@@ -189,7 +189,7 @@ pub fn release(
         // Root asks for these in words.
         held: &Holds::default(),
         originals,
-        allowed_removals: None,
+        leave: plan::Leave::Named(None),
         settled: false,
         only: Some(&goes),
     };

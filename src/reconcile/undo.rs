@@ -260,9 +260,8 @@ pub(super) fn look(
     names::follow(host, &compiled.desired, &mut ledger);
     let known = strangers::Known { own: &ask.settings.trusted_files(), ..strangers::Known::default() };
     strangers::find(host, &known, &mut compiled.desired, &mut ledger, restraint.met());
-    // Nobody has to allow what only goes back.
-    let free = Ask { allow_removals: Some(u64::MAX), ..ask.clone() };
-    let weighed = weigh(host, &free, report, &ledger, restraint, compiled)?;
+    let back = Ask { leave: ask.leave.back(), ..ask.clone() };
+    let weighed = weigh(host, &back, report, &ledger, restraint, compiled)?;
     let undone = quarantine.undone(&revision);
     let standing = match why.filter(|why| why.class == Class::Stalled) {
         Some(why) => {
