@@ -71,8 +71,8 @@ pub struct Ask {
     pub local: Option<PathBuf>,
     /// Facts to use instead of the host's own.
     pub facts: Option<Facts>,
-    /// How many removals somebody has allowed.
-    pub allow_removals: Option<u64>,
+    /// Whose leave it has to remove things.
+    pub leave: plan::Leave,
     /// What failed or is contested is tried again now, and not later.
     pub retry: bool,
     /// What failed before is no reason to wait: another revision made it fail.
@@ -104,7 +104,7 @@ impl Ask {
             settings,
             local: None,
             facts: None,
-            allow_removals: None,
+            leave: plan::Leave::Named(None),
             retry: false,
             afresh: false,
             pass: host.new_pass(),
@@ -123,7 +123,14 @@ impl Ask {
     /// The pass that undoes what this one did.
     #[must_use]
     pub fn undo(&self, host: &Reader) -> Self {
-        Self { retry: false, afresh: true, unasked: true, allow_removals: None, pass: host.new_pass(), ..self.clone() }
+        Self {
+            retry: false,
+            afresh: true,
+            unasked: true,
+            leave: plan::Leave::Named(None),
+            pass: host.new_pass(),
+            ..self.clone()
+        }
     }
 }
 
@@ -266,7 +273,8 @@ fn look_with(host: &Reader, ask: &Ask, report: &mut Report, reuse: bool) -> Resu
     }
     let mut compiled = compiled;
     names::follow(host, &compiled.desired, &mut ledger);
-    strangers::find(host, &ask.settings.trusted_files(), &mut compiled.desired, &mut ledger, restraint.met());
+    let known = strangers::Known { own: &ask.settings.trusted_files(), ..strangers::Known::default() };
+    strangers::find(host, &known, &mut compiled.desired, &mut ledger, restraint.met());
     let mut planned = report.clone();
     match weigh(host, ask, &mut planned, &ledger, restraint.clone(), compiled) {
         Ok(weighed) => {
@@ -379,8 +387,7 @@ fn weigh(
     let quiet = plan.is_empty() && plan.held.is_empty() && plan.told.is_empty();
     let whole = quiet || payloads.fill(&host.state());
     explain(host, &payloads, &mut plan);
-    let allowed = ask.allow_removals.max(desired.max_removals);
-    let judged = plan::guard(&plan, ledger, &desired, allowed);
+    let judged = plan::guard(&plan, ledger, &desired, ask.leave);
     // What is refused whole is shown as it is, and not asked about any further.
     let seen = plan.failed.len();
     let foreseen = if judged.is_ok() { foresee(host, &mut plan, &held) } else { Vec::new() };

@@ -7,6 +7,7 @@ mod cli;
 mod days;
 mod doctor;
 mod examples;
+mod exclusive;
 mod first;
 mod golden;
 mod held;

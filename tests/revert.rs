@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use trueup::brakes::{self, Brakes, Experience};
 use trueup::config;
 use trueup::host::{Clock, Reader, Writer};
+use trueup::plan::Leave;
 use trueup::reconcile::{self, Ask};
 use trueup::report::Report;
 
@@ -119,7 +120,7 @@ impl Scene {
         let ask = Ask {
             local: Some(self.at("repo")),
             // The guard counts; it has tests of its own.
-            allow_removals: Some(1000),
+            leave: Leave::Named(Some(1000)),
             ..Ask::new("run", settings, &host, trueup().to_owned())
         };
         reconcile::pass(&mut Writer::take(host).expect("nobody else is here"), &ask, |_, _| ())

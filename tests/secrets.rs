@@ -96,6 +96,18 @@ impl Scene {
         assert_eq!(done.status.code(), Some(0), "{}", all(&done));
     }
 
+    /// All that is in the repository, under version control.
+    fn commit(&self) {
+        let settings = ["-c", "user.name=Ana", "-c", "user.email=ana@example.org"];
+        for arguments in [&["init", "--quiet"][..], &["add", "--all"], &["commit", "--quiet", "--message", "all"]] {
+            let mut git = Command::new("git");
+            git.args(settings).args(arguments).current_dir(&self.repo);
+            git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
+            let done = git.output().expect("git is there");
+            assert!(done.status.success(), "{}", all(&done));
+        }
+    }
+
     fn here(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.root.join(path.trim_start_matches('/'))).ok()
     }
@@ -289,6 +301,33 @@ fn keys_that_cannot_be_used_are_told_and_a_directory_without_any_is_nobodys_faul
 }
 
 #[test]
+fn another_key_is_noticed_though_the_commit_is_the_same() {
+    let scene = Scene::new();
+    scene.encrypt(SECRET, CANARIES[0]);
+    scene.commit();
+    scene.converge();
+    let key = scene.root.join(&KEY[1..]);
+    let old = fs::read(&key).expect("there");
+    let reason = || scene.json(&["run", "--retry"])["reason"].clone();
+    // Replaced, and that by the settings; taken away; and there again.
+    scene.key(&key);
+    assert_eq!(reason(), "secret-not-for-us");
+    put(&key, &String::from_utf8(old).expect("text"));
+    scene.converge();
+    put(&scene.root.join("etc/trueup/agent.toml"), "[secrets]\nidentity = \"/etc/trueup/key\"\n");
+    assert_eq!(reason(), "secret-no-identity");
+    fs::copy(&key, scene.root.join("etc/trueup/key")).expect("copied");
+    fs::set_permissions(scene.root.join("etc/trueup/key"), fs::Permissions::from_mode(0o600)).expect("set");
+    scene.converge();
+    scene.key(&scene.root.join("etc/trueup/key"));
+    assert_eq!(reason(), "secret-not-for-us");
+    fs::remove_file(scene.root.join("etc/trueup/agent.toml")).expect("there");
+    scene.converge();
+    // What was told to nobody is nowhere: which key it is follows from the file, not from what is in it.
+    silent(&scene, &[], &["etc/app/key"]);
+}
+
+#[test]
 fn a_secret_is_rendered_after_it_was_decrypted_and_no_error_says_what_it_holds() {
     let scene = Scene::new();
     scene.encrypt("roles/base/files/etc/app.conf.j2.age", "host = {{ host.name }}\npassword = canary-one-PUJB\n");
@@ -371,6 +410,67 @@ fn a_secret_is_edited_in_memory_and_its_copy_goes_whatever_ends_the_editor() {
     let ended = waiting.wait_with_output().expect("ended");
     assert!(!ended.status.success() && gone(), "{}", all(&ended));
     assert_eq!(shown(), "old\n600\ntmpfs\n", "what was not saved is not taken");
+}
+
+#[test]
+fn what_somebody_else_wrote_while_a_secret_was_edited_is_not_written_over() {
+    let scene = Scene::new();
+    scene.encrypt(SECRET, "old\n");
+    let edit = |path: &str, script: &str| {
+        let editor = scene.scratch.path().join("editor");
+        put(&editor, &format!("#!/bin/sh\necho canary-one-PUJB >\"$1\"\n{script}\n"));
+        fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("set");
+        let mut command = Command::new(trueup());
+        command.args(["secret", "edit", path]).current_dir(&scene.repo).stdin(Stdio::null());
+        command.env("TRUEUP_IDENTITY", scene.author()).env_remove("VISUAL").env("EDITOR", &editor);
+        command.output().expect("started")
+    };
+    let shown = |path: &str| all(&scene.trueup(&["secret", "show", path], ""));
+    // Changed, removed, made where there was none.
+    let theirs = format!("echo theirs | {} secret encrypt {SECRET} >&2", trueup().display());
+    let changed = edit(SECRET, &theirs);
+    assert!(!changed.status.success() && all(&changed).contains("changed meanwhile"), "{}", all(&changed));
+    assert!(all(&changed).contains("edit it again"), "{}", all(&changed));
+    assert_eq!(shown(SECRET), "theirs\n");
+    let removed = edit(SECRET, &format!("rm {SECRET}"));
+    assert!(!removed.status.success() && !scene.repo.join(SECRET).exists(), "{}", all(&removed));
+    let made = edit(SECRET, &theirs);
+    assert!(!made.status.success() && shown(SECRET) == "theirs\n", "{}", all(&made));
+    // What was edited is nowhere.
+    assert_eq!(found(scene.scratch.path(), b"canary-one-PUJB\n\n"), Vec::<String>::new());
+    assert_eq!(found(&scene.repo, b"canary-one-PUJB"), Vec::<String>::new());
+    let done = edit(SECRET, "true");
+    assert!(done.status.success() && shown(SECRET) == "canary-one-PUJB\n", "{}", all(&done));
+}
+
+#[test]
+fn no_link_of_the_repository_is_written_through() {
+    let scene = Scene::new();
+    let outside = scene.scratch.path().join("outside");
+    fs::create_dir_all(&outside).expect("made");
+    std::os::unix::fs::symlink(&outside, scene.repo.join("hosts/web-01/files/srv")).expect("made");
+    scene.encrypt(SECRET, "old\n");
+    fs::rename(scene.repo.join("hosts/web-01/files/etc/app"), outside.join("app")).expect("moved");
+    std::os::unix::fs::symlink(outside.join("app"), scene.repo.join("hosts/web-01/files/etc/app")).expect("made");
+    let before = fs::read(outside.join("app/key.age")).expect("there");
+    for arguments in [
+        &["secret", "encrypt", "hosts/web-01/files/srv/deep/x.age"][..],
+        &["secret", "encrypt", SECRET],
+        &["secret", "edit", SECRET],
+        &["secret", "rekey", SECRET],
+    ] {
+        let refused = scene.trueup(arguments, "hunter2");
+        assert!(!refused.status.success(), "{arguments:?}");
+        assert!(all(&refused).contains("symbolic link"), "{arguments:?}: {}", all(&refused));
+    }
+    assert_eq!(fs::read_dir(&outside).expect("there").count(), 1, "nothing was made there");
+    assert_eq!(fs::read(outside.join("app/key.age")).expect("there"), before);
+    // A link that is the secret itself is replaced by nothing either.
+    fs::remove_file(scene.repo.join("hosts/web-01/files/etc/app")).expect("there");
+    fs::create_dir(scene.repo.join("hosts/web-01/files/etc/app")).expect("made");
+    std::os::unix::fs::symlink(outside.join("app/key.age"), scene.repo.join(SECRET)).expect("made");
+    let refused = scene.trueup(&["secret", "encrypt", SECRET], "hunter2");
+    assert!(!refused.status.success() && all(&refused).contains("symbolic link"), "{}", all(&refused));
 }
 
 #[test]

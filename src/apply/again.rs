@@ -51,7 +51,7 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
     if let Some(only) = ground.only {
         second.steps.retain(|step| only.contains(&step.id));
         second.failed.retain(|unseen| only.contains(&unseen.id));
-    } else if let Err(refusal) = plan::guard(&second, ground.ledger, ground.desired, ground.allowed_removals) {
+    } else if let Err(refusal) = plan::guard(&second, ground.ledger, ground.desired, ground.leave) {
         applied.refused = Some(refusal);
         // What will not be written will not have to be restarted for.
         ground.ledger.refreshes.retain(|id, _| applied.owed.contains(id));

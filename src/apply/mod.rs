@@ -9,7 +9,7 @@ use crate::host::{self, Payloads, StateDir, StateError, Writer};
 use crate::kinds::{self, Activation, AnyJob, Around, Phase, Refresh, file};
 use crate::ledger::{self, Ledger};
 use crate::model::{Id, Outcome, Takeover};
-use crate::plan::{Action, Plan, PlannedRefresh, Refusal, Step};
+use crate::plan::{Action, Leave, Plan, PlannedRefresh, Refusal, Step};
 
 mod activate;
 mod again;
@@ -62,8 +62,8 @@ pub struct Ground<'a> {
     pub held: &'a Holds,
     /// How long originals are kept, in seconds.
     pub originals: i64,
-    /// How many removals somebody has allowed.
-    pub allowed_removals: Option<u64>,
+    /// Whose leave there is to remove things.
+    pub leave: Leave,
     /// What is converged to has settled here before: nobody judges it anew, since what judges may be what is broken.
     pub settled: bool,
     /// Nothing but these is to be touched: root lets go of them by hand. No guard stands in the way then.

@@ -1,9 +1,9 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Applied, Error, Ground};
 use crate::compile::Desired;
 use crate::kinds::Spec;
-use crate::ledger::{self, Entry, KeptLimits, Ledger, Origin};
+use crate::ledger::{self, Cleared, Entry, KeptLimits, Ledger, Origin};
 use crate::model::{Id, Outcome, Revision};
 use crate::plan::{Action, Plan, Step};
 
@@ -79,7 +79,7 @@ pub fn record(
         give_up(ground.ledger, step, applied);
     }
     if ground.only.is_none() {
-        free_of_strangers(ground, plan, applied);
+        cleared(ground, plan, applied);
     }
     let desired = ground.desired;
     ground.ledger.refreshes.retain(|id, _| desired.resources.contains_key(id));
@@ -101,9 +101,9 @@ pub fn record(
     Ok(())
 }
 
-/// Which exclusive directories have no strangers in them by now. What comes into one after that is drift, and not what
-/// stood there before.
-fn free_of_strangers(ground: &mut Ground<'_>, plan: &Plan, applied: &Applied) {
+/// Which exclusive directories are cleared by now, and of which strangers they are not: one that can never go. What comes
+/// into one after that is drift, and not what stood there before.
+fn cleared(ground: &mut Ground<'_>, plan: &Plan, applied: &Applied) {
     let desired = ground.desired;
     let known = &mut ground.ledger.exclusive;
     known.retain(|id, _| desired.resources.get(id).is_some_and(|wanted| wanted.exclusive.is_some()));
@@ -115,10 +115,18 @@ fn free_of_strangers(ground: &mut Ground<'_>, plan: &Plan, applied: &Applied) {
     let done = applied.outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Done).map(|(id, _)| id);
     let holds: BTreeSet<&Id> = plan.adopted.iter().chain(&plan.in_sync).chain(done).collect();
     let strangers = desired.resources.iter().filter(|(id, _)| !holds.contains(id));
-    let left: BTreeSet<&Id> = strangers.filter_map(|(_, wanted)| wanted.stranger_of.as_ref()).collect();
+    let mut left: BTreeMap<&Id, BTreeSet<String>> = BTreeMap::new();
+    for (id, wanted) in strangers {
+        let Some(directory) = &wanted.stranger_of else { continue };
+        let within = id.name().strip_prefix(directory.name()).and_then(|rest| rest.strip_prefix('/'));
+        // Who came later and does not go either stays who came later.
+        let before = within.filter(|within| known.get(directory).is_none_or(|was| was.had(within)));
+        left.entry(directory).or_default().extend(before.map(str::to_owned));
+    }
     for (id, exclusive) in exclusive {
-        if holds.contains(id) && !left.contains(id) && !desired.unlisted.contains_key(id) {
-            known.insert(id.clone(), exclusive.clone());
+        if holds.contains(id) && desired.unlisted.get(id).is_none_or(|unlisted| unlisted.but_names) {
+            let left = left.remove(id).unwrap_or_default();
+            known.insert(id.clone(), Cleared { exclusive: exclusive.clone(), left });
         }
     }
 }

@@ -14,7 +14,9 @@ pub(super) struct Drift {
 impl Drift {
     pub(super) fn run(&self) -> anyhow::Result<u8> {
         let host = self.ground.reader()?;
-        let (report, looked) = match reconcile::drift(&host) {
+        // Where the settings cannot be read drift is told all the same.
+        let settings = reconcile::settings(&host).unwrap_or_default();
+        let (report, looked) = match reconcile::drift(&host, &settings.trusted_files()) {
             Ok(report) => (report, true),
             Err(stop) => (super::stopped(Report::new("drift"), stop.into())?, false),
         };

@@ -15,6 +15,7 @@ use crate::daemon::SOCKET;
 use crate::daemon::client::{Client, ClientError};
 use crate::host::{DocumentError, LockError, Progress, Reader, Writer};
 use crate::model::{Class, Facts, Stage, Stop, one_line};
+use crate::plan::Leave;
 use crate::reconcile::{self, Ask, SETTINGS};
 use crate::report::{Report, State};
 
@@ -290,7 +291,7 @@ impl Fleet {
         Ok(Ask {
             local,
             facts: self.facts.as_deref().map(read_facts).transpose()?,
-            allow_removals,
+            leave: Leave::Named(allow_removals),
             ..Ask::new(command, settings, host, executable()?)
         })
     }

@@ -21,9 +21,20 @@ pub struct Desired {
     /// What must hold after a change, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub checks: BTreeMap<String, Check>,
-    /// Exclusive directories of which it cannot be told what in them is a stranger: the reason word, and a line for people.
+    /// Exclusive directories of which it cannot be told what in them is a stranger.
     #[serde(skip)]
-    pub unlisted: BTreeMap<Id, (&'static str, String)>,
+    pub unlisted: BTreeMap<Id, Unlisted>,
+}
+
+/// What is in an exclusive directory cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlisted {
+    /// The reason word.
+    pub reason: &'static str,
+    /// A line for people.
+    pub message: String,
+    /// All but names that nobody can write down was told.
+    pub but_names: bool,
 }
 
 impl Desired {

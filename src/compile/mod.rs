@@ -29,7 +29,7 @@ mod vars;
 mod work;
 
 pub use compiled::{Compiled, Options, compile};
-pub use desired::{Check, Desired, Probe, Wanted};
+pub use desired::{Check, Desired, Probe, Unlisted, Wanted};
 pub use facts::assumed_facts;
 pub use layers::missing_layers;
 pub use secrets::{Reader, Readers, Secrets, readers};

@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::host::{LockError, Memory, Progress, Pulse, Reader, Worker, Writer};
 use crate::ledger;
 use crate::model::{Class, Facts, Stage, Stop, one_line};
+use crate::plan::Leave;
 use crate::reconcile::{self, Ask};
 use crate::report::journal::{self, Told};
 use crate::report::{Passed, Report, State, age};
@@ -174,7 +175,7 @@ fn attempt(job: Job, link: &Link) -> Ended {
     let left_alone = not_now.is_some();
     let ask = Ask {
         facts,
-        allow_removals,
+        leave: Leave::Named(allow_removals),
         retry,
         pass,
         not_now,

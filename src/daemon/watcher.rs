@@ -31,14 +31,15 @@ const BUFFER: usize = 16 << 10;
 pub(super) struct Managed {
     /// What is managed.
     pub(super) ids: Vec<Id>,
-    /// Exclusive directories without strangers: who comes into one is told.
+    /// Exclusive directories that were cleared: who comes into one is told.
     pub(super) exclusive: BTreeMap<Id, Exclusive>,
 }
 
 impl Managed {
     /// By what is ours.
     pub(super) fn of(ledger: &Ledger) -> Self {
-        Self { ids: ledger.entries.keys().cloned().collect(), exclusive: ledger.exclusive.clone() }
+        let exclusive = ledger.exclusive.iter().map(|(id, cleared)| (id.clone(), cleared.exclusive.clone()));
+        Self { ids: ledger.entries.keys().cloned().collect(), exclusive: exclusive.collect() }
     }
 }
 

@@ -1,6 +1,6 @@
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,31 +17,6 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     file.write_all(content).and_then(|()| file.sync_all()).map_err(|source| {
         // The error that matters is the first.
         let _ = fs::remove_file(path);
-        failed(source)
-    })
-}
-
-/// Writes `content` in the place of the file at `path`, or where there is none: the complete old or the complete new one
-/// is there at every instant. Its mode stays; a new one can be read by whoever could read its directory.
-///
-/// # Errors
-/// Where it cannot be written; the old one is there then.
-pub fn replace_file(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let failed = |source| Error::Io { doing: "write", path: path.to_owned(), source };
-    let directory = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(failed)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let staged = directory.join(format!(".{name}.{}~", std::process::id()));
-    let mode = fs::symlink_metadata(path).map_or(0o644, |meta| meta.mode() & 0o777);
-    let written = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&staged, path)
-    };
-    written().map_err(|source| {
-        // The error that matters is the first.
-        let _ = fs::remove_file(&staged);
         failed(source)
     })
 }

@@ -1,13 +1,15 @@
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::OnceLock;
 
 use rustix::process::DumpableBehavior;
 use zeroize::Zeroizing;
 
 use super::{Error, Reader};
+use crate::model::Digest;
 use crate::secret::{Identity, Keys, Locked, Plain, seal};
 
 /// The keys by which this host is known to who encrypts for it, sshd(8): any of them opens, the first that is there seals.
@@ -20,6 +22,7 @@ const LONGEST: u64 = 1 << 20;
 pub struct Keyring {
     /// Where they may be, and how messages call that.
     places: Vec<(PathBuf, String)>,
+    stamp: Digest,
     /// Root named the file.
     chosen: bool,
     machine: bool,
@@ -32,16 +35,27 @@ impl Reader {
         *self.identity.borrow_mut() = identity.map(Path::to_owned);
     }
 
-    /// The keys that open the secrets of this host.
-    pub fn keyring(&self) -> Keyring {
+    /// The keys that open the secrets of this host; the same ones for as long as their files are.
+    pub fn keyring(&self) -> Rc<Keyring> {
+        let now = self.places();
+        let mut known = self.keyring.borrow_mut();
+        if let Some(known) = known.as_ref().filter(|known| known.is_of(&now)) {
+            return Rc::clone(known);
+        }
+        Rc::clone(known.insert(Rc::new(now)))
+    }
+
+    /// Where those are, not read yet.
+    fn places(&self) -> Keyring {
         let chosen = self.identity.borrow();
         let chosen = chosen.as_ref().map(|path| path.to_string_lossy().into_owned());
         let names = match &chosen {
             Some(chosen) => vec![chosen.clone()],
             None => HOST_KEYS.map(str::to_owned).to_vec(),
         };
-        let places = names.into_iter().map(|name| (self.below_root(&name), name)).collect();
-        Keyring { places, chosen: chosen.is_some(), machine: self.is_machine(), read: OnceLock::new() }
+        let places: Vec<_> = names.into_iter().map(|name| (self.below_root(&name), name)).collect();
+        let stamp = stamp(&places);
+        Keyring { places, stamp, chosen: chosen.is_some(), machine: self.is_machine(), read: OnceLock::new() }
     }
 }
 
@@ -66,6 +80,15 @@ impl Keyring {
             }
         }
         found.ok_or_else(|| self.nothing())
+    }
+
+    /// Which files they are, without what is in them: another once one of those comes, goes, or is replaced.
+    pub fn stamp(&self) -> Digest {
+        self.stamp
+    }
+
+    fn is_of(&self, now: &Self) -> bool {
+        (&self.places, self.stamp, self.chosen) == (&now.places, now.stamp, now.chosen)
     }
 
     fn nothing(&self) -> Locked {
@@ -99,6 +122,20 @@ impl Keys for Keyring {
         let own = self.identity()?.recipients();
         seal(plain, &own[..own.len().min(1)], false).map_err(Locked::NoIdentity)
     }
+}
+
+/// What there is to know of the files at `places` without reading them.
+fn stamp(places: &[(PathBuf, String)]) -> Digest {
+    let file = |(path, name): &(PathBuf, String)| {
+        let stands = fs::metadata(path).map(|meta| {
+            let who = (meta.uid(), meta.gid(), meta.mode());
+            let when = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+            (meta.dev(), meta.ino(), meta.size(), who, when)
+        });
+        (name.clone(), stands.map_err(|error| error.kind()))
+    };
+    let files: Vec<_> = places.iter().map(file).collect();
+    Digest::of(format!("{files:?}").as_bytes())
 }
 
 /// The keys in the file at `path`, which is nobody's but ours; `None` where there is none.
@@ -156,5 +193,40 @@ impl Error {
             _ => "; what stands there is kept",
         };
         Self::Refused { thing: thing.to_owned(), reason: locked.reason(), why: format!("{locked}{then}") }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests lay out what is read")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_is_the_same_until_one_of_its_files_comes_goes_or_is_replaced() {
+        let root = tempfile::tempdir().expect("a scratch directory");
+        let host = Reader::directory(root.path()).expect("opens");
+        let key = root.path().join(&HOST_KEYS[0][1..]);
+        fs::create_dir_all(key.parent().expect("a directory")).expect("made");
+        let mut last = host.keyring();
+        let mut next = |same: bool| {
+            let now = host.keyring();
+            assert_eq!((Rc::ptr_eq(&now, &last), now.stamp() == last.stamp()), (same, same));
+            last = now;
+        };
+        next(true);
+        fs::write(&key, "one").expect("written");
+        next(false);
+        next(true);
+        // The same length, and perhaps the same time.
+        fs::write(key.with_extension("new"), "two").expect("written");
+        fs::rename(key.with_extension("new"), &key).expect("renamed");
+        next(false);
+        host.identify(Some(Path::new("/etc/trueup/key")));
+        next(false);
+        host.identify(None);
+        next(false);
+        fs::remove_file(&key).expect("removed");
+        next(false);
+        next(true);
     }
 }

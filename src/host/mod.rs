@@ -12,6 +12,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,6 +32,7 @@ mod payloads;
 mod peer;
 mod program;
 mod pulse;
+mod replace;
 mod roots;
 mod routes;
 mod sign;
@@ -46,7 +48,7 @@ pub use bus::{Bus, UnitDetails, UnitFileResults, UnitStatus, UnitWatch};
 pub use child::Child;
 pub use clock::{Clock, Uptime};
 pub use error::Error;
-pub use export::{Scratch, edit, replace_file, write_new};
+pub use export::{Scratch, edit, write_new};
 pub use facts::FactsError;
 pub use files::{Attributes, Below, Hashed, Looks, Made, Meta, NodeType, Over, Ready, Stage, TreeLimits};
 pub use journal::{Entry, Priority};
@@ -54,6 +56,7 @@ pub use keyring::{HOST_KEYS, Keyring, hide, identity_file};
 pub use payloads::{Payloads, kept_name};
 pub use program::{Output, Program};
 pub use pulse::Pulse;
+pub use replace::{Instead, follows_no_link, replace_file};
 pub use state::{Document, DocumentError, Documents, Lock, LockError, StateDir, StateError};
 pub use trial::Trial;
 pub use users::Users;
@@ -76,6 +79,7 @@ pub struct Reader {
     journal: journal::Journal,
     /// The file with the keys that open secrets, where root named one.
     identity: RefCell<Option<PathBuf>>,
+    keyring: RefCell<Option<Rc<Keyring>>>,
     /// What was read in a look before; none where everything is read.
     memory: Option<Memory>,
 }
@@ -161,6 +165,7 @@ impl Reader {
             alive: agent::Alive::default(),
             journal: journal::Journal::default(),
             identity: RefCell::default(),
+            keyring: RefCell::default(),
             memory: None,
         })
     }

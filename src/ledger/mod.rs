@@ -38,10 +38,9 @@ pub struct Ledger {
     /// Directories about to be made for that reason: ours once we know that it was us who made them.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub making: BTreeSet<String>,
-    /// Exclusive directories in which there were no strangers, and what was ignored then: what is in one now and would
-    /// not have been ignored came later.
+    /// Exclusive directories that were cleared, as far as it could be done: what is in one now and is not told here came later.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub exclusive: BTreeMap<Id, Exclusive>,
+    pub exclusive: BTreeMap<Id, Cleared>,
     /// Paths that are being written and that no entry says so of: what is let go, what is given back.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub writing: BTreeSet<String>,
@@ -57,6 +56,24 @@ pub struct Ledger {
     pub applied: Option<Revision>,
     /// The revision that was tried last.
     pub attempted: Option<Revision>,
+}
+
+/// An exclusive directory of which the strangers have gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleared {
+    /// What was ignored then.
+    #[serde(flatten)]
+    pub exclusive: Exclusive,
+    /// Strangers that were there before and are still: what could not go, or not yet.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left: BTreeSet<String>,
+}
+
+impl Cleared {
+    /// Whether what is at the path `within` the directory, and a stranger, was there before.
+    pub fn had(&self, within: &str) -> bool {
+        self.left.contains(within) || self.exclusive.ignored().covers(within)
+    }
 }
 
 /// Whose ledger this is.
@@ -172,18 +189,26 @@ mod tests {
     }
 
     #[test]
+    fn a_cleared_directory_is_written_as_it_was_before_anything_could_be_left_in_it() {
+        let old = r#"{"exclusive":{"file:/etc/a.d":{"ignore":["*.bak"]},"file:/etc/b.d":{}}}"#;
+        let mut ledger: Ledger = serde_json::from_str(old).expect("read");
+        let cleared = &ledger.exclusive[&Id::new("file", "/etc/a.d")];
+        assert!(cleared.had("x.bak") && !cleared.had("pipe"));
+        let written = serde_json::to_value(&ledger).expect("written");
+        assert_eq!(
+            written["exclusive"],
+            serde_json::json!({"file:/etc/a.d": {"ignore": ["*.bak"]}, "file:/etc/b.d": {}})
+        );
+        let other = ledger.exclusive.get_mut(&Id::new("file", "/etc/b.d")).expect("there");
+        other.left.insert("pipe".to_owned());
+        assert!(other.had("pipe") && !other.had("pipe2"));
+        let again = serde_json::to_string(&ledger).expect("written");
+        assert_eq!(serde_json::from_str::<Ledger>(&again).expect("read again"), ledger);
+    }
+
+    #[test]
     fn what_a_crash_left_applied_counts_as_applied() {
-        let spec = |mode| {
-            Spec::File(file::Spec {
-                what: file::What::Directory,
-                owner: None,
-                group: None,
-                mode: Some(mode),
-                replace: file::Replace::Nothing,
-                validate: Vec::new(),
-                secret: None,
-            })
-        };
+        let spec = |mode| Spec::File(file::Spec { mode: Some(mode), ..file::Spec::of(file::What::Directory) });
         let entry = Entry {
             origin: Origin::Adopted,
             applied: Some(spec(1)),

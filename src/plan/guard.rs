@@ -57,12 +57,35 @@ impl Refusal {
     }
 }
 
+/// Whose leave a plan has to remove things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// What somebody has allowed in words: so many removals.
+    Named(Option<u64>),
+    /// It goes back to where this host was, for which nobody has to be asked; but for newcomers, who were never there before:
+    /// of those it is so many.
+    Back(Option<u64>),
+}
+
+impl Leave {
+    /// The same, of what goes back.
+    #[must_use]
+    pub fn back(self) -> Self {
+        Self::Back(self.named())
+    }
+
+    /// How many removals somebody has allowed in words.
+    pub fn named(self) -> Option<u64> {
+        let (Self::Named(named) | Self::Back(named)) = self;
+        named
+    }
+}
+
 /// Refuses a plan that would do more harm than anybody is likely to mean: `DESIGN.md` §6.
-/// `allowed` is how many removals somebody has allowed in words.
 ///
 /// # Errors
 /// The first reason to refuse, the gravest first.
-pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, allowed: Option<u64>) -> Result<(), Refusal> {
+pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, leave: Leave) -> Result<(), Refusal> {
     // What is only held back counts: a brake is no way around the guard, nor in its way once it is off.
     let held = || plan.held.iter().map(|held| &held.step).filter(|step| !step.changes.is_empty());
     let steps = || plan.steps.iter().chain(held());
@@ -74,8 +97,7 @@ pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, allowed: Option<u6
             return Err(Refusal::Protected(step.id.clone()));
         }
     }
-    // To go back needs nobody's leave, but for newcomers, who were never there before.
-    let named = allowed.filter(|&removals| removals < u64::MAX).max(desired.max_removals);
+    let named = leave.named().max(desired.max_removals);
     strangers(steps(), desired, named)?;
     // On a host that is new here, what it is to have counts as what it has.
     let managed = ledger.entries.len().max(plan.wanted) as u64;
@@ -92,7 +114,8 @@ pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, allowed: Option<u6
         return Ok(());
     };
     let removals = refused.len() as u64;
-    if allowed.is_none_or(|allowed| removals > allowed)
+    if matches!(leave, Leave::Named(_))
+        && named.is_none_or(|named| removals > named)
         && let Some(first) = refused.first()
     {
         return Err(Refusal::TooManyRemovals { removals, managed, first: first.id.clone() });
@@ -202,7 +225,7 @@ mod tests {
 
     fn refused(removals: usize, of: usize, allowed: Option<u64>) -> bool {
         let plan = removing(removals, Action::LetGo, false);
-        guard(&plan, &managed(of), &wanting(of, of - removals), allowed).is_err()
+        guard(&plan, &managed(of), &wanting(of, of - removals), Leave::Named(allowed)).is_err()
     }
 
     #[test]
@@ -221,55 +244,71 @@ mod tests {
         let step = plan.steps.remove(0);
         let why = Held::Suspended { until: 1, by: "alice".to_owned(), reason: String::new() };
         plan.held.push(HeldStep { step, why });
-        assert!(guard(&plan, &managed(43), &wanting(43, 32), None).is_err());
-        assert!(guard(&plan, &managed(44), &wanting(44, 33), None).is_ok());
+        assert!(guard(&plan, &managed(43), &wanting(43, 32), Leave::Named(None)).is_err());
+        assert!(guard(&plan, &managed(44), &wanting(44, 33), Leave::Named(None)).is_ok());
     }
 
     #[test]
     fn more_than_ten_strangers_of_one_directory_are_too_many_however_much_is_managed() {
-        let judge = |going: usize, directories: usize, allowed: Option<u64>| {
+        let judge = |going: usize, directories: usize, leave: Leave| {
             let plan = removing(going, Action::Remove, false);
             let mut desired = wanting(1000, 1000);
             for (n, step) in plan.steps.iter().enumerate() {
                 let wanted = desired.resources.get_mut(&step.id).expect("wanted");
                 wanted.stranger_of = Some(Id::new("file", &format!("/etc/{}.d", n % directories)));
             }
-            guard(&plan, &managed(9), &desired, allowed).is_ok()
+            guard(&plan, &managed(9), &desired, leave).is_ok()
         };
-        assert!(judge(10, 1, None), "ten are few");
-        assert!(!judge(11, 1, None));
-        assert!(judge(11, 2, None), "of each");
-        assert!(judge(11, 1, Some(11)) && !judge(12, 1, Some(11)));
-        assert!(!judge(11, 1, Some(u64::MAX)), "to go back is no leave for newcomers");
+        let nobody = Leave::Named(None);
+        assert!(judge(10, 1, nobody), "ten are few");
+        assert!(!judge(11, 1, nobody));
+        assert!(judge(11, 2, nobody), "of each");
+        let root = Leave::Named(Some(11));
+        assert!(judge(11, 1, root) && !judge(12, 1, root));
+        assert!(!judge(11, 1, nobody.back()), "to go back is no leave for newcomers");
+        assert!(judge(11, 1, root.back()) && !judge(12, 1, root.back()));
+    }
+
+    #[test]
+    fn to_go_back_needs_nobodys_leave_and_as_many_as_can_be_counted_are_a_number_like_any_other() {
+        let judge =
+            |leave: Leave| guard(&removing(12, Action::LetGo, false), &managed(12), &wanting(12, 0), leave).is_ok();
+        assert!(!judge(Leave::Named(None)) && judge(Leave::Back(None)));
+        assert!(judge(Leave::Named(Some(u64::MAX))) && !judge(Leave::Named(Some(11))) && judge(Leave::Back(Some(11))));
     }
 
     #[test]
     fn what_is_declared_absent_counts_as_removal_but_never_as_all() {
-        assert!(guard(&removing(3, Action::Remove, false), &managed(3), &wanting(3, 3), None).is_ok());
-        assert!(guard(&removing(11, Action::Remove, false), &managed(11), &wanting(11, 11), None).is_err());
+        assert!(guard(&removing(3, Action::Remove, false), &managed(3), &wanting(3, 3), Leave::Named(None)).is_ok());
+        assert!(
+            guard(&removing(11, Action::Remove, false), &managed(11), &wanting(11, 11), Leave::Named(None)).is_err()
+        );
     }
 
     #[test]
     fn essential_packages_and_trueup_itself_are_never_allowed_to_go() {
         let plan = removing(1, Action::Remove, true);
-        assert_eq!(guard(&plan, &managed(9), &wanting(9, 9), Some(99)), Err(Refusal::Protected(id(0))));
+        assert_eq!(guard(&plan, &managed(9), &wanting(9, 9), Leave::Named(Some(99))), Err(Refusal::Protected(id(0))));
         let mut plan = removing(1, Action::Remove, false);
         for name in ["trueup", "trueup:amd64"] {
             plan.steps[0].id = Id::new("package", name);
-            assert!(matches!(guard(&plan, &managed(9), &wanting(9, 9), Some(99)), Err(Refusal::SelfTrust(_))));
+            assert!(matches!(
+                guard(&plan, &managed(9), &wanting(9, 9), Leave::Named(Some(99))),
+                Err(Refusal::SelfTrust(_))
+            ));
         }
     }
 
     #[test]
     fn what_cannot_be_looked_at_does_not_make_letting_go_of_all_any_smaller() {
         let plan = removing(5, Action::LetGo, false);
-        assert!(guard(&plan, &managed(6), &wanting(6, 0), None).is_err());
-        assert!(guard(&plan, &managed(6), &wanting(6, 1), None).is_ok());
+        assert!(guard(&plan, &managed(6), &wanting(6, 0), Leave::Named(None)).is_err());
+        assert!(guard(&plan, &managed(6), &wanting(6, 1), Leave::Named(None)).is_ok());
     }
 
     #[test]
     fn a_new_host_is_measured_by_what_it_is_to_have() {
         let plan = Plan { wanted: 111, ..removing(11, Action::Remove, false) };
-        assert!(guard(&plan, &managed(0), &wanting(0, 0), None).is_ok());
+        assert!(guard(&plan, &managed(0), &wanting(0, 0), Leave::Named(None)).is_ok());
     }
 }

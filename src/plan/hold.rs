@@ -183,15 +183,7 @@ mod tests {
 
     fn file(content: &str) -> Spec {
         let what = file::What::Regular { content: Digest::of(content.as_bytes()), size: content.len() as u64 };
-        Spec::File(file::Spec {
-            what,
-            owner: None,
-            group: None,
-            mode: None,
-            replace: file::Replace::Nothing,
-            validate: Vec::new(),
-            secret: None,
-        })
+        Spec::File(file::Spec::of(what))
     }
 
     fn seen(content: &str) -> Observed {
@@ -436,15 +428,7 @@ mod tests {
     /// A directory with a file in it, both applied and now gone.
     fn moved_away() -> Host {
         let mut host = Host::new();
-        let directory = file::Spec {
-            what: file::What::Directory,
-            owner: None,
-            group: None,
-            mode: None,
-            replace: file::Replace::Nothing,
-            validate: Vec::new(),
-            secret: None,
-        };
+        let directory = file::Spec::of(file::What::Directory);
         for (id, spec) in
             [("/srv/app", Spec::File(directory)), ("/srv/app/sub/x", file("one")), ("/srv/apple", file("one"))]
         {

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::along::Along;
 use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, classify, hold, ways};
 use crate::brakes::Holds;
-use crate::compile::{Desired, Wanted};
+use crate::compile::{Desired, Unlisted, Wanted};
 use crate::host;
 use crate::kinds::{Activation, Before, Observed, Phase, Spec, file, unit};
 use crate::ledger::{Entry, Kept, Ledger, Origin, Why};
@@ -70,7 +70,7 @@ pub fn make(situation: &Situation<'_>) -> Plan {
         }
         turns.extend(plan.steps[steps..].iter().filter_map(|step| Some((step.id.clone(), ways::turn(step)?))));
     }
-    for (id, (reason, message)) in &situation.desired.unlisted {
+    for (id, Unlisted { reason, message, .. }) in &situation.desired.unlisted {
         if !plan.failed.iter().any(|unseen| unseen.id == *id) {
             plan.failed.push(Unseen { id: id.clone(), reason, message: message.clone() });
             plan.unlisted.insert(id.clone());
@@ -118,14 +118,14 @@ fn judge(
     }
 }
 
-/// What was applied where a stranger is now: nothing, in a directory that was free of them, or that is only looked at.
+/// What was applied where a stranger is now: nothing, in a directory that it was not in before, or that is only looked at.
 /// What we made ourselves for what lay in it came no later.
 fn came_later<'a>(situation: &Situation<'a>, id: &Id, wanted: &'a Wanted) -> Option<&'a Spec> {
     let directory = wanted.stranger_of.as_ref()?;
     let within = id.name().strip_prefix(directory.name())?.strip_prefix('/')?;
     let was = situation.ledger.exclusive.get(directory);
-    let free = was.is_some_and(|was| !was.ignored().covers(within)) && !situation.ledger.implied.contains(id.name());
-    (free || wanted.drift == Drift::Report).then_some(&wanted.spec)
+    let new = was.is_some_and(|was| !was.had(within)) && !situation.ledger.implied.contains(id.name());
+    (new || wanted.drift == Drift::Report).then_some(&wanted.spec)
 }
 
 /// What there is to do for `want`: it, and what was applied before and nobody asks for any more; over what we made

@@ -16,7 +16,7 @@ mod make;
 mod ways;
 
 pub use classify::{Verdict, classify};
-pub use guard::{Refusal, guard};
+pub use guard::{Leave, Refusal, guard};
 pub use make::{Situation, concerned, make};
 
 /// The ordered difference, and all that was found beside it.

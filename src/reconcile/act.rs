@@ -43,7 +43,7 @@ pub(super) fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
         }
     };
     host.leave_sign();
-    let allowed = ask.allow_removals.max(desired.max_removals).max(undoing.as_ref().map(|_| u64::MAX));
+    let leave = if undoing.is_some() { ask.leave.back() } else { ask.leave };
     let mut ground = Ground {
         host,
         state: &state,
@@ -53,7 +53,7 @@ pub(super) fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
         takeover: ask.settings.policy.takeover,
         held: &held,
         originals: seconds(ask.settings.state.originals),
-        allowed_removals: allowed,
+        leave,
         settled: undoing.is_some(),
         only: None,
     };

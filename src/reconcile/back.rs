@@ -1,6 +1,7 @@
 //! Giving back: what drifted since it was applied, copies that were kept, resources that are let go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::bind::read_ledger;
 use super::offline::Stored;
@@ -18,15 +19,15 @@ use crate::plan::{self, Plan, Situation};
 use crate::report::{Report, State, commit_text};
 use crate::secret::Plain;
 
-/// What is no longer as it was last applied. Needs neither Git nor network.
+/// What is no longer as it was last applied. Needs neither Git nor network. Files of `own` are the agent's.
 ///
 /// # Errors
 /// Where the ledger cannot be believed.
-pub fn drift(host: &Reader) -> Result<Report, Stop> {
+pub fn drift(host: &Reader, own: &[&Path]) -> Result<Report, Stop> {
     let state = host.state();
     let mut report = Report::new("drift");
-    let own = host.facts().at(Stage::Verify)?;
-    let (mut ledger, _) = read_ledger(host, &own, &mut report)?;
+    let facts = host.facts().at(Stage::Verify)?;
+    let (mut ledger, _) = read_ledger(host, &facts, &mut report)?;
     report.host = ledger.bound.as_ref().map(|bound| bound.host.clone());
     if let Some(applied) = &ledger.applied {
         report.seen(applied);
@@ -34,11 +35,17 @@ pub fn drift(host: &Reader) -> Result<Report, Stop> {
     }
     let mut payloads = Payloads::new();
     // Without the contents drift is still told, only not line by line.
-    if let Ok(Some(stored)) = Stored::load(&state) {
+    let stored = Stored::load(&state).ok().flatten();
+    if let Some(stored) = &stored {
         let _ = payloads.load(&state, &stored.payloads);
     }
     let mut desired = as_applied(&ledger, |_| true);
-    strangers::find(host, &[], &mut desired, &mut ledger, std::iter::empty());
+    // What is declared and could not be delivered yet is no stranger.
+    let due = stored.iter().flat_map(|stored| stored.desired.declared()).map(|(id, _)| id);
+    let known = strangers::Known { own, due: due.collect() };
+    strangers::find(host, &known, &mut desired, &mut ledger, std::iter::empty());
+    // What was there before and cannot go is told by each pass, and is no drift.
+    desired.resources.retain(|id, wanted| !was_there(&ledger, id, wanted));
     let observed = observe(host, &desired, &ledger);
     let mut plan = plan::make(&Situation {
         ledger: &ledger,
@@ -62,6 +69,15 @@ pub fn drift(host: &Reader) -> Result<Report, Stop> {
         report.reason = Some("drift".to_owned());
     }
     Ok(report)
+}
+
+/// Whether it is a stranger that was in its exclusive directory before that was cleared.
+fn was_there(ledger: &Ledger, id: &Id, wanted: &Wanted) -> bool {
+    let cleared = wanted.stranger_of.as_ref().and_then(|directory| Some((directory, ledger.exclusive.get(directory)?)));
+    cleared.is_some_and(|(directory, cleared)| {
+        let within = id.name().strip_prefix(directory.name()).and_then(|rest| rest.strip_prefix('/'));
+        within.is_some_and(|within| cleared.left.contains(within))
+    })
 }
 
 /// Puts a kept copy back to where it came from; what stands there now is kept in its turn. Gives the id of
@@ -173,7 +189,7 @@ pub fn release(
         // Root asks for these in words.
         held: &Holds::default(),
         originals,
-        allowed_removals: None,
+        leave: plan::Leave::Named(None),
         settled: false,
         only: Some(&goes),
     };
@@ -208,7 +224,7 @@ fn as_applied(ledger: &Ledger, keep: impl Fn(&Id) -> bool) -> Desired {
                 drift: entry.drift,
                 release: entry.release,
                 layer: entry.layer.clone(),
-                exclusive: ledger.exclusive.get(id).cloned(),
+                exclusive: ledger.exclusive.get(id).map(|cleared| cleared.exclusive.clone()),
                 stranger_of: None,
             };
             Some((id.clone(), wanted))

@@ -264,7 +264,8 @@ pub(super) fn look(
     }
     let mut compiled = Compiled { desired, payloads, notes: Vec::new(), machine_id: None, roles: Vec::new() };
     names::follow(host, &compiled.desired, &mut ledger);
-    strangers::find(host, &ask.settings.trusted_files(), &mut compiled.desired, &mut ledger, restraint.met());
+    let known = strangers::Known { own: &ask.settings.trusted_files(), ..strangers::Known::default() };
+    strangers::find(host, &known, &mut compiled.desired, &mut ledger, restraint.met());
     let weighed = weigh(host, ask, report, &ledger, restraint, compiled)?;
     // What a host that is only looked at has to wait for is said already.
     let said = weighed.look_only && why.class == Class::Transient && report.state >= State::Pending;

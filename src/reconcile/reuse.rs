@@ -1,5 +1,6 @@
 //! A revision that was compiled already, by this very program and for the same facts, is taken from our own copy:
-//! with nothing new a pass reads the commit that the branch names and no other object.
+//! with nothing new a pass reads the commit that the branch names and no other object. Which secrets can be read follows
+//! from the keys of this host: with others it is compiled anew.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +31,8 @@ pub(super) fn compiled_from(host: &Reader, ask: &Ask, facts: &Facts, origin: &Or
     let program = (program.dev(), program.ino(), program.size(), program.mtime(), program.mtime_nsec());
     let settings = (&ask.settings.host.name, ask.settings.policy.setid);
     let content = (source.revision().commit.as_ref()?, source.path());
-    let all = (env!("CARGO_PKG_VERSION"), program, content, settings, facts, host.is_machine());
+    let keys = host.keyring().stamp();
+    let all = (env!("CARGO_PKG_VERSION"), program, content, settings, facts, host.is_machine(), keys);
     serde_json::to_vec(&all).ok().map(|all| Digest::of(&all))
 }
 

@@ -42,7 +42,7 @@ pub(super) fn compile_host(
         complete(&mut known, compile::assumed_facts(&snapshot, &name));
     }
     let keys = host.keyring();
-    let secrets = Secrets::Opened(&keys);
+    let secrets = Secrets::Opened(&*keys);
     let options = Options { setid: ask.settings.policy.setid, on_host: host.is_machine(), secrets };
     let compiled = compile::compile(&snapshot, &name, &known, &options).map_err(|problems| {
         report.problems = manifest::render(&problems, manifest::text_of(&snapshot), false);

@@ -4,18 +4,27 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::compile::{Desired, Wanted};
+use crate::compile::{Desired, Unlisted, Wanted};
 use crate::host::{Error, NodeType, Reader};
 use crate::kinds::Spec;
 use crate::kinds::file::{self, Exclusive, Ignored, Strangers};
 use crate::ledger::Ledger;
 use crate::model::{Drift, Id};
 
+/// What is no stranger, besides what is wanted.
+#[derive(Debug, Default)]
+pub(super) struct Known<'a> {
+    /// Files of the agent's own.
+    pub(super) own: &'a [&'a Path],
+    /// What is declared, where what is wanted is only what was delivered of that.
+    pub(super) due: Vec<&'a Id>,
+}
+
 /// Adds the strangers of every exclusive directory to what is wanted. What `met` names, and what is known of earlier
-/// passes, stays wanted absent also where nothing is there now. Files of `own` are the agent's, and no strangers.
+/// passes, stays wanted absent also where nothing is there now.
 pub(super) fn find<'m>(
     host: &Reader,
-    own: &[&Path],
+    known: &Known<'_>,
     desired: &mut Desired,
     ledger: &mut Ledger,
     met: impl Iterator<Item = &'m Id>,
@@ -29,7 +38,7 @@ pub(super) fn find<'m>(
         return;
     }
     host.say("looking for strangers in exclusive directories");
-    let (declared, unresolved) = match names(host, own, desired) {
+    let (declared, unresolved) = match names(host, known, desired) {
         Ok(declared) => (declared, None),
         Err(error) => (BTreeSet::new(), Some(error.chain())),
     };
@@ -53,7 +62,7 @@ pub(super) fn find<'m>(
 ///
 /// # Errors
 /// Where one of them cannot be told.
-fn names(host: &Reader, own: &[&Path], desired: &Desired) -> Result<BTreeSet<String>, Error> {
+fn names(host: &Reader, known: &Known<'_>, desired: &Desired) -> Result<BTreeSet<String>, Error> {
     let mut names = BTreeSet::new();
     let mut add = |path: &str| {
         match host.canonical(path) {
@@ -65,8 +74,9 @@ fn names(host: &Reader, own: &[&Path], desired: &Desired) -> Result<BTreeSet<Str
         names.insert(path.to_owned());
         Ok(())
     };
-    desired.resources.keys().filter(|id| id.kind() == "file").try_for_each(|id| add(id.name()))?;
-    for path in own.iter().filter_map(|path| path.to_str()) {
+    let declared = desired.resources.keys().chain(known.due.iter().copied());
+    declared.filter(|id| id.kind() == "file").try_for_each(|id| add(id.name()))?;
+    for path in known.own.iter().filter_map(|path| path.to_str()) {
         host.hops(path)?.iter().try_for_each(|hop| add(hop))?;
     }
     Ok(names)
@@ -124,13 +134,14 @@ impl Inside<'_> {
             desired.resources.insert(id, self.absent(drift));
         }
         let told = match (&unknown, found.unnameable.first()) {
-            (Some(error), _) => Some((error.reason(), error.chain())),
+            (Some(error), _) => Some(Unlisted { reason: error.reason(), message: error.chain(), but_names: false }),
             (None, Some(first)) => {
                 let count = found.unnameable.len();
                 let why = format!(
                     "{count} names in it cannot be written down ({first}); nobody declares them, and they stay"
                 );
-                Some(("cannot-tell", format!("{}: {why}", self.id.name())))
+                let message = format!("{}: {why}", self.id.name());
+                Some(Unlisted { reason: "cannot-tell", message, but_names: true })
             }
             (None, None) => None,
         };
@@ -155,15 +166,7 @@ impl Inside<'_> {
     }
 
     fn absent(&self, drift: Drift) -> Wanted {
-        let spec = file::Spec {
-            what: file::What::Absent,
-            owner: None,
-            group: None,
-            mode: None,
-            replace: file::Replace::Nothing,
-            validate: Vec::new(),
-            secret: None,
-        };
+        let spec = file::Spec::of(file::What::Absent);
         let stranger_of = Some(self.id.clone());
         Wanted { spec: Spec::File(spec), drift, exclusive: None, stranger_of, ..self.wanted.clone() }
     }

@@ -258,10 +258,10 @@ pub(super) fn look(
     }
     let mut compiled = Compiled { desired, payloads, notes: Vec::new(), machine_id: None, roles: Vec::new() };
     names::follow(host, &compiled.desired, &mut ledger);
-    strangers::find(host, &ask.settings.trusted_files(), &mut compiled.desired, &mut ledger, restraint.met());
-    // Nobody has to allow what only goes back.
-    let free = Ask { allow_removals: Some(u64::MAX), ..ask.clone() };
-    let weighed = weigh(host, &free, report, &ledger, restraint, compiled)?;
+    let known = strangers::Known { own: &ask.settings.trusted_files(), ..strangers::Known::default() };
+    strangers::find(host, &known, &mut compiled.desired, &mut ledger, restraint.met());
+    let back = Ask { leave: ask.leave.back(), ..ask.clone() };
+    let weighed = weigh(host, &back, report, &ledger, restraint, compiled)?;
     let undone = quarantine.undone(&revision);
     let standing = match why.filter(|why| why.class == Class::Stalled) {
         Some(why) => {

@@ -11,6 +11,7 @@ use crate::model::one_line;
 use crate::secret::{Plain, SUFFIX};
 
 /// Change a secret in $VISUAL or $EDITOR. What it holds is written to a directory in memory only, which goes with this.
+/// Where somebody else changes the file meanwhile, that stays and what was edited goes.
 #[derive(Debug, Args)]
 pub(super) struct Edit {
     /// The file of the repository; where there is none, it is made
@@ -48,7 +49,9 @@ impl Edit {
             return Ok(0);
         }
         anyhow::ensure!(!new.is_empty(), "the editor left an empty file; {} is as it was", one_line(&path, 200));
-        fleet.write(&path, &new, &readers)?;
+        fleet
+            .write(&path, &new, &readers, fleet.unchanged(&path))
+            .context("what you have edited is kept nowhere; edit it again")?;
         super::super::print(&format!("{} is changed\n", one_line(&path, 200)));
         Ok(0)
     }

@@ -5,6 +5,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Fleet, names};
+use crate::host::Instead;
 use crate::model::one_line;
 use crate::secret::{Header, Plain};
 
@@ -27,7 +28,7 @@ impl Encrypt {
         let readers = fleet.readers(&path)?;
         let plain = self.plain()?;
         anyhow::ensure!(Header::read(&plain).is_err(), "this is encrypted already; put it in its place as it is");
-        fleet.write(&path, &plain, &readers)?;
+        fleet.write(&path, &plain, &readers, Instead::Anything)?;
         let to = names(&readers);
         if self.json {
             super::super::print_json(&serde_json::json!({

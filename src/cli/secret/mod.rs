@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use crate::compile::{self, Readers};
-use crate::host;
+use crate::host::{self, Instead};
 use crate::model::one_line;
 use crate::secret::{self as age, Header, Identity, Plain, Recipient, SUFFIX};
 use crate::source::{Entry, Origin, Snapshot};
@@ -118,7 +118,9 @@ impl Fleet {
         );
         let fleet = Self::around(file.parent().unwrap_or(&file))?;
         let path = file.strip_prefix(&fleet.root).ok().and_then(Path::to_str).map(str::to_owned);
-        Ok((fleet, path.with_context(|| format!("{} is not UTF-8", file.display()))?))
+        let path = path.with_context(|| format!("{} is not UTF-8", file.display()))?;
+        host::follows_no_link(&fleet.root, &path)?;
+        Ok((fleet, path))
     }
 
     /// Who has to be able to read the secret at `path`; those who cannot be told of are told on standard error.
@@ -157,13 +159,21 @@ impl Fleet {
         identity.open(sealed).with_context(|| format!("cannot open {}", one_line(path, 200)))
     }
 
+    /// What is at `path` since this was read, or nothing is, where nobody has changed it.
+    fn unchanged(&self, path: &str) -> Instead<'_> {
+        match self.snapshot.entries.get(path) {
+            Some(Entry::File { content, .. }) => Instead::This(content),
+            _ => Instead::Nothing,
+        }
+    }
+
     /// Writes `plain`, encrypted to `readers`, to `path`.
-    fn write(&self, path: &str, plain: &[u8], readers: &Readers) -> anyhow::Result<()> {
+    fn write(&self, path: &str, plain: &[u8], readers: &Readers, instead: Instead<'_>) -> anyhow::Result<()> {
         let to: std::collections::BTreeSet<Recipient> =
             readers.known.iter().map(|reader| reader.recipient.clone()).collect();
         let to: Vec<Recipient> = to.into_iter().collect();
         let sealed = age::seal(plain, &to, true).map_err(anyhow::Error::msg)?;
-        Ok(host::replace_file(&self.root.join(path), &sealed)?)
+        Ok(host::replace_file(&self.root, path, &sealed, instead)?)
     }
 
     /// Every secret in a tree.

@@ -80,7 +80,7 @@ impl Rekey {
             return Ok(false);
         }
         let plain = fleet.open(path, identity)?;
-        fleet.write(path, &plain, &readers)?;
+        fleet.write(path, &plain, &readers, fleet.unchanged(path))?;
         Ok(true)
     }
 }

@@ -254,7 +254,8 @@ pub struct Ready {
 
 impl Drop for Ready {
     fn drop(&mut self) {
-        drop(self.staged());
+        let name = self.name.take();
+        drop(self.under(name));
     }
 }
 
@@ -270,9 +271,10 @@ impl Ready {
         Ok(Self { place, path: path.to_owned(), over, name })
     }
 
-    fn staged(&mut self) -> Option<Staged<'_>> {
-        let name = self.name.take()?;
-        Some(Staged { dir: self.place.dir(), path: &self.path, name, node: NodeType::Regular, placed: false })
+    /// What stands under its temporary name, `name`.
+    fn under(&self, name: Option<String>) -> Option<Staged<'_>> {
+        let (dir, path) = (self.place.dir(), self.path.as_str());
+        name.map(|name| Staged { dir, path, name, node: NodeType::Regular, placed: false })
     }
 
     /// Its content is on disk when this returns.
@@ -289,11 +291,9 @@ impl Ready {
         if standing != self.place.standing {
             return Err(stale(&self.path));
         }
-        let over = self.over;
-        let Some(name) = self.name.take() else { return Ok(()) };
-        let (dir, path) = (self.place.dir(), self.path.as_str());
-        let staged = Staged { dir, path, name, node: NodeType::Regular, placed: false };
-        staged.place(&self.place.parent, standing.as_ref(), over, syncs)
+        let name = self.name.take();
+        let Some(staged) = self.under(name) else { return Ok(()) };
+        staged.place(&self.place.parent, standing.as_ref(), self.over, syncs)
     }
 }
 

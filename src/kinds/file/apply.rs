@@ -158,7 +158,7 @@ impl Work<'_> {
         let ready = match self.want.secret {
             None => host.make_ready(self.path, self.attributes, &payloads.need(content, self.path)?, over),
             Some(sealed) => {
-                let plain = secret::open(&host.keyring(), payloads, self.path, (content, sealed))?;
+                let plain = secret::open(&*host.keyring(), payloads, self.path, (content, sealed))?;
                 host.make_ready(self.path, self.attributes, &plain, over)
             }
         };
@@ -192,7 +192,7 @@ impl Work<'_> {
         let over = over(self.path, self.want, self.now)?;
         let keys = host.keyring();
         host.make_tree(self.path, self.attributes, over, |stage| {
-            nodes.iter().try_for_each(|node| node.put(&keys, stage, payloads, self.path))
+            nodes.iter().try_for_each(|node| node.put(&*keys, stage, payloads, self.path))
         })
     }
 

@@ -162,13 +162,10 @@ impl Before {
             // Only what was ours to set goes back.
             let old = old?;
             return Some(Spec {
-                what: What::Attributes,
                 owner: last.owner.as_ref().and(old.uid).map(|uid| uid.to_string()),
                 group: last.group.as_ref().and(old.gid).map(|gid| gid.to_string()),
                 mode: last.mode.and(Some(old.mode)).filter(|_| !matches!(self, Self::Symlink { .. })),
-                replace: Replace::Nothing,
-                validate: Vec::new(),
-                secret: None,
+                ..Spec::of(What::Attributes)
             });
         }
         self.as_found()

@@ -30,7 +30,7 @@ pub(super) fn open(
 pub fn content(host: &Reader, payloads: &Payloads, name: &str, want: &Spec) -> Result<Option<Plain>, Error> {
     match (&want.what, want.secret) {
         (What::Regular { content, .. }, Some(sealed)) => {
-            open(&host.keyring(), payloads, name, (content, sealed)).map(Some)
+            open(&*host.keyring(), payloads, name, (content, sealed)).map(Some)
         }
         (What::Regular { content, .. }, None) => payloads.need(content, name).map(|all| Some(all.to_vec().into())),
         _ => Ok(None),

@@ -45,6 +45,19 @@ impl PartialEq for Sealed {
 impl Eq for Sealed {}
 
 impl Spec {
+    /// This, whoever it belongs to, and nothing else said of it.
+    pub fn of(what: What) -> Self {
+        Self {
+            what,
+            owner: None,
+            group: None,
+            mode: None,
+            replace: Replace::Nothing,
+            validate: Vec::new(),
+            secret: None,
+        }
+    }
+
     /// The payload that it needs, if any.
     pub fn payload(&self) -> Option<Digest> {
         match &self.what {

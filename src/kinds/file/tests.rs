@@ -53,7 +53,7 @@ impl Host {
 }
 
 fn spec(what: What, mode: Option<u32>) -> Spec {
-    Spec { what, owner: None, group: None, mode, replace: Replace::Nothing, validate: Vec::new(), secret: None }
+    Spec { mode, ..Spec::of(what) }
 }
 
 fn present(what: Standing) -> Present {

@@ -1,6 +1,6 @@
 //! Which files belong to installed packages.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::{apt, dnf, transient};
@@ -19,7 +19,8 @@ const AT_ONCE: usize = 500;
 /// Where others write down what they installed.
 const OTHERS: &[(&str, &str)] = &[("/var/lib/pacman/local", "pacman"), ("/lib/apk/db/installed", "apk")];
 
-/// Those of `paths` that belong to an installed package, or are a configuration file that one left.
+/// Those of `paths` that belong to an installed package, or are a configuration file that one left; by whatever name the
+/// package has it, and whatever links lead there by now.
 ///
 /// # Errors
 /// Where that cannot be told of one of them: also while anybody is at work with packages, since what is unpacked stands
@@ -56,12 +57,13 @@ fn known_or_asked(host: &Reader, paths: &BTreeSet<String>) -> Result<BTreeSet<St
     if let Some(known) =
         known.as_ref().filter(|known| !stamps.is_empty() && known.stamps == stamps && known.asked == *paths)
     {
-        return Ok(known.owned.clone());
+        return Ok(known.answer.owned(host, paths));
     }
     *known = None;
-    let owned = ask(host, paths)?;
+    let answer = ask(host, paths)?;
+    let owned = answer.owned(host, paths);
     if !stamps.is_empty() {
-        *known = Some(Known { stamps, asked: paths.clone(), owned: owned.clone() });
+        *known = Some(Known { stamps, asked: paths.clone(), answer });
     }
     Ok(owned)
 }
@@ -71,7 +73,53 @@ fn known_or_asked(host: &Reader, paths: &BTreeSet<String>) -> Result<BTreeSet<St
 struct Known {
     stamps: Vec<Option<dnf::Written>>,
     asked: BTreeSet<String>,
-    owned: BTreeSet<String>,
+    answer: Answer,
+}
+
+/// What the databases say of some paths.
+#[derive(Default)]
+struct Answer {
+    /// Those that rpm says are owned; it knows a directory by any name.
+    by_rpm: BTreeSet<String>,
+    /// What dpkg lists that has the last name of one of them.
+    by_dpkg: BTreeSet<String>,
+}
+
+impl Answer {
+    /// Those of `paths` that are owned. Where the links on the way to one cannot be told it is.
+    fn owned(&self, host: &Reader, paths: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut owned = self.by_rpm.clone();
+        // By the name that it has where /usr is merged, too; most have it already.
+        let listed = self.by_dpkg.iter().flat_map(|line| [line.clone(), unaliased(line)]);
+        owned.extend(listed.filter(|line| paths.contains(line)));
+        let mut rest: BTreeMap<&str, Vec<(&String, String)>> = BTreeMap::new();
+        for path in paths.iter().filter(|path| !owned.contains(*path)).collect::<Vec<_>>() {
+            match host.canonical(path) {
+                Ok(real) => rest.entry(last_name(path)).or_default().push((path, real)),
+                Err(_) => drop(owned.insert(path.clone())),
+            }
+        }
+        for line in &self.by_dpkg {
+            let Some(alike) = rest.get(last_name(line)) else { continue };
+            let names = every_name(host, line);
+            let is = |real: &String| names.as_ref().map_or(true, |names| names.contains(real));
+            owned.extend(alike.iter().filter(|(_, real)| is(real)).map(|(path, _)| (*path).clone()));
+        }
+        owned
+    }
+}
+
+fn last_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The names, without symbolic links on the way, of what stands at `path`, and of what it leads to where it is a link.
+fn every_name(host: &Reader, path: &str) -> Result<Vec<String>, Error> {
+    match host.hops(path).and_then(|hops| hops.iter().map(|hop| host.canonical(hop)).collect()) {
+        // Where a file stands on the way nothing can stand behind it.
+        Err(Error::InTheWay { .. }) => Ok(Vec::new()),
+        names => names,
+    }
 }
 
 static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
@@ -85,35 +133,36 @@ fn stamps(host: &Reader) -> Result<Vec<Option<dnf::Written>>, Error> {
     Ok(stamps)
 }
 
-fn ask(host: &Reader, paths: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
+fn ask(host: &Reader, paths: &BTreeSet<String>) -> Result<Answer, Error> {
     let (dpkg, rpm) = (host.look(LISTS)?.is_some(), dnf::has_database(host));
     if !dpkg && !rpm {
         let other = OTHERS.iter().find(|(place, _)| host.below_root(place).exists());
         return match other.map(|(_, other)| *other).or(host.is_machine().then_some("this host")) {
-            None => Ok(BTreeSet::new()),
+            None => Ok(Answer::default()),
             Some(other) => Err(Error::Unknown {
                 thing: "packages".to_owned(),
                 why: format!("what packages of {other} hold is not known; only of dpkg and rpm it is"),
             }),
         };
     }
-    let mut owned = if dpkg { of_dpkg(host, paths)? } else { BTreeSet::new() };
+    let mut answer =
+        Answer { by_dpkg: if dpkg { of_dpkg(host, paths)? } else { BTreeSet::new() }, ..Answer::default() };
     if rpm {
+        let owned = answer.owned(host, paths);
         let rest: Vec<&str> = paths.iter().filter(|path| !owned.contains(*path)).map(String::as_str).collect();
-        owned.extend(of_rpm(host, &rest)?);
+        answer.by_rpm = of_rpm(host, &rest)?;
     }
-    Ok(owned)
+    Ok(answer)
 }
 
+/// What dpkg lists that may be one of `paths`, by another name perhaps: it has the same last name.
 fn of_dpkg(host: &Reader, paths: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
-    let mut owned = BTreeSet::new();
+    let names: HashSet<&str> = paths.iter().map(|path| last_name(path)).collect();
+    let mut listed = BTreeSet::new();
     let mut take = |text: &[u8]| {
-        for line in String::from_utf8_lossy(text).lines() {
-            // By the name that it has where /usr is merged; most have it already.
-            let merged = !line.starts_with("/usr/") && !line.starts_with("/etc/");
-            let found = paths.get(line).or_else(|| if merged { paths.get(&unaliased(line)) } else { None });
-            owned.extend(found.cloned());
-        }
+        let text = String::from_utf8_lossy(text);
+        let alike = |line: &&str| line.starts_with('/') && names.contains(last_name(line));
+        listed.extend(text.lines().filter(alike).map(str::to_owned));
     };
     for name in host.list(LISTS)?.iter().filter(|name| name.ends_with(".list")) {
         let path = format!("{LISTS}/{name}");
@@ -121,7 +170,7 @@ fn of_dpkg(host: &Reader, paths: &BTreeSet<String>) -> Result<BTreeSet<String>, 
         host.read(&path, LIMIT)?.iter().for_each(|text| take(text));
     }
     host.read(DIVERSIONS, LIMIT)?.iter().for_each(|text| take(text));
-    Ok(owned)
+    Ok(listed)
 }
 
 fn of_rpm(host: &Reader, paths: &[&str]) -> Result<BTreeSet<String>, Error> {
@@ -154,6 +203,7 @@ fn strange(output: &Output) -> Result<BTreeSet<String>, String> {
 #[allow(clippy::disallowed_methods, reason = "tests lay out what is read")]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -174,6 +224,33 @@ mod tests {
         let paths = asked(&["/etc/a", "/etc/b", "/etc/c", "/usr/lib/x", "/usr/bin/d.real", "/etc/a/b"]);
         let owned = owned(&host, &paths).expect("told");
         assert_eq!(owned, asked(&["/etc/a", "/etc/b", "/usr/lib/x", "/usr/bin/d.real"]));
+    }
+
+    #[test]
+    fn whatever_links_lead_there_what_dpkg_lists_is_owned_by_every_name_that_it_has() {
+        let root = tempfile::tempdir().expect("a scratch directory");
+        let at = |path: &str| root.path().join(path);
+        for directory in ["var/lib/dpkg/info", "etc", "srv/x/d", "srv/loose", "usr/lib", "opt"] {
+            fs::create_dir_all(at(directory)).expect("made");
+        }
+        for file in ["srv/x/f", "srv/x/g", "srv/x/d/h", "usr/lib/l", "srv/target", "srv/loose/u"] {
+            fs::write(at(file), "x").expect("written");
+        }
+        // An administrator's, the system's, and one in the place of the file itself.
+        symlink("../srv/x", at("etc/x")).expect("made");
+        symlink("usr/lib", at("lib")).expect("made");
+        symlink("/srv/x", at("srv/y")).expect("made");
+        symlink("/srv/target", at("opt/target")).expect("made");
+        symlink("round", at("opt/round")).expect("made");
+        let list = "/etc/x\n/etc/x/f\n/etc/x/d\n/etc/x/d/h\n/usr/lib/l\n/opt/target\n/opt/round/u\n";
+        fs::write(at("var/lib/dpkg/info/a.list"), list).expect("written");
+        let host = Reader::directory(root.path()).expect("opens");
+        let owned = |paths: &[&str]| owned(&host, &asked(paths)).expect("told");
+        let theirs = ["/srv/x/f", "/srv/y/f", "/srv/x/d", "/srv/x/d/h", "/lib/l", "/srv/target", "/srv/x"];
+        assert_eq!(owned(&theirs), asked(&theirs));
+        assert_eq!(owned(&["/srv/x/g", "/srv/x/d/f", "/etc/f", "/srv/y"]), asked(&[]));
+        // Where it cannot be told what a link leads to it is not taken for a stranger.
+        assert_eq!(owned(&["/srv/loose/u"]), asked(&["/srv/loose/u"]));
     }
 
     #[test]
