@@ -25,6 +25,7 @@ mod socket;
 mod source;
 mod storeys;
 mod struck;
+mod swapped;
 mod transports;
 mod trees;
 mod verbs;

@@ -162,8 +162,16 @@ impl Reader {
     /// # Errors
     /// Where something else is there, it is longer than `limit` bytes (`too-large`), or cannot be read.
     pub fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
-        let Some(file) = self.open_regular(path)? else { return Ok(None) };
-        read_all(file, path, limit).map(Some)
+        Ok(self.read_told(path, limit)?.map(|(content, _)| content))
+    }
+
+    /// The same, with what is told of the very file that was read.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn read_told(&self, path: &str, limit: u64) -> Result<Option<(Vec<u8>, Meta)>, Error> {
+        let Some((file, meta)) = self.open_regular(path)? else { return Ok(None) };
+        Ok(Some((read_all(file, path, limit)?, meta)))
     }
 
     /// As [`Reader::read`], for files of the system that may be symbolic links: a last component that is a
@@ -265,17 +273,16 @@ impl Reader {
         Ok(format!("/{}", names.join("/")))
     }
 
-    /// SHA-256 and length of the regular file `path`, read as a stream; no digest where it is longer than `limit`
-    /// bytes, since a file without data can be made as long as anybody likes. Leaves no trace.
+    /// SHA-256 of the regular file `path`, read as a stream, and what is told of the very file that was read, its length
+    /// included; no digest where it is longer than `limit` bytes, since a file without data can be made as long as anybody
+    /// likes. Leaves no trace.
     ///
     /// # Errors
     /// Where nothing or something else is there, it cannot be read, or an end is asked for (`interrupted`).
-    pub fn digest(&self, path: &str, limit: u64) -> Result<(Option<Digest>, u64), Error> {
-        let mut file = self.open_regular(path)?.ok_or_else(|| io("read", path)(Errno::NOENT))?;
-        let size =
-            file.metadata().map_err(|source| Error::Io { doing: "read", path: PathBuf::from(path), source })?.len();
-        if size > limit {
-            return Ok((None, size));
+    pub fn digest(&self, path: &str, limit: u64) -> Result<(Option<Digest>, Meta), Error> {
+        let (mut file, meta) = self.open_regular(path)?.ok_or_else(|| io("read", path)(Errno::NOENT))?;
+        if meta.size > limit {
+            return Ok((None, meta));
         }
         let mut hash = sha2::Sha256::new();
         let mut length: u64 = 0;
@@ -291,14 +298,14 @@ impl Reader {
                     length += n as u64;
                     // Somebody adds to it as we read.
                     if length > limit {
-                        return Ok((None, length));
+                        return Ok((None, Meta { size: length, ..meta }));
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(source) => return Err(Error::Io { doing: "read", path: PathBuf::from(path), source }),
             }
         }
-        Ok((Some(Digest::from_bytes(hash.finalize().into())), length))
+        Ok((Some(Digest::from_bytes(hash.finalize().into())), Meta { size: length, ..meta }))
     }
 
     /// The process that holds a lock of fcntl(2) on the regular file `path`, if one does; 0 where it is not to be seen
@@ -307,7 +314,7 @@ impl Reader {
     /// # Errors
     /// Where something else is there, or that cannot be told.
     pub fn locked_by(&self, path: &str) -> Result<Option<u32>, Error> {
-        let Some(file) = self.open_regular(path)? else { return Ok(None) };
+        let Some((file, _)) = self.open_regular(path)? else { return Ok(None) };
         let ours = Flock::from(FlockType::WriteLock);
         let theirs = rustix::process::fcntl_getlk(&file, &ours).map_err(io("look at the lock of", path))?;
         Ok(theirs.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())))
@@ -363,7 +370,7 @@ impl Reader {
         Ok(names)
     }
 
-    fn open_regular(&self, path: &str) -> Result<Option<std::fs::File>, Error> {
+    fn open_regular(&self, path: &str) -> Result<Option<(std::fs::File, Meta)>, Error> {
         let Some(parent) = self.root.parent(path)? else { return Ok(None) };
         // Opening a device can do things (rewind a tape, start a watchdog), so the type comes first.
         match look_in(&parent, path)? {
@@ -372,7 +379,9 @@ impl Reader {
             Some(_) => {}
         }
         match open_quietly(&parent) {
-            Ok((file, meta)) if meta.node == NodeType::Regular => Ok(Some(file.into())),
+            Ok((file, meta)) if meta.node == NodeType::Regular => {
+                Ok(Some((file.into(), Meta { real: parent.real.clone(), ..meta })))
+            }
             Ok((_, meta)) => Err(in_the_way(path, meta.node.describe(), "")),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::LOOP) => Err(in_the_way(path, NodeType::Symlink.describe(), "")),

@@ -186,7 +186,7 @@ pub(super) fn look(host: &Reader, users: &Users, path: &str) -> Result<Observed,
         Ok(None) | Err(Error::InTheWay { .. }) => return Ok(Observed::Absent),
         Err(error) => return Err(error),
     };
-    let Some(what) = standing(host, path, &meta)? else { return Ok(Observed::Absent) };
+    let Some((what, meta)) = standing(host, path, meta)? else { return Ok(Observed::Absent) };
     let (owner, group) = if host.can_own() && host.has_users() {
         let owner = Owner { id: meta.uid, names: users.user_names(meta.uid)? };
         let group = Owner { id: meta.gid, names: users.group_names(meta.gid)? };
@@ -206,18 +206,18 @@ pub(super) fn look(host: &Reader, users: &Users, path: &str) -> Result<Observed,
     }))
 }
 
-/// `None` where it went away while we looked.
-fn standing(host: &Reader, path: &str, meta: &Meta) -> Result<Option<Standing>, Error> {
-    Ok(Some(match meta.node {
+/// Its type and content, and what is told of that very file: whoever owns the directory may exchange it for another while
+/// we look, and its content with the other's owner and mode would be kept, and put back. `None` where it went away.
+fn standing(host: &Reader, path: &str, meta: Meta) -> Result<Option<(Standing, Meta)>, Error> {
+    let what = match meta.node {
         NodeType::Regular => {
-            let (digest, size) = match host.digest(path, KEEP) {
+            let (digest, meta) = match host.digest(path, KEEP) {
                 Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                 other => other?,
             };
-            match digest {
-                Some(digest) => Standing::Regular { digest, size },
-                None => Standing::Large { size },
-            }
+            let size = meta.size;
+            let what = digest.map_or(Standing::Large { size }, |digest| Standing::Regular { digest, size });
+            return Ok(Some((what, meta)));
         }
         NodeType::Directory => Standing::Directory,
         NodeType::Symlink => match host.read_link(path)? {
@@ -225,5 +225,6 @@ fn standing(host: &Reader, path: &str, meta: &Meta) -> Result<Option<Standing>, 
             None => return Ok(None),
         },
         other => Standing::Other(other),
-    }))
+    };
+    Ok(Some((what, meta)))
 }
