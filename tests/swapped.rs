@@ -19,7 +19,7 @@ use super::scratch::put;
 const SOMEBODY: u32 = 4242;
 /// So many exchanges at least, and so many things done meanwhile.
 const SWAPS: usize = 100_000;
-const DONE: usize = 4_000;
+const DONE: usize = 10_000;
 /// What nobody reads by a name of somebody's.
 const ROOTS: &str = "this is root's alone\n";
 

@@ -55,6 +55,7 @@ mod safe;
 mod secrets;
 mod selection;
 mod sources;
+mod swapped;
 mod trixie;
 mod trust;
 mod unit_files;
