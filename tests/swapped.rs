@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -90,15 +90,16 @@ impl Scene {
             let _ = fs::remove_file(path);
             let _ = fs::remove_dir_all(path);
         }
-        let own = |path: &Path| drop(chown(path, Some(SOMEBODY), Some(SOMEBODY)));
+        // Never through a link, which root may just have put back.
+        let own = |path: &Path| drop(lchown(path, Some(SOMEBODY), Some(SOMEBODY)));
         let _ = match pair.what {
             What::Directory(to) => {
                 // As deep as what the link leads to.
                 let below = if to.ends_with("victim") { name.clone() } else { name.join("victim") };
                 fs::create_dir_all(&below).and_then(|()| symlink(to, &aside))
             }
-            What::File(to) => fs::write(&name, "somebody's\n").and_then(|()| symlink(to, &aside)),
-            What::Name(of) => fs::write(&name, "somebody's\n").and_then(|()| fs::hard_link(self.at(of), &aside)),
+            What::File(to) => fs::File::create_new(&name).and_then(|_| symlink(to, &aside)),
+            What::Name(of) => fs::File::create_new(&name).and_then(|_| fs::hard_link(self.at(of), &aside)),
             What::Other => fs::create_dir(&name).and_then(|()| fs::create_dir(&aside)),
         };
         own(&name);
