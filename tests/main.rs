@@ -26,6 +26,7 @@ mod socket;
 mod source;
 mod storeys;
 mod struck;
+mod swapped;
 mod transports;
 mod trees;
 mod verbs;

@@ -1,3 +1,5 @@
+use rustix::thread::CapabilitySet;
+
 use super::{Error, Reader};
 use crate::model::{Facts, Family, Os, one_line};
 
@@ -24,6 +26,11 @@ pub enum FactsError {
 }
 
 impl Reader {
+    /// Whether the kernel takes modules from us, as it does not in most containers; CAP_SYS_MODULE of capabilities(7).
+    pub fn may_load_modules(&self) -> bool {
+        rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_MODULE))
+    }
+
     /// What compiling may know of this host. Of a directory that stands for a machine only what its own
     /// files tell; the rest is `None`.
     ///

@@ -25,6 +25,7 @@ mod server;
 mod vm;
 
 // What is shown, one file a claim.
+mod activation;
 mod agent;
 mod agent_killed;
 mod agent_socket;
@@ -55,6 +56,7 @@ mod safe;
 mod secrets;
 mod selection;
 mod sources;
+mod swapped;
 mod trixie;
 mod trust;
 mod unit_files;

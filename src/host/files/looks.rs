@@ -70,15 +70,16 @@ impl Looks<'_> {
         self.host.read_link(path)
     }
 
-    /// SHA-256 and length of the regular file `path`, which was just seen as `meta` says; no digest where it is longer
-    /// than `limit` bytes. It is read unless it is known. `None` where nothing is there any more. Leaves no trace.
+    /// SHA-256 of the regular file `path`, which was just seen as `meta` says, and what is told of the very file that was
+    /// read, its length included; no digest where it is longer than `limit` bytes. It is read unless it is known. `None`
+    /// where nothing is there any more. Leaves no trace.
     ///
     /// # Errors
     /// Where something else is there, it cannot be read, or an end is asked for (`interrupted`).
-    pub fn digest(&mut self, path: &str, meta: &Meta, limit: u64) -> Result<Option<(Option<Digest>, u64)>, Error> {
+    pub fn digest(&mut self, path: &str, meta: &Meta, limit: u64) -> Result<Option<(Option<Digest>, Meta)>, Error> {
         let (host, hashed) = (self.host, self.hashed);
         if let Some(digest) = hashed.and_then(|hashed| hashed.of(path, meta)) {
-            return Ok(Some((Some(digest), meta.size)));
+            return Ok(Some((Some(digest), meta.clone())));
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let Some(parent) = self.parent(path)? else { return Ok(None) };
@@ -90,6 +91,7 @@ impl Looks<'_> {
             Err(Errno::LOOP) => return Err(in_the_way(path, NodeType::Symlink.describe(), "")),
             Err(errno) => return Err(io("read", path)(errno)),
         };
+        let real = parent.real.clone();
         let (digest, size) = hash(host, &file, path, (before.size, limit), &mut buffer)?;
         self.buffer = buffer;
         if let (Some(hashed), Some(digest)) = (hashed, &digest)
@@ -97,7 +99,7 @@ impl Looks<'_> {
         {
             hashed.learn(path, file.as_fd(), &before, digest, begun);
         }
-        Ok(Some((digest, size)))
+        Ok(Some((digest, Meta { size, real, ..before })))
     }
 
     /// The directory that `path` lies in; `None` where that is not there.

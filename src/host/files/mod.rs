@@ -168,8 +168,16 @@ impl Reader {
     /// # Errors
     /// Where something else is there, it is longer than `limit` bytes (`too-large`), or cannot be read.
     pub fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
-        let Some(file) = self.open_regular(path)? else { return Ok(None) };
-        read_all(file, path, limit).map(Some)
+        Ok(self.read_told(path, limit)?.map(|(content, _)| content))
+    }
+
+    /// The same, with what is told of the very file that was read.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn read_told(&self, path: &str, limit: u64) -> Result<Option<(Vec<u8>, Meta)>, Error> {
+        let Some((file, meta)) = self.open_regular(path)? else { return Ok(None) };
+        Ok(Some((read_all(file, path, limit)?, meta)))
     }
 
     /// As [`Reader::read`], for files of the system that may be symbolic links: a last component that is a
@@ -277,7 +285,7 @@ impl Reader {
     /// # Errors
     /// Where something else is there, or that cannot be told.
     pub fn locked_by(&self, path: &str) -> Result<Option<u32>, Error> {
-        let Some(file) = self.open_regular(path)? else { return Ok(None) };
+        let Some((file, _)) = self.open_regular(path)? else { return Ok(None) };
         let ours = Flock::from(FlockType::WriteLock);
         let theirs = rustix::process::fcntl_getlk(&file, &ours).map_err(io("look at the lock of", path))?;
         Ok(theirs.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())))
@@ -333,7 +341,7 @@ impl Reader {
         Ok(names)
     }
 
-    fn open_regular(&self, path: &str) -> Result<Option<std::fs::File>, Error> {
+    fn open_regular(&self, path: &str) -> Result<Option<(std::fs::File, Meta)>, Error> {
         let Some(parent) = self.root.parent(path)? else { return Ok(None) };
         // Opening a device can do things (rewind a tape, start a watchdog), so the type comes first.
         match look_in(&parent, path)? {
@@ -342,7 +350,9 @@ impl Reader {
             Some(_) => {}
         }
         match open_quietly(&parent) {
-            Ok((file, meta)) if meta.node == NodeType::Regular => Ok(Some(file.into())),
+            Ok((file, meta)) if meta.node == NodeType::Regular => {
+                Ok(Some((file.into(), Meta { real: parent.real.clone(), ..meta })))
+            }
             Ok((_, meta)) => Err(in_the_way(path, meta.node.describe(), "")),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::LOOP) => Err(in_the_way(path, NodeType::Symlink.describe(), "")),

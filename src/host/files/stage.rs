@@ -55,12 +55,17 @@ pub(super) struct Staged<'p> {
     path: &'p str,
     name: String,
     node: NodeType,
+    /// Where it is a directory: what is in that goes by this, for its name may lie where others can rename.
+    made: Option<OwnedFd>,
     placed: bool,
 }
 
 impl Drop for Staged<'_> {
     fn drop(&mut self) {
         if !self.placed {
+            if let Some(made) = &self.made {
+                let _ = sweep::empty(made, self.path, sweep::DEPTH);
+            }
             let flags = if self.node == NodeType::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             // What cannot be removed now is swept the next time something is written here.
             let _ = rustix::fs::unlinkat(self.dir, self.name.as_str(), flags);
@@ -85,7 +90,7 @@ impl<'p> Staged<'p> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(dir, name.as_str(), flags, Mode::from_raw_mode(0o600))
             .map_err(io("make a file beside", path))?;
-        let staged = Self { dir, path, name, node: NodeType::Regular, placed: false };
+        let staged = Self { dir, path, name, node: NodeType::Regular, made: None, placed: false };
         extend(&file, model, trusting);
         exact.set(&file).map_err(io("set owner and mode of", path))?;
         let mut file = File::from(file);
@@ -111,19 +116,14 @@ impl<'p> Staged<'p> {
     ) -> Result<Self, Error> {
         let name = temporary_name();
         rustix::fs::mkdirat(dir, name.as_str(), Mode::from_raw_mode(0o700)).map_err(io("make", path))?;
-        let staged = Self { dir, path, name, node: NodeType::Directory, placed: false };
+        let mut staged = Self { dir, path, name, node: NodeType::Directory, made: None, placed: false };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(dir, staged.name.as_str(), flags, Mode::empty()).map_err(io("make", path))?;
-        extend(&made, None, trusting);
-        let filled = fill(made.as_fd()).and_then(|()| {
-            exact.set(&made).map_err(io("set owner and mode of", path))?;
-            syncs.node(&made, dir).map_err(io("sync", path))
-        });
-        if let Err(error) = filled {
-            // By its descriptor: its name may lie where others can rename.
-            let _ = sweep::empty(&made, path, sweep::DEPTH);
-            return Err(error);
-        }
+        let made = staged.made.insert(made);
+        extend(made, None, trusting);
+        fill(made.as_fd())?;
+        exact.set(made).map_err(io("set owner and mode of", path))?;
+        syncs.node(made, dir).map_err(io("sync", path))?;
         Ok(staged)
     }
 
@@ -136,7 +136,7 @@ impl<'p> Staged<'p> {
     ) -> Result<Self, Error> {
         let name = temporary_name();
         rustix::fs::symlinkat(target, dir, name.as_str()).map_err(io("make the link", path))?;
-        let staged = Self { dir, path, name, node: NodeType::Symlink, placed: false };
+        let staged = Self { dir, path, name, node: NodeType::Symlink, made: None, placed: false };
         if let Some(owner) = owner {
             own_link(dir, &staged.name, owner).map_err(io("set the owner of", path))?;
         }
@@ -187,16 +187,17 @@ impl<'p> Staged<'p> {
                 plain(&self.name).map_err(io("rename to", path))?;
                 self.placed = true;
             }
-            Some(meta) => self.exchange(to, meta.node, over)?,
+            Some(meta) => self.exchange(to, meta, over)?,
         }
         Ok(())
     }
 
     /// Trades places with what stands there, which then goes. rename(2) cannot put a file over a
     /// directory, nor a directory over anything that is none.
-    fn exchange(&mut self, to: &str, standing: NodeType, over: Over) -> Result<(), Error> {
+    fn exchange(&mut self, to: &str, standing: &Meta, over: Over) -> Result<(), Error> {
         let (dir, path) = (self.dir, self.path);
-        if standing == NodeType::Directory {
+        let was_directory = standing.node == NodeType::Directory;
+        if was_directory {
             sweep::check_tree(dir, to, path, over == Over::Tree)?;
         }
         let swap = |a: &str, b: &str| rustix::fs::renameat_with(dir, a, dir, b, RenameFlags::EXCHANGE);
@@ -206,23 +207,33 @@ impl<'p> Staged<'p> {
             Err(errno) => return Err(io("rename to", path)(errno)),
         };
         self.placed = true;
-        if standing != NodeType::Directory {
+        let back = |this: &mut Self| {
+            let back = if old == this.name {
+                swap(&old, to)
+            } else {
+                let plain = |from: &str, to: &str| rustix::fs::renameat(dir, from, dir, to);
+                plain(to, &this.name).and_then(|()| plain(&old, to))
+            };
+            back.map_err(io("rename back to", path))?;
+            this.placed = false;
+            Ok(())
+        };
+        // Somebody put something else there just now: it goes back.
+        let now = Meta::of(dir, old.as_str(), AtFlags::empty()).map_err(io("look at what was", path))?;
+        if (now.node == NodeType::Directory) != was_directory || (was_directory && now.inode != standing.inode) {
+            back(self)?;
+            return Err(stale(path));
+        }
+        if !was_directory {
             return rustix::fs::unlinkat(dir, old.as_str(), AtFlags::empty()).map_err(io("remove what was", path));
         }
         if over == Over::Tree {
             return sweep::clear(dir, old.as_str(), path);
         }
         match rustix::fs::unlinkat(dir, old.as_str(), AtFlags::REMOVEDIR) {
+            // As here: and something was put into it.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                // Somebody put something there just now: it goes back.
-                let back = if old == self.name {
-                    swap(&old, to)
-                } else {
-                    let plain = |from: &str, to: &str| rustix::fs::renameat(dir, from, dir, to);
-                    plain(to, &self.name).and_then(|()| plain(&old, to))
-                };
-                back.map_err(io("rename back to", path))?;
-                self.placed = false;
+                back(self)?;
                 Err(not_empty(path))
             }
             other => other.map_err(io("remove what was", path)),
@@ -274,7 +285,7 @@ impl Ready {
     /// What stands under its temporary name, `name`.
     fn under(&self, name: Option<String>) -> Option<Staged<'_>> {
         let (dir, path) = (self.place.dir(), self.path.as_str());
-        name.map(|name| Staged { dir, path, name, node: NodeType::Regular, placed: false })
+        name.map(|name| Staged { dir, path, name, node: NodeType::Regular, made: None, placed: false })
     }
 
     /// Its content is on disk when this returns.

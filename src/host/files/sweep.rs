@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
@@ -63,12 +63,24 @@ impl Writer {
         check_tree(parent.dir.as_fd(), parent.name.as_str(), path, true)?;
         // What a crash leaves of it under this name is swept.
         let aside = temporary_name();
+        let back = || {
+            let (dir, flags) = (&parent.dir, RenameFlags::NOREPLACE);
+            rustix::fs::renameat_with(dir, aside.as_str(), dir, parent.name.as_str(), flags)
+        };
         let name = match rustix::fs::renameat(&parent.dir, parent.name.as_str(), &parent.dir, aside.as_str()) {
             Ok(()) => aside.as_str(),
             // A directory of a lower layer cannot be renamed; Documentation/filesystems/overlayfs.rst of the kernel.
             Err(Errno::XDEV) => parent.name.as_str(),
             Err(errno) => return Err(io("move aside", path)(errno)),
         };
+        let moved = Meta::of(parent.dir.as_fd(), name, AtFlags::empty()).map_err(io("look at", path))?;
+        if moved.node != NodeType::Directory || moved.inode != meta.inode {
+            // Somebody put something else there just now: it goes back. A link goes where something is there again.
+            if name == aside && back().is_err() {
+                let _ = rustix::fs::unlinkat(&parent.dir, name, AtFlags::empty());
+            }
+            return Err(stale(path));
+        }
         sync_here(parent.dir.as_fd()).map_err(io("sync the directory of", path))?;
         clear(parent.dir.as_fd(), name, path)?;
         sync_here(parent.dir.as_fd()).map_err(io("sync the directory of", path))

@@ -255,8 +255,12 @@ fn reading_has_a_limit_and_leaves_no_trace() {
     assert_eq!(host.writer.read("/etc/a", 2).expect_err("longer").reason(), "too-large");
     let mut looks = host.writer.looks();
     let a = looks.look("/etc/a").expect("told").expect("there");
-    assert_eq!(looks.digest("/etc/a", &a, 3).expect("readable"), Some((Some(Digest::of(b"abc")), 3)));
-    assert_eq!(looks.digest("/etc/a", &a, 2).expect("readable"), Some((None, 3)));
+    let mut digest = |limit| {
+        let read = looks.digest("/etc/a", &a, limit).expect("readable").expect("there");
+        (read.0, read.1.size)
+    };
+    assert_eq!(digest(3), (Some(Digest::of(b"abc")), 3));
+    assert_eq!(digest(2), (None, 3));
     assert_eq!(host.writer.list("/etc").expect("readable"), ["a"]);
     for path in ["/etc/a", "/etc"] {
         assert_eq!(fs::metadata(host.at(path)).expect("there").accessed().expect("told"), old, "{path}");
@@ -688,4 +692,37 @@ fn what_was_made_ready_takes_no_place_that_changed_meanwhile_and_leaves_nothing(
     let last = ready(&mut host);
     host.writer.put(last).expect("nothing changed");
     assert_eq!(host.text("/etc/x"), "new");
+}
+
+#[test]
+fn a_tree_whose_place_was_taken_meanwhile_goes_with_all_that_is_in_it() {
+    let mut host = host();
+    host.dir("/srv/app");
+    if root() {
+        // Where others can rename, only what is known to be ours is cleared.
+        chown(host.at("/srv/app"), Some(SOMEBODY), None).expect("given away");
+    }
+    let (new, old) = (host.at("/srv/app/new"), host.at("/srv/app/old"));
+    host.file("/srv/app/old", "a file");
+    let fill = |stage: &Stage<'_>, meanwhile: &dyn Fn()| {
+        stage.directory("in", plain(0o700))?;
+        stage.file("in/x", plain(0o600), b"ours")?;
+        meanwhile();
+        Ok(())
+    };
+    let taken = || fs::write(&new, "somebody's").expect("written");
+    let made = host.writer.make_tree("/srv/app/new", plain(0o700), Over::Nothing, |stage| fill(stage, &taken));
+    assert_eq!(made.expect_err("something is there by now").reason(), "stale");
+    let turned = || {
+        fs::remove_file(&old).expect("removed");
+        fs::create_dir(&old).expect("made");
+        fs::write(old.join("x"), "somebody's").expect("written");
+    };
+    let made = host.writer.make_tree("/srv/app/old", plain(0o700), Over::Leaf, |stage| fill(stage, &turned));
+    assert_eq!(made.expect_err("it is a directory by now").reason(), "stale");
+    assert_eq!(
+        (host.text("/srv/app/new").as_str(), host.text("/srv/app/old/x").as_str()),
+        ("somebody's", "somebody's")
+    );
+    assert_eq!(host.left_over(), Vec::<String>::new());
 }

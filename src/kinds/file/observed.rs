@@ -200,7 +200,7 @@ fn seen(looks: &mut Looks<'_>, users: Option<&Users>, path: &str) -> Result<Obse
         Ok(None) | Err(Error::InTheWay { .. }) => return Ok(Observed::Absent),
         Err(error) => return Err(error),
     };
-    let Some(what) = standing(looks, path, &meta)? else { return Ok(Observed::Absent) };
+    let Some((what, meta)) = standing(looks, path, meta)? else { return Ok(Observed::Absent) };
     let (owner, group) = match users {
         Some(users) => {
             let owner = Owner { id: meta.uid, names: users.user_names(meta.uid)? };
@@ -221,15 +221,24 @@ fn seen(looks: &mut Looks<'_>, users: Option<&Users>, path: &str) -> Result<Obse
     }))
 }
 
-/// `None` where it went away while we looked.
-fn standing(looks: &mut Looks<'_>, path: &str, meta: &Meta) -> Result<Option<Standing>, Error> {
-    Ok(match meta.node {
-        NodeType::Regular => looks.digest(path, meta, KEEP)?.map(|(digest, size)| match digest {
-            Some(digest) => Standing::Regular { digest, size },
-            None => Standing::Large { size },
-        }),
-        NodeType::Directory => Some(Standing::Directory),
-        NodeType::Symlink => looks.read_link(path)?.map(|target| Standing::Symlink { target }),
-        other => Some(Standing::Other(other)),
-    })
+/// Its type and content, and what is told of that very file: whoever owns the directory may exchange it for another while
+/// we look, and its content with the other's owner and mode would be kept, and put back. `None` where it went away.
+fn standing(looks: &mut Looks<'_>, path: &str, meta: Meta) -> Result<Option<(Standing, Meta)>, Error> {
+    let what = match meta.node {
+        NodeType::Regular => {
+            let read = looks.digest(path, &meta, KEEP)?;
+            return Ok(read.map(|(digest, meta)| {
+                let size = meta.size;
+                (digest.map_or(Standing::Large { size }, |digest| Standing::Regular { digest, size }), meta)
+            }));
+        }
+        NodeType::Directory => Standing::Directory,
+        NodeType::Symlink => match looks.read_link(path)? {
+            Some(target) => Standing::Symlink { target },
+            None => return Ok(None),
+        },
+        other => Standing::Other(other),
+    };
+    Ok(Some((what, meta)))
+}
 }

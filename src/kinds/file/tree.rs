@@ -120,18 +120,20 @@ pub fn keep_tree<E: From<Error>>(
 ) -> Result<Before, E> {
     let owns = host.can_own() && host.has_users();
     let mut tree = Vec::new();
-    for (within, meta, target) in host.tree(path, LIMITS)? {
+    for (within, mut meta, target) in host.tree(path, LIMITS)? {
         if let_go.iter().any(|(gone, want)| *gone == within && want.what != What::Attributes) {
             continue;
         }
         let what = match (meta.node, target) {
             (NodeType::Regular, _) => {
                 let full = format!("{path}/{within}");
-                let content = host.read(&full, LIMITS.bytes)?.ok_or_else(|| Error::Refused {
+                let (content, told) = host.read_told(&full, LIMITS.bytes)?.ok_or_else(|| Error::Refused {
                     thing: full,
                     reason: "stale",
                     why: "it went away while a copy was made; the next pass looks again".to_owned(),
                 })?;
+                // Owner and mode of the very file: another may stand there by now.
+                meta = told;
                 let kept = keep(&within, &content)?;
                 Leaf::Regular { digest: Digest::of(&content), kept }
             }
