@@ -38,6 +38,7 @@ mod state;
 mod trial;
 mod users;
 mod vitals;
+mod work_tree;
 mod worker;
 
 use crate::model::Zone;
@@ -58,6 +59,7 @@ pub use state::{Document, DocumentError, Lock, LockError, StateDir, StateError};
 pub use trial::Trial;
 pub use users::Users;
 pub use vitals::{Disk, Holder};
+pub use work_tree::WorkTree;
 pub use worker::{Copies, Worker};
 
 /// A view of one machine, or of one directory that stands for a machine. It cannot write.
