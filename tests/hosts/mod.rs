@@ -25,6 +25,7 @@ mod server;
 mod vm;
 
 // What is shown, one file a claim.
+mod adopt;
 mod agent;
 mod agent_killed;
 mod agent_socket;
