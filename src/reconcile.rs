@@ -52,7 +52,7 @@ pub use history::{history, remember_pass};
 use newest::{Newest, Refused, newest};
 use restraint::Restraint;
 pub use restraint::{brakes, brakes_in};
-pub use select::read_host;
+pub use select::{known_facts, read_host};
 pub use settings::{SETTINGS, settings, settings_and_digest, settings_digest, settings_files, settings_with};
 use standing::Standing;
 use stop::At;

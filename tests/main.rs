@@ -1,6 +1,7 @@
 //! The one test binary. `storeys` checks that no file is forgotten here.
 #![allow(clippy::disallowed_methods, reason = "tests set the scene themselves")]
 
+mod adopt;
 mod binding;
 mod brakes;
 mod cli;

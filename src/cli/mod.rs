@@ -19,6 +19,7 @@ use crate::plan::Leave;
 use crate::reconcile::{self, Ask, SETTINGS};
 use crate::report::{Report, State};
 
+mod adopt;
 mod agent;
 mod approve;
 mod ask;
@@ -88,6 +89,8 @@ enum Verb {
     Check(check::Check),
     /// What a host will be
     Show(show::Show),
+    /// Bring what stands on this host into the work tree of a fleet repository
+    Adopt(adopt::Adopt),
     /// Encrypt, read and change secrets of a fleet repository, for its authors
     Secret(secret::Secret),
     /// What conditions and templates know of this host
@@ -177,6 +180,7 @@ pub fn main() -> ExitCode {
         Verb::Drift(verb) => verb.run(),
         Verb::Check(verb) => verb.run(),
         Verb::Show(verb) => verb.run(),
+        Verb::Adopt(verb) => verb.run(),
         Verb::Secret(verb) => verb.run(),
         Verb::Facts(verb) => verb.run(),
         Verb::Restore(verb) => verb.run(),

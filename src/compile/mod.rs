@@ -34,3 +34,6 @@ pub use facts::assumed_facts;
 pub use layers::missing_layers;
 pub use secrets::{Reader, Readers, Secrets, readers};
 pub use select::{names_tried, select};
+pub use tree::{FILE_LIMIT, LFS, UNITS};
+pub use units::{is_enabling, is_of_units};
+pub use work::RESOURCE_LIMIT;

@@ -13,13 +13,13 @@ use crate::secret::SUFFIX;
 use crate::source::{BadName, Entry, Snapshot};
 
 /// Where administrators' units are, systemd.unit(5).
-pub(super) const UNITS: &str = "/etc/systemd/system";
+pub const UNITS: &str = "/etc/systemd/system";
 
 /// The most bytes of one file.
-pub(super) const FILE_LIMIT: u64 = 16 << 20;
+pub const FILE_LIMIT: u64 = 16 << 20;
 
 /// How every Git LFS pointer starts, by its specification.
-const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
+pub const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// One leaf of a tree.
 #[derive(Debug, Clone)]

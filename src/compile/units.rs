@@ -45,13 +45,8 @@ pub(super) fn fits_tree(leaf: &Leaf) -> Result<(), Problem> {
     let hint = "units/ holds unit files (app.service) and drop-ins (nginx.service.d/limits.conf); other files belong in files/";
     match inside.split_once('/') {
         None => well_named(inside).map_err(|why| leaf.place.error(why).hint(hint))?,
-        Some((directory, file)) => {
-            let of = directory.strip_suffix(".d");
-            let known = of.is_some_and(|of| TYPES.contains(&of) || well_named(of).is_ok());
-            if !known || file.contains('/') || !file.ends_with(".conf") || file == ".conf" {
-                return Err(leaf.place.error("this is neither a unit file nor a drop-in").hint(hint));
-            }
-        }
+        Some(_) if is_of_units(inside) => {}
+        Some(_) => return Err(leaf.place.error("this is neither a unit file nor a drop-in").hint(hint)),
     }
     match &leaf.content {
         LeafContent::Symlink(target) if target == "/dev/null" && !inside.contains('/') => Err(leaf
@@ -62,19 +57,34 @@ pub(super) fn fits_tree(leaf: &Leaf) -> Result<(), Problem> {
     }
 }
 
+/// Whether what stands at `path`, a link of systemd's own by its place, enables a unit.
+pub fn is_enabling(path: &str) -> bool {
+    let inside = path.strip_prefix(UNITS).and_then(|rest| rest.strip_prefix('/'));
+    let directory = inside.and_then(|inside| inside.split_once('/')).map(|(directory, _)| directory);
+    directory.is_some_and(|directory| [".wants", ".requires", ".upholds"].iter().any(|end| directory.ends_with(end)))
+}
+
+/// Whether `inside`, a path within `units/`, is that of a unit file or a drop-in.
+pub fn is_of_units(inside: &str) -> bool {
+    match inside.split_once('/') {
+        None => well_named(inside).is_ok(),
+        Some((directory, file)) => {
+            let of = directory.strip_suffix(".d");
+            let known = of.is_some_and(|of| TYPES.contains(&of) || well_named(of).is_ok());
+            known && !file.contains('/') && file.ends_with(".conf") && file != ".conf"
+        }
+    }
+}
+
 /// Refuses the links by which units are enabled: they are systemd's own.
 pub(super) fn no_links_into(leaf: &Leaf) -> Result<(), Problem> {
-    let inside = leaf.path.strip_prefix(UNITS).and_then(|rest| rest.strip_prefix('/'));
-    let directory = inside.and_then(|inside| inside.split_once('/')).map(|(directory, _)| directory);
-    match directory {
-        Some(directory) if [".wants", ".requires", ".upholds"].iter().any(|suffix| directory.ends_with(suffix)) => {
-            Err(leaf
-                .place
-                .error(format!("units are not enabled by files in `{}/`", one_line(directory, 100)))
-                .hint(LINKS_HINT))
-        }
-        _ => Ok(()),
+    if !is_enabling(&leaf.path) {
+        return Ok(());
     }
+    let directory = leaf.path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let directory = directory.strip_prefix(UNITS).unwrap_or(directory).trim_start_matches('/');
+    let message = format!("units are not enabled by files in `{}/`", one_line(directory, 100));
+    Err(leaf.place.error(message).hint(LINKS_HINT))
 }
 
 /// The unit that the file at `path` belongs to; `None` for templates, and for drop-ins of many units.

@@ -14,7 +14,7 @@ use crate::model::{Drift, Facts, Id, Release};
 use crate::source::Snapshot;
 
 /// The most resources of one host.
-pub(super) const RESOURCE_LIMIT: usize = 20_000;
+pub const RESOURCE_LIMIT: usize = 20_000;
 
 /// How many bytes the files of one host hold together at most: what templates come to has no other bound in sum.
 pub(super) const CONTENT_LIMIT: usize = 512 << 20;

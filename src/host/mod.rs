@@ -40,6 +40,7 @@ mod state;
 mod trial;
 mod users;
 mod vitals;
+mod work_tree;
 mod worker;
 
 use crate::model::Zone;
@@ -61,6 +62,7 @@ pub use state::{Document, DocumentError, Documents, Lock, LockError, StateDir, S
 pub use trial::Trial;
 pub use users::Users;
 pub use vitals::{Disk, Holder};
+pub use work_tree::WorkTree;
 pub use worker::{Copies, Worker};
 
 /// A view of one machine, or of one directory that stands for a machine. It cannot write.

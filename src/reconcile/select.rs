@@ -37,10 +37,7 @@ pub(super) fn compile_host(
     };
     report.host = Some(name.clone());
     read_host(origin, &mut snapshot, &name).map_err(source)?;
-    let mut known = facts.clone();
-    if !host.is_machine() {
-        complete(&mut known, compile::assumed_facts(&snapshot, &name));
-    }
+    let known = known_facts(host, &snapshot, &name, facts);
     let keys = host.keyring();
     let secrets = Secrets::Opened(&*keys);
     let options = Options { setid: ask.settings.policy.setid, on_host: host.is_machine(), secrets };
@@ -94,7 +91,15 @@ pub fn read_host(origin: &mut Origin, snapshot: &mut Snapshot, host: &str) -> Re
     }
 }
 
-/// Facts that a directory cannot tell are those that the repository assumes.
+/// `facts` of this machine; those that a directory cannot tell are what the repository assumes of `name`.
+pub fn known_facts(host: &Reader, snapshot: &Snapshot, name: &str, facts: &Facts) -> Facts {
+    let mut known = facts.clone();
+    if !host.is_machine() {
+        complete(&mut known, compile::assumed_facts(snapshot, name));
+    }
+    known
+}
+
 fn complete(facts: &mut Facts, assumed: Facts) {
     facts.os = facts.os.take().or(assumed.os);
     facts.arch = facts.arch.take().or(assumed.arch);

@@ -26,6 +26,7 @@ mod vm;
 
 // What is shown, one file a claim.
 mod activation;
+mod adopt;
 mod agent;
 mod agent_killed;
 mod agent_socket;

@@ -142,6 +142,14 @@ impl Reader {
         self.root.parent(path)?.map_or(Ok(None), |parent| look_in(&parent, path))
     }
 
+    /// Who besides root could exchange what stands at `path`, in words; `None` where nobody could.
+    ///
+    /// # Errors
+    /// As [`Reader::look`].
+    pub fn who_else(&self, path: &str) -> Result<Option<String>, Error> {
+        Ok(self.root.parent_judged(path)?.and_then(|parent| parent.loose))
+    }
+
     /// The path without the symbolic links on the way to it; the last component is not followed, and
     /// what is missing stays as it is written.
     ///

@@ -241,4 +241,3 @@ fn standing(looks: &mut Looks<'_>, path: &str, meta: Meta) -> Result<Option<(Sta
     };
     Ok(Some((what, meta)))
 }
-}

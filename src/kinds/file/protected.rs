@@ -175,6 +175,11 @@ pub fn permitted(path: &str, shape: Shape) -> Result<(), Protected> {
     Ok(())
 }
 
+/// Whether `path` is a directory without which there is no host.
+pub fn is_structure(path: &str) -> bool {
+    STRUCTURE.contains(&path)
+}
+
 /// Below these there is what nobody declares and no package owns: links that the system makes, homes, mount points, state.
 const NEVER_EXCLUSIVE: &[&str] = &[
     "/etc/alternatives",
