@@ -248,7 +248,7 @@ impl Scene<'_> {
     fn compile(&self, snapshot: &Snapshot) -> Result<Compiled, Vec<Problem>> {
         let keys = self.host.keyring();
         let known = reconcile::known_facts(self.host, snapshot, &self.name, self.facts);
-        let secrets = Secrets::Opened(&keys);
+        let secrets = Secrets::Opened(&*keys);
         let options = Options { setid: self.settings.policy.setid, on_host: self.host.is_machine(), secrets };
         compile::compile(snapshot, &self.name, &known, &options)
     }
