@@ -41,14 +41,17 @@ const STRANGERS: &str = "cd /srv/app; for place in conf up/victim; do mkdir -p $
 
 /// The `n`th revision of what is below the directory: of everything something changes from each to the next.
 fn declare(lab: &mut Lab, n: usize) -> String {
-    let files: [(&str, fn(usize) -> bool); 4] =
-        [("a", |_| true), ("b", |_| true), ("c", |n| n % 3 != 2), ("sub/deep", |n| n % 4 != 3)];
-    for (name, there) in files {
+    let there = |name: &str, n: usize| match name {
+        "c" => n % 3 != 2,
+        "sub/deep" => n % 4 != 3,
+        _ => true,
+    };
+    for name in ["a", "b", "c", "sub/deep"] {
         for place in ["conf", "up/victim"] {
             let path = format!("hosts/web-01/files/srv/app/{place}/{name}");
-            if there(n) {
+            if there(name, n) {
                 lab.fleet.write(&path, format!("{n} {name}\n"));
-            } else if n > 0 && there(n - 1) {
+            } else if n > 0 && there(name, n - 1) {
                 lab.fleet.remove(&path);
             }
         }
