@@ -389,7 +389,11 @@ fn no_secret_is_written_in_the_clear_nor_said() {
     assert_eq!(told.outcome("file:/root/.netrc"), "left-out looks-secret");
     assert_eq!(scene.paths(), ["hosts/web-01/files/etc/app/plain.conf", "hosts/web-01/host.toml"]);
     // Only what is named is written as it is.
-    let told = scene.adopt(&["/etc/app", "--in-clear", "/etc/app/db.conf"]);
+    let told = scene.adopt(&["/etc/app", "--in-clear", "/etc/app/db.conf", "--in-clear", "/etc/app/dc.conf"]);
+    assert_eq!(
+        told.document["notes"],
+        serde_json::json!(["--in-clear /etc/app/dc.conf: nothing of this name was adopted"])
+    );
     assert_eq!(told.outcome("file:/etc/app/db.conf"), "adopted");
     assert_eq!(told.outcome("file:/etc/app/key.pem"), "left-out looks-secret");
     assert!(scene.written("hosts/web-01/files/etc/app/db.conf").expect("written").contains(CANARY));
