@@ -389,7 +389,11 @@ fn no_secret_is_written_in_the_clear_nor_said() {
     assert_eq!(told.outcome("file:/root/.netrc"), "left-out looks-secret");
     assert_eq!(scene.paths(), ["hosts/web-01/files/etc/app/plain.conf", "hosts/web-01/host.toml"]);
     // Only what is named is written as it is.
-    let told = scene.adopt(&["/etc/app", "--in-clear", "/etc/app/db.conf"]);
+    let told = scene.adopt(&["/etc/app", "--in-clear", "/etc/app/db.conf", "--in-clear", "/etc/app/dc.conf"]);
+    assert_eq!(
+        told.document["notes"],
+        serde_json::json!(["--in-clear /etc/app/dc.conf: nothing of this name was adopted"])
+    );
     assert_eq!(told.outcome("file:/etc/app/db.conf"), "adopted");
     assert_eq!(told.outcome("file:/etc/app/key.pem"), "left-out looks-secret");
     assert!(scene.written("hosts/web-01/files/etc/app/db.conf").expect("written").contains(CANARY));
@@ -506,11 +510,15 @@ fn what_differs_in_the_layer_is_overwritten_only_where_that_is_asked_for() {
     scene.declare("hosts/web-01/files/etc/motd", "old\n");
     scene.declare("hosts/web-01/files/etc/bare", "bare\n");
     scene.on_host("/etc/motd", "new\n", 0o644);
+    scene.declare("hosts/web-01/files/etc/text", "old\n");
+    scene.on_host("/etc/text", "new\n", 0o644);
     scene.on_host("/etc/bare", "bare\n", 0o640);
     let service = "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n";
     scene.on_host("/usr/lib/systemd/system/a.service", service, 0o644);
-    let told = scene.adopt(&["/etc/motd", "a.service", "/etc/bare"]);
+    let told = scene.adopt(&["/etc/motd", "a.service", "/etc/bare", "/etc/text"]);
     assert_eq!(told.outcome("file:/etc/motd"), "left-out exists");
+    assert_eq!(told.outcome("file:/etc/text"), "left-out exists");
+    assert_eq!(scene.written("hosts/web-01/files/etc/text").as_deref(), Some("old\n"));
     assert_eq!(told.outcome("unit:a.service"), "left-out exists");
     // Attributes that nobody said are added.
     assert_eq!(told.outcome("file:/etc/bare"), "adopted");
@@ -520,8 +528,9 @@ fn what_differs_in_the_layer_is_overwritten_only_where_that_is_asked_for() {
         manifest.split("\n[units]").next().expect("a beginning")
     );
     assert_eq!(scene.written("hosts/web-01/host.toml"), Some(with_bare));
-    let told = scene.adopt(&["/etc/motd", "a.service", "/etc/bare", "--replace"]);
+    let told = scene.adopt(&["/etc/motd", "a.service", "/etc/bare", "/etc/text", "--replace"]);
     told.whole();
+    assert_eq!(scene.written("hosts/web-01/files/etc/text").as_deref(), Some("new\n"));
     assert_eq!(scene.written("hosts/web-01/files/etc/motd").as_deref(), Some("new\n"));
     let now = scene.written("hosts/web-01/host.toml").expect("there");
     assert!(now.starts_with("# Mine.\n[files.\"/etc/motd\"]\nmode = \"0644\" # for us\n"), "{now}");

@@ -103,7 +103,7 @@ impl Adopt {
         host.identify(settings.secrets.identity.as_deref());
         let facts = host.facts()?;
         let mut origin = Origin::work_tree(&self.repo, &self.path)?;
-        let root = self.repo.join(&self.path);
+        let root = if self.path.is_empty() { self.repo.clone() } else { self.repo.join(&self.path) };
         let first = origin.snapshot()?;
         ensure!(
             first.entries.contains_key("trueup.toml"),
@@ -151,6 +151,8 @@ impl Adopt {
             Err(problems) => return self.refused(&scene, &after, &problems, true),
         };
         host.say("");
+        let unmet = in_clear.iter().filter(|path| !weighed.outcomes.iter().any(|(id, _)| id.name() == path.as_str()));
+        weighed.notes.extend(unmet.map(|path| format!("--in-clear {path}: nothing of this name was adopted")));
         let written = !self.dry_run && !weighed.writes.is_empty();
         if written {
             write(&WorkTree::open(&root)?, &snapshot, &weighed, &weigh.manifest_path())?;
