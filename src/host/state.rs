@@ -1,16 +1,15 @@
-use std::any::Any;
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::documents::{Documents, Stands};
 use crate::model::{Class, Digest};
 
 /// What a state file may hold at most; ours stay far below.
@@ -26,52 +25,6 @@ pub struct StateDir {
     path: PathBuf,
     /// What was read of it; none where everything is read.
     documents: Option<Documents>,
-}
-
-/// Documents as they were read, for whoever reads them again: each for as long as its file is the same, unchanged.
-#[derive(Debug, Clone, Default)]
-pub struct Documents(Arc<Mutex<BTreeMap<String, (Stands, Arc<dyn Any + Send + Sync>)>>>);
-
-/// All that moves where a file is another one, or was changed; see inode(7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stands {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stands {
-    fn of(meta: &fs::Metadata) -> Self {
-        Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        }
-    }
-}
-
-impl Documents {
-    fn get<T: Send + Sync + 'static>(&self, name: &str, stands: Stands) -> Option<Arc<T>> {
-        let documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (was, value) = documents.get(name)?;
-        if *was == stands { Arc::clone(value).downcast().ok() } else { None }
-    }
-
-    /// One that was written just now may be written again without its times moving on: it is read once more.
-    fn put<T: Send + Sync + 'static>(&self, name: &str, stands: Stands, value: &Arc<T>) {
-        const SETTLED: i64 = 2;
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
-        let mut documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if stands.changed.0.saturating_add(SETTLED) < now {
-            documents.insert(name.to_owned(), (stands, Arc::<T>::clone(value)));
-        } else {
-            documents.remove(name);
-        }
-    }
 }
 
 /// Our own directory cannot be read or written.
@@ -592,12 +545,12 @@ mod tests {
         let stands = || Stands::of(&fs::symlink_metadata(state.path().join("n")).expect("there"));
         let read = || state.load::<u32>("n", 1).expect("read").expect("there").value;
         assert_eq!((read(), state.holds("n", &1u32)), (1, false), "it was written just now: it is not kept");
-        let settled = Stands { changed: (stands().changed.0 - 3, 0), ..stands() };
+        let settled = stands().changed_before(3);
         documents.put("n", settled, &Arc::new(7u32));
         assert_eq!(documents.get::<u32>("n", settled).as_deref(), Some(&7), "it has stood for a while");
         assert_eq!(documents.get::<u32>("n", stands()), None, "another file stands there");
         assert_eq!(documents.get::<u64>("n", settled), None, "it is read as something else");
-        documents.0.lock().expect("whole").insert("n".to_owned(), (stands(), Arc::new(8u32)));
+        documents.insert("n", stands(), Arc::new(8u32));
         assert_eq!((read(), state.holds("n", &8u32), state.holds("n", &1u32)), (8, true, false));
         assert_eq!(plain.load::<u32>("n", 1).expect("read").expect("there").value, 1, "without memory it is read");
         state.save("n", 1, &2u32).expect("saved");
