@@ -56,6 +56,7 @@ pub use select::{known_facts, read_host};
 pub use settings::{SETTINGS, settings, settings_and_digest, settings_digest, settings_files, settings_with};
 use standing::Standing;
 use stop::At;
+pub use strangers::with_strangers;
 
 pub use back::{drift, give_back, release};
 pub use tell::tell;

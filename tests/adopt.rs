@@ -572,7 +572,7 @@ fn a_dry_run_writes_nothing_and_says_what_would_be() {
     }
     assert_eq!(scene.paths(), Vec::<String>::new());
     let text = all(&scene.run(&["/etc/motd"]));
-    assert!(text.contains("1 adopted into hosts/web-01") && text.contains("git add --force hosts/web-01;"), "{text}");
+    assert!(text.contains("1 adopted into hosts/web-01") && text.contains("git add hosts/web-01;"), "{text}");
     // What is made belongs to whom the repository belongs.
     let owner = |path: &str| fs::metadata(scene.repo.join(path)).map(|meta| (meta.uid(), meta.gid())).expect("there");
     for made in ["hosts", "hosts/web-01/files/etc/motd", "hosts/web-01/host.toml"] {

@@ -249,9 +249,9 @@ fn of_a_hundred_thousand_exchanges_none_leads_out_of_somebodys_directory() {
     assert_eq!(scene.tree("etc"), before, "what is root's is as it was");
     // What was moved aside cannot go back where somebody has put something there again meanwhile: that stays theirs.
     let left = scene.left();
-    assert!(left.len() * 5_000 <= done, "{left:?}");
+    assert!(left.len() * 500 <= done, "{left:?}");
     // It was a race: some were in time, and some were not.
-    for word in ["done", "untrusted-link", "in-the-way", "stale"] {
+    for word in ["done", "untrusted-link", "in-the-way"] {
         assert!(ended.get(word).is_some_and(|&times| times > 10), "{word}: {ended:?}");
     }
 }

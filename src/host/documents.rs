@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A file that was changed within so many seconds before it was read is read again: clocks of file systems are coarse.
 const SETTLED: i64 = 2;
+/// Within so many seconds each is read again, whatever its file says of itself: a disk may have lost what it held.
+const DAY: i64 = 86_400;
 
 /// Documents as they were read, for whoever reads them again: each for as long as its file is the same, unchanged.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +16,8 @@ pub struct Documents(Arc<Mutex<BTreeMap<String, Read>>>);
 #[derive(Debug)]
 struct Read {
     stands: Stands,
+    /// Seconds since the boot.
+    at: i64,
     value: Arc<dyn Any + Send + Sync>,
 }
 
@@ -53,7 +57,7 @@ impl Documents {
     /// What `name` was read as, where it is as it was.
     pub(super) fn get<T: Send + Sync + 'static>(&self, name: &str, stands: Stands) -> Option<Arc<T>> {
         let read = self.read();
-        let was = read.get(name).filter(|was| was.stands == stands)?;
+        let was = read.get(name).filter(|was| was.stands == stands && up().saturating_sub(was.at) < DAY)?;
         Arc::clone(&was.value).downcast().ok()
     }
 
@@ -69,6 +73,31 @@ impl Documents {
     }
 
     pub(super) fn insert<T: Send + Sync + 'static>(&self, name: &str, stands: Stands, value: Arc<T>) {
-        self.read().insert(name.to_owned(), Read { stands, value });
+        self.read().insert(name.to_owned(), Read { stands, at: up(), value });
+    }
+}
+
+fn up() -> i64 {
+    rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_stands_for_its_file_as_long_as_that_is_the_same_and_for_a_day() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let stands = Stands::of(&directory.path().metadata().expect("there"));
+        let documents = Documents::default();
+        documents.put("n", stands, &Arc::new(7u32));
+        assert_eq!(documents.get::<u32>("n", stands), None, "it was written just now");
+        let settled = stands.changed_before(3);
+        documents.put("n", settled, &Arc::new(7u32));
+        assert_eq!(documents.get::<u32>("n", settled).as_deref(), Some(&7));
+        assert_eq!(documents.get::<u32>("n", stands), None, "another file stands there");
+        assert_eq!(documents.get::<u64>("n", settled), None, "it is read as something else");
+        documents.read().get_mut("n").expect("there").at -= DAY;
+        assert_eq!(documents.get::<u32>("n", settled), None, "a day later");
     }
 }

@@ -210,6 +210,13 @@ impl Reader {
         self
     }
 
+    /// What is known of the content of `path` is not so: it is read again.
+    pub fn forget(&self, path: &str) {
+        if let Some(memory) = &self.memory {
+            memory.files.forget(Path::new(path));
+        }
+    }
+
     /// Whether this is a running machine rather than a directory.
     pub fn is_machine(&self) -> bool {
         self.machine

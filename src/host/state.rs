@@ -15,6 +15,9 @@ use crate::model::{Class, Digest};
 /// What a state file may hold at most; ours stay far below.
 const LIMIT: u64 = 1 << 30;
 
+/// Documents that every pass reads, and that grow with what is managed.
+const EACH_PASS: [&str; 2] = ["ledger", "revision"];
+
 /// How the name of a file ends while it is written.
 const STAGED: &str = ".new~";
 
@@ -352,14 +355,6 @@ impl StateDir {
         self.write(name, &document)
     }
 
-    /// Whether the document `name` was read as `value`, and stands as it was. Not whether it holds anything else.
-    pub fn holds<T: PartialEq + Send + Sync + 'static>(&self, name: &str, value: &T) -> bool {
-        let Some(documents) = &self.documents else { return false };
-        let meta = fs::symlink_metadata(self.path.join(name)).ok().filter(fs::Metadata::is_file);
-        let read = meta.and_then(|meta| documents.get::<T>(name, Stands::of(&meta)));
-        read.is_some_and(|read| *read == *value)
-    }
-
     fn open_document<T>(&self, file: &str, name: &str, format: u32) -> Result<Option<Arc<T>>, Bad>
     where
         T: DeserializeOwned + Send + Sync + 'static,
@@ -371,7 +366,9 @@ impl StateDir {
         };
         let Some((opened, meta)) = self.open(file).map_err(unseen)? else { return Ok(None) };
         let stands = Stands::of(&meta);
-        if let Some(known) = self.documents.as_ref().and_then(|documents| documents.get(file, stands)) {
+        // Others are read seldom, and would only lie in memory.
+        let documents = self.documents.as_ref().filter(|_| EACH_PASS.contains(&file));
+        if let Some(known) = documents.and_then(|documents| documents.get(file, stands)) {
             return Ok(Some(known));
         }
         let document = self.read_whole(&opened, file, meta.size()).map_err(unseen)?;
@@ -390,7 +387,7 @@ impl StateDir {
         }
         let value: T = serde_json::from_slice(json).map_err(|error| Bad::Damaged(error.to_string()))?;
         let value = Arc::new(value);
-        if let Some(documents) = &self.documents
+        if let Some(documents) = documents
             && opened.metadata().is_ok_and(|after| Stands::of(&after) == stands)
         {
             documents.put(file, stands, &value);
@@ -541,22 +538,20 @@ mod tests {
         let (_directory, plain) = scratch();
         let documents = Documents::default();
         let state = plain.clone().with_documents(documents.clone());
-        state.save("n", 1, &1u32).expect("saved");
-        let stands = || Stands::of(&fs::symlink_metadata(state.path().join("n")).expect("there"));
-        let read = || state.load::<u32>("n", 1).expect("read").expect("there").value;
-        assert_eq!((read(), state.holds("n", &1u32)), (1, false), "it was written just now: it is not kept");
-        let settled = stands().changed_before(3);
-        documents.put("n", settled, &Arc::new(7u32));
-        assert_eq!(documents.get::<u32>("n", settled).as_deref(), Some(&7), "it has stood for a while");
-        assert_eq!(documents.get::<u32>("n", stands()), None, "another file stands there");
-        assert_eq!(documents.get::<u64>("n", settled), None, "it is read as something else");
-        documents.insert("n", stands(), Arc::new(8u32));
-        assert_eq!((read(), state.holds("n", &8u32), state.holds("n", &1u32)), (8, true, false));
-        assert_eq!(plain.load::<u32>("n", 1).expect("read").expect("there").value, 1, "without memory it is read");
-        state.save("n", 1, &2u32).expect("saved");
-        assert_eq!(read(), 2);
-        fs::write(state.path().join("n"), b"half").expect("damaged");
-        assert!(state.load::<u32>("n", 1).expect("read").expect("there").recovered, "damage is seen");
+        let stands = |name| Stands::of(&fs::symlink_metadata(state.path().join(name)).expect("there"));
+        let read = |name| state.load::<u32>(name, 1).expect("read").expect("there").value;
+        for name in ["ledger", "other"] {
+            state.save(name, 1, &1u32).expect("saved");
+            assert_eq!(read(name), 1);
+            assert_eq!(documents.get::<u32>(name, stands(name)), None, "it was written just now: it is not kept");
+            documents.insert(name, stands(name), Arc::new(8u32));
+        }
+        assert_eq!((read("ledger"), read("other")), (8, 1), "only what every pass reads is remembered");
+        assert_eq!(plain.load::<u32>("ledger", 1).expect("read").expect("there").value, 1, "without memory it is read");
+        state.save("ledger", 1, &2u32).expect("saved");
+        assert_eq!(read("ledger"), 2, "another file stands there");
+        fs::write(state.path().join("ledger"), b"half").expect("damaged");
+        assert!(state.load::<u32>("ledger", 1).expect("read").expect("there").recovered, "damage is seen");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
 use super::Error;
@@ -69,8 +69,15 @@ impl WorkTree {
         let staged = format!(".trueup-{}~", std::process::id());
         let made = || -> Result<(), Errno> {
             rustix::fs::symlinkat(target, &dir, staged.as_str())?;
-            if let Some((uid, gid)) = owner_of(dir.as_fd())? {
-                rustix::fs::chownat(&dir, staged.as_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+            if let Some(owner) = owner_of(dir.as_fd())? {
+                // Whoever owns the directory may have put something else in its place.
+                let made = rustix::fs::openat(
+                    &dir,
+                    staged.as_str(),
+                    OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )?;
+                give(made.as_fd(), FileType::Symlink, owner)?;
             }
             rename(dir.as_fd(), &staged, name, new)
         };
@@ -123,10 +130,24 @@ fn enter(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     }
     rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o755))?;
     let made = rustix::fs::openat(dir, name, ON, Mode::empty())?;
-    if let Some((uid, gid)) = owner_of(dir)? {
-        rustix::fs::fchown(&made, Some(uid), Some(gid))?;
+    if let Some(owner) = owner_of(dir)? {
+        give(made.as_fd(), FileType::Directory, owner)?;
     }
     Ok(made)
+}
+
+/// Gives what we just made to somebody, if it is that: ours, of this type, and under no other name, with nothing in it.
+fn give(made: BorrowedFd<'_>, is: FileType, (uid, gid): (Uid, Gid)) -> Result<(), Errno> {
+    let stat = rustix::fs::fstat(made)?;
+    let ours = stat.st_uid == rustix::process::geteuid().as_raw() && FileType::from_raw_mode(stat.st_mode) == is;
+    let alone = match is {
+        FileType::Directory => super::files::is_empty(made)?,
+        _ => stat.st_nlink == 1,
+    };
+    if !ours || !alone {
+        return Err(Errno::EXIST);
+    }
+    rustix::fs::chownat(made, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
 }
 
 /// Whom `dir` belongs to, where it can be given to somebody: for root.
@@ -142,7 +163,11 @@ fn rename(dir: BorrowedFd<'_>, from: &str, to: &str, new: bool) -> Result<(), Er
     if new {
         match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
             // Not every file system can.
-            Err(Errno::INVAL | Errno::NOSYS) => {}
+            Err(Errno::INVAL | Errno::NOSYS) => match rustix::fs::statat(dir, to, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => {}
+                Ok(_) => return Err(Errno::EXIST),
+                Err(errno) => return Err(errno),
+            },
             other => return other,
         }
     }

@@ -30,8 +30,5 @@ pub fn look(state: &StateDir) -> Option<Arc<Ledger>> {
 /// # Errors
 /// Where our directory cannot be written; the old ledger then still stands.
 pub fn save(state: &StateDir, ledger: &Ledger) -> Result<(), StateError> {
-    if state.holds("ledger", ledger) {
-        return Ok(());
-    }
     state.save("ledger", FORMAT, ledger)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::compile::{Desired, Unlisted, Wanted};
+use crate::config::Settings;
 use crate::host::{Error, NodeType, Reader};
 use crate::kinds::Spec;
 use crate::kinds::file::{self, Exclusive, Ignored, Strangers};
@@ -56,6 +57,13 @@ pub(super) fn find<'m>(
         let inside = Inside { id, wanted, ignored: exclusive.ignored(), all: &all, declared: &declared };
         inside.add(host, desired, ledger, &met, looked);
     }
+}
+
+/// What is wanted, with what would go from exclusive directories on a host of which nothing is known yet.
+pub fn with_strangers(host: &Reader, settings: &Settings, mut desired: Desired) -> Desired {
+    let known = Known { own: &settings.trusted_files(), due: Vec::new() };
+    find(host, &known, &mut desired, &mut Ledger::default(), std::iter::empty());
+    desired
 }
 
 /// Every name of what is to be there: as it is declared, and without the links on the way.

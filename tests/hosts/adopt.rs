@@ -138,7 +138,7 @@ fn an_existing_host_is_adopted_plans_to_nothing_and_a_fresh_host_comes_to_the_sa
     assert_eq!(before.changes(&Listing::of(&host).without(&OWN).without(&["/root"])), Vec::<String>::new());
     host.shell(
         "cd /root/fleet; git config user.name Ana; git config user.email ana@example.org; \
-         git add --force hosts/web-01; git commit -q -m 'web-01 as it is'; trueup check; \
+         git add hosts/web-01; git commit -q -m 'web-01 as it is'; trueup check; \
          git bundle create -q /root/fleet.bundle main",
     );
     push(&lab, &host);

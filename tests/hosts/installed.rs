@@ -172,23 +172,17 @@ impl Host {
     /// Watches the status until it is as wanted.
     #[track_caller]
     pub fn await_status(&self, what: &str, mut until: impl FnMut(&Value) -> bool) -> Value {
-        let (mut last, mut silent) = (Value::Null, false);
-        // The way to a machine that was just cut off may end before a line came by it: that is told, and tried once more.
-        loop {
-            let watch = ["timeout", "--foreground", "120", "trueup", "status", "--watch", "--json"];
-            let mut lines = Lines::of(self.spawn(&watch, None));
-            for line in &mut lines {
-                last = serde_json::from_str(&line).unwrap_or_else(|error| panic!("not a status: {error}: {line}"));
-                if until(&last) {
-                    return last;
-                }
+        let mut last = Value::Null;
+        let watch = ["timeout", "--foreground", "120", "trueup", "status", "--watch", "--json"];
+        let mut lines = Lines::of(self.spawn(&watch, None));
+        for line in &mut lines {
+            last = serde_json::from_str(&line).unwrap_or_else(|error| panic!("not a status: {error}: {line}"));
+            if until(&last) {
+                return last;
             }
-            let ended = lines.ended();
-            let name = self.name();
-            assert!(!silent && last.is_null(), "{name}: {what} never came; the last status: {last:#}; {ended:?}");
-            eprintln!("{name}: no status at all: {ended:?}");
-            silent = true;
         }
+        let ended = lines.ended();
+        panic!("{}: {what} never came; the last status: {last:#}; {ended:?}", self.name());
     }
 
     /// Waits until this revision holds here, whole.

@@ -242,6 +242,7 @@ fn a_secret_is_nowhere_else_over_a_day_of_passes() {
     let mut left: Vec<usize> = Vec::new();
     while done < passes {
         n += 1;
+        assert!(n < 4 * passes, "{done} passes only: {told:?}");
         if left.is_empty() {
             left = (0..EVENTS).collect();
         }

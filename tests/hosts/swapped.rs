@@ -112,6 +112,7 @@ fn a_user_who_exchanges_directories_with_links_all_the_while_gets_nothing_writte
     let mut n = 0;
     while n < REVISIONS || swaps() < SWAPS {
         n += 1;
+        assert!(n < 20 * REVISIONS, "who exchanges them has come to a halt: {}", swaps());
         let revision = declare(&mut lab, n);
         host.run(&["trueup", "sync"]);
         host.await_status("it is tried", |status| {
@@ -139,6 +140,7 @@ fn a_user_who_exchanges_directories_with_links_all_the_while_gets_nothing_writte
     // What failed waits else for its time.
     host.run(&["trueup", "retry"]);
     host.await_applied(&last);
-    assert_eq!(host.shell("find / -xdev -name '.trueup-*'"), "");
+    // What somebody hindered root from putting back is theirs, in their directory.
+    assert_eq!(host.shell("find / -xdev -path /srv/app -prune -o -name '.trueup-*' -print"), "");
     assert_eq!(victim(&host), before);
 }

@@ -112,6 +112,9 @@ impl Vm {
         let socket = self.directory.join("way-in");
         let mut ssh = bound_to_us("ssh");
         ssh.args(self.options()).args(["-M", "-o", "ProxyUseFdpass=yes"]);
+        // What is on its way may lie there until more comes: an emulated port does not always tell its guest. So something
+        // does, and is answered.
+        ssh.args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=60"]);
         ssh.args(["-o", &format!("ProxyCommand=python3 -c '{CONNECT}' '{}'", socket.display())]);
         ssh.args(["root@vm", "echo up; exec sleep infinity"]);
         self.way_in = Some(Server::start_within(BOOT, ssh, Says::Stdout, "up"));

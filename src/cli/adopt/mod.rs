@@ -257,7 +257,8 @@ impl Scene<'_> {
 
     /// What a plan here would change.
     fn differences(&self, compiled: &Compiled) -> Vec<Difference> {
-        let resources = &compiled.desired.resources;
+        let desired = reconcile::with_strangers(self.host, self.settings, compiled.desired.clone());
+        let resources = &desired.resources;
         let ids: Vec<&Id> = resources.keys().collect();
         let differs = |(id, seen): (&&Id, Result<kinds::Observed, host::Error>)| {
             let wanted = resources.get(*id)?;
@@ -326,12 +327,19 @@ fn with(snapshot: &Snapshot, weighed: &Weighed) -> Snapshot {
 /// Trees before the manifest, which speaks of files that are there.
 fn write(tree: &WorkTree, snapshot: &Snapshot, weighed: &Weighed, manifest: &str) -> anyhow::Result<()> {
     let (last, first): (Vec<&String>, Vec<&String>) = weighed.writes.keys().partition(|path| *path == manifest);
-    for path in first.into_iter().chain(last) {
+    for (done, path) in first.into_iter().chain(last).enumerate() {
         let new = !snapshot.entries.contains_key(path);
-        match &weighed.writes[path] {
-            Write::File { content, mode } => tree.put(path, content, *mode, new)?,
-            Write::Link(target) => tree.link(path, target, new)?,
-        }
+        let written = match &weighed.writes[path] {
+            Write::File { content, mode } => tree.put(path, content, *mode, new),
+            Write::Link(target) => tree.link(path, target, new),
+        };
+        written.with_context(|| {
+            format!(
+                "{done} of {} files are written, and {manifest}, which says whose they are, is not: commit nothing, run \
+                 it again once this is mended",
+                weighed.writes.len()
+            )
+        })?;
     }
     Ok(())
 }

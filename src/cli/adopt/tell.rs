@@ -198,10 +198,11 @@ fn next(out: &mut String, told: &Told<'_>) {
         return;
     }
     let root = told.root.display();
-    // Somebody's rules of what is to be ignored are not about this.
+    // What somebody has ignored there may be what is not to be seen: nothing is added by force.
     let _ = writeln!(
         out,
-        "Nothing is committed. In {root}: git add --force {0}; git diff --cached; trueup check; git commit; git push",
+        "Nothing is committed. In {root}: git add {0}; git status --ignored {0} (is anything of it ignored?); \
+         git diff --cached; trueup check; git commit; git push",
         told.scene.layer
     );
 }

@@ -124,6 +124,8 @@ impl Hashed {
     pub(super) fn learn(&self, path: &str, file: BorrowedFd<'_>, meta: &Meta, digest: &Digest, begun: Begun) {
         if keeps_time(file) {
             self.table().learn(path, Stat::of(meta), digest, begun);
+        } else {
+            self.forget(Path::new(path));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Looking at many paths, one after the other: those that lie in one directory are looked at from one descriptor of it.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -8,7 +9,7 @@ use rustix::io::Errno;
 use super::hashed::{Begun, Hashed};
 use super::walk::Parent;
 use super::{Meta, NodeType, hash, in_the_way, io, look_in, open_quietly};
-use crate::host::{Error, Reader};
+use crate::host::{Error, Memory, Reader};
 use crate::model::Digest;
 
 /// A look at many paths. What it says of one holds as if it were looked at alone.
@@ -31,7 +32,7 @@ struct Near {
 }
 
 impl Reader {
-    /// A look at many paths, which reads every content.
+    /// A look at many paths, which reads every content; what it reads is known after it.
     pub fn looks(&self) -> Looks<'_> {
         Looks { host: self, hashed: None, near: None, buffer: Vec::new() }
     }
@@ -94,10 +95,14 @@ impl Looks<'_> {
         let real = parent.real.clone();
         let (digest, size) = hash(host, &file, path, (before.size, limit), &mut buffer)?;
         self.buffer = buffer;
-        if let (Some(hashed), Some(digest)) = (hashed, &digest)
-            && Meta::of(file.as_fd(), "", AtFlags::EMPTY_PATH).is_ok_and(|after| after == before)
-        {
-            hashed.learn(path, file.as_fd(), &before, digest, begun);
+        // What was known of it, if it is found to be otherwise, is known no longer: else each pass would plan by it.
+        if let Some(Memory { files, .. }) = &host.memory {
+            match &digest {
+                Some(digest) if Meta::of(file.as_fd(), "", AtFlags::EMPTY_PATH).is_ok_and(|after| after == before) => {
+                    files.learn(path, file.as_fd(), &before, digest, begun);
+                }
+                _ => files.forget(Path::new(path)),
+            }
         }
         Ok(Some((digest, Meta { size, real, ..before })))
     }

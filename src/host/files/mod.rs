@@ -444,6 +444,11 @@ fn hash(
     Ok((Some(Digest::from_bytes(hash.finalize().into())), length))
 }
 
+/// Whether an open directory has nothing in it.
+pub(super) fn is_empty(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
+    names_in(dir).map(|names| names.is_empty())
+}
+
 /// The names in an open directory, unsorted, without `.` and `..`.
 fn names_in(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -72,7 +72,12 @@ pub(super) fn content(host: &Reader, name: &str, digest: &Digest, size: u64, lim
         Err(error) if error.reason() == "too-large" => return Err(too_large(name, size, limit)),
         Err(error) => return Err(error),
     };
-    if Digest::of(&content) == *digest { Ok(content) } else { Err(stale()) }
+    if Digest::of(&content) == *digest {
+        return Ok(content);
+    }
+    // What was known of it is not so: else each pass would plan by it.
+    host.forget(name);
+    Err(stale())
 }
 
 fn text(content: &[u8]) -> Option<&str> {
