@@ -30,7 +30,8 @@ impl Home {
     }
 
     fn at(&self, time: &str, arguments: &[&str]) -> String {
-        self.0.gpg(&[&["--faked-system-time", time], arguments].concat())
+        // The clock stands, or a key would be made a second after what is made next on a machine that is busy.
+        self.0.gpg(&[&["--faked-system-time", &format!("{time}!")], arguments].concat())
     }
 
     /// What gpg has no command for but a dialogue.
