@@ -34,6 +34,7 @@ printf 'not encrypted\n' >/etc/app/x.age
 printf 'x\n' >'/etc/app/a[1] b.conf'
 chmod 640 '/etc/app/a[1] b.conf'
 head -c 100000 /dev/urandom >/etc/app/sub/deep/blob
+chmod 644 /etc/app/sub/deep/blob
 : >/etc/app/sub/nothing
 chmod 750 /etc/app/sub
 chown root:app /etc/app/sub

@@ -18,28 +18,39 @@ const LONGEST: usize = 16 << 10;
 /// What looks secret in `content`, which stands at `path` with these permission bits.
 pub(super) fn suspicions(path: &str, mode: u32, content: &[u8]) -> Vec<Suspicion> {
     let mut found = Vec::new();
-    if crate::secret::Header::read(content).is_ok() {
+    if content.is_empty() || crate::secret::Header::read(content).is_ok() {
         return found;
-    }
-    if let Some(what) = by_name(path) {
-        found.push(Suspicion { line: None, what });
     }
     let is_text = std::str::from_utf8(content).is_ok_and(|text| !text.contains('\0'));
     let text = String::from_utf8_lossy(content);
-    let closed = mode & 0o004 == 0 && is_text;
+    let closed = mode & 0o004 == 0;
+    if let Some(what) = by_name(path, closed, &text).or((closed && !is_text).then_some(NO_TEXT)) {
+        found.push(Suspicion { line: None, what });
+    }
+    let closed = closed && is_text;
+    // Long words of a certificate are public, and of a key its first line is told.
+    let mut block = false;
     for (at, line) in text.lines().enumerate() {
         if found.len() == MOST {
             break;
         }
-        if let Some(what) = in_line(line, closed, is_text) {
+        if line.contains("-----BEGIN ") {
+            block = ["CERTIFICATE", "PUBLIC", "PARAMETERS", "CRL"].iter().any(|what| line.contains(what))
+                || begins_key(line);
+        } else if line.contains("-----END ") {
+            block = false;
+        }
+        let alone = || (closed && !block && is_token_alone(line)).then_some(ALONE);
+        if let Some(what) = in_line(line, closed, is_text).or_else(alone) {
             found.push(Suspicion { line: Some(at + 1), what });
         }
     }
     found
 }
 
-/// Files that hold nothing else, whatever they look like.
-fn by_name(path: &str) -> Option<&'static str> {
+/// Files that hold nothing else, whatever they look like; `closed` to others, also those whose name or place only hints
+/// at it.
+fn by_name(path: &str, closed: bool, text: &str) -> Option<&'static str> {
     const NAMES: &[&str] = &[
         ".netrc",
         "_netrc",
@@ -49,6 +60,7 @@ fn by_name(path: &str) -> Option<&'static str> {
         ".git-credentials",
         ".dockercfg",
         ".vault-token",
+        ".erlang.cookie",
         "krb5.keytab",
         "sasl_passwd",
         "chap-secrets",
@@ -56,35 +68,103 @@ fn by_name(path: &str) -> Option<&'static str> {
         "ipsec.secrets",
         "random-seed",
     ];
-    const ENDS: &[&str] = &[".keytab", ".kdbx", ".p12", ".pfx", ".jks", ".keystore", ".ppk", ".htpasswd"];
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let key = name.starts_with("ssh_host_") && name.ends_with("_key")
+    const ENDS: &[&str] =
+        &[".keytab", ".kdbx", ".p8", ".p12", ".pfx", ".pkcs12", ".jks", ".keystore", ".ppk", ".htpasswd", ".tdb"];
+    // What may be public too, and says so then.
+    const KEYS: &[&str] = &[".key", "_key", "privatekey", ".keyring"];
+    const PACKAGES: &[&str] = &["/usr/share/keyrings/", "/etc/apt/keyrings/", "/etc/apt/trusted.gpg.d/"];
+    const HINTS: &[&str] = &["passwd", "pgpass", "netrc", "secret", "credential", "cookie"];
+    const ROOMS: &[&str] =
+        &["/private/", "/credstore/", "/cryptsetup-keys.d/", "/.gnupg/private-keys-v1.d/", "/.docker/"];
+    let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+    let name = without_endings(&name);
+    let ssh = name.starts_with("ssh_host_") && name.ends_with("_key")
         || ["id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"].contains(&name);
-    if key {
+    let public = PACKAGES.iter().any(|at| path.starts_with(at))
+        || !closed && (text.contains("PUBLIC KEY") || text.contains("DNSKEY"));
+    if ssh || !public && KEYS.iter().any(|end| name.ends_with(end)) {
         return Some("a private key, by its name");
     }
-    (NAMES.contains(&name) || ENDS.iter().any(|end| name.ends_with(end))).then_some("credentials, by its name")
+    if NAMES.contains(&name) || ENDS.iter().any(|end| name.ends_with(end)) {
+        return Some("credentials, by its name");
+    }
+    let hint = HINTS.iter().any(|hint| name.contains(hint)) || ROOMS.iter().any(|room| path.contains(room));
+    (closed && hint).then_some("credentials, by its name and that not everybody may read it")
+}
+
+/// A name without what is put behind it where a file is made into a map, or kept.
+fn without_endings(name: &str) -> &str {
+    const ENDS: &[&str] = &[".db", ".lmdb", ".bak", ".old", ".orig", "~"];
+    let mut name = name;
+    loop {
+        let end = ENDS.iter().find_map(|end| name.strip_suffix(end));
+        let kept = || name.rsplit_once('.').filter(|(_, end)| end.starts_with("dpkg-") || end.starts_with("rpm"));
+        let Some(shorter) = end.or_else(|| kept().map(|(shorter, _)| shorter)) else { return name };
+        name = shorter;
+    }
+}
+
+/// Whether `line` is one long word, as keys, cookies and passphrases are.
+fn is_token_alone(line: &str) -> bool {
+    let line = line.trim();
+    let word = line.trim_matches(['"', '\'', ',', ';']);
+    let comment = line.starts_with(['#', ';']) || line.starts_with("//");
+    // What is code or a setting: a path, a section, an element, a label, a call, `name=value`.
+    let section = word.starts_with('[') && word.ends_with(']') && !word.contains('"');
+    let code = word.starts_with(['/', '<', '{', '}']) || word.ends_with([':', '{', '(']) || word.ends_with("()");
+    let setting = word.trim_end_matches('=').split_once('=').is_some_and(|(name, _)| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+    });
+    !(comment || section || code || setting)
+        && word.chars().count() >= 16
+        && !word.contains(char::is_whitespace)
+        && !word.contains("://")
+        && word.contains(char::is_alphanumeric)
+        && !is_harmless(word)
 }
 
 fn in_line(line: &str, closed: bool, is_text: bool) -> Option<&'static str> {
     if line.len() > LONGEST {
         // It is not taken apart; that it says a word has to do.
         let lower = line.to_ascii_lowercase();
-        let says =
-            || PARTS.iter().any(|part| lower.contains(part)).then_some("a word for a secret, in a very long line");
+        let says = || {
+            (PARTS.iter().any(|part| lower.contains(part)) || sets_in_long(&lower))
+                .then_some("a word for a secret, in a very long line")
+        };
         return by_form(line).or_else(says);
     }
     by_form(line).or_else(|| assigned(line, is_text)).or_else(|| (closed && says_a_word(line)).then_some(CLOSED))
 }
 
+/// Whether a key of a secret is set in `line`, as in `"token":"x"`, whatever stands around it.
+fn sets_in_long(line: &str) -> bool {
+    ["api_key", "api-key", "access_key", "access-key", "accesskey", "token"].iter().any(|key| {
+        line.match_indices(key).any(|(at, _)| {
+            let rest = line[at + key.len()..].trim_start_matches(['"', '\'', '\\', ' ']);
+            let Some(rest) = rest.strip_prefix([':', '=']) else { return false };
+            let rest = rest.trim_start_matches(['=', '>', ':', '\\', ' ']);
+            let value = first_word(rest);
+            // In code a short word is the name of a variable.
+            !is_harmless(value) && (rest.starts_with(['"', '\'']) || value.len() >= 8)
+        })
+    })
+}
+
+const NO_TEXT: &str = "other bytes than text, in a file that not everybody may read";
+const ALONE: &str = "a long word alone on its line, in a file that not everybody may read";
 const CLOSED: &str = "a word for a secret, in a file that not everybody may read";
 
 /// What is a secret by how it is written, whoever wrote it and wherever it stands.
 fn by_form(line: &str) -> Option<&'static str> {
-    if line.contains("-----BEGIN ") && (line.contains("PRIVATE KEY") || line.contains("OPENSSH PRIVATE")) {
-        return Some("a private key");
-    }
-    if line.contains("PuTTY-User-Key-File") || line.contains("AGE-SECRET-KEY-") {
+    const KEYS: &[&str] = &[
+        "PuTTY-User-Key-File",
+        "AGE-SECRET-KEY-",
+        "(private-key",
+        "(protected-private-key",
+        ":private-key(",
+        ":protected-private-key(",
+    ];
+    if begins_key(line) || KEYS.iter().any(|key| line.contains(key)) {
         return Some("a private key");
     }
     for (begin, least, what) in TOKENS {
@@ -96,6 +176,20 @@ fn by_form(line: &str) -> Option<&'static str> {
         return Some("a token");
     }
     (hashed(line)).then_some("the hash of a password").or_else(|| in_url(line).then_some("a password in a URL"))
+}
+
+/// `-----BEGIN … KEY…-----`, unless it is a public one.
+fn begins_key(line: &str) -> bool {
+    if !line.contains("----") {
+        return false;
+    }
+    let line = line.to_ascii_lowercase();
+    ["----begin ", "---- begin "].iter().any(|begin| {
+        line.match_indices(begin).any(|(at, _)| {
+            let label = line[at + begin.len()..].split("--").next().unwrap_or_default();
+            label.contains("key") && !label.contains("public")
+        })
+    })
 }
 
 /// How keys and tokens of well-known services begin, and how many characters follow at least.
@@ -164,28 +258,117 @@ fn assigned(line: &str, is_text: bool) -> Option<&'static str> {
         None => (false, line),
     };
     let by_chance = |key: &str| !is_text && !words(key).iter().any(|word| has_part(word));
-    let said = |(key, value): (&str, &str)| is_key(key) && !by_chance(key) && !is_harmless_of(key, value);
+    let is_key = |key: &str| is_key(key) && !by_chance(key);
     const WHAT: &str = "a value for a password, key or token";
     // All of `a=1 password=2`, `{"user": "x", "password": "y"}`, `define('DB_PASSWORD', 'x')`.
     for (at, sign) in line.char_indices().filter(|(_, c)| matches!(c, '=' | ':' | ',')) {
         let key = last_word(&line[..at]);
-        let value = line[at + sign.len_utf8()..].trim_start_matches(['=', '>', ':', '~', '+']);
-        let value = first_word(value);
+        let value = || first_word(line[at + sign.len_utf8()..].trim_start_matches(['=', '>', ':', '~', '+']));
         // In a sentence a colon or a comma is no assignment.
         let sentence = sign == ',' && !line.contains("define") || comment && sign != '=';
-        if !sentence && said((key, value)) {
+        if !sentence && (is_key(key) && !is_harmless_of(key, value()) || is_login(key, sign) && is_base64(value())) {
             return Some(WHAT);
         }
     }
+    if in_element(line, is_key) {
+        return Some(WHAT);
+    }
     if comment {
         return None;
+    }
+    if in_command(line, is_key) {
+        return Some(WHAT);
     }
     let words: Vec<&str> = line.trim_end_matches(';').split_whitespace().collect();
     // A directive alone on its line, or pairs of netrc(5): `login x password y`.
     let pairs = words.first().is_some_and(|word| ["machine", "default", "login", "set", "export"].contains(word));
     let directive = words.len() == 2 || words.len() > 2 && words[1].starts_with(['"', '\'']);
-    let said = |pair: &[&str]| said((unquoted(pair[0]), unquoted(pair[1])));
-    ((pairs && words.windows(2).any(said)) || (directive && said(&words[..2]))).then_some(WHAT)
+    let mut rest = line.trim_end_matches(';');
+    while let Some((key, after)) = rest.split_once(char::is_whitespace) {
+        rest = after.trim_start();
+        let key = unquoted(key);
+        if (pairs || directive) && !key.contains(['=', '[', '/', ')']) && is_key(key) {
+            let value = match first_word(rest) {
+                "" => unquoted(rest.split_whitespace().next().unwrap_or_default()).trim_start_matches('}'),
+                value => value,
+            };
+            if !is_harmless_of(key, value) {
+                return Some(WHAT);
+            }
+        }
+        if !pairs {
+            break;
+        }
+    }
+    None
+}
+
+/// `"auth": "…"` of Docker, `_auth=…` of npm: a name and a password in base64.
+fn is_login(key: &str, sign: char) -> bool {
+    key == "auth" && sign == ':' || key.ends_with("_auth") && words(key).last().is_some_and(|word| word == "auth")
+}
+
+fn is_base64(value: &str) -> bool {
+    value.len() >= 16 && value.chars().all(|c| c.is_ascii_alphanumeric() || "+/=".contains(c)) && !is_harmless(value)
+}
+
+/// `<password>x</password>`.
+fn in_element(line: &str, is_key: impl Fn(&str) -> bool) -> bool {
+    line.match_indices('<').any(|(at, _)| {
+        let rest = &line[at + 1..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"_-.:".contains(c)).unwrap_or(rest.len());
+        let name = &rest[..end];
+        if !is_key(name) {
+            return false;
+        }
+        let Some((_, inside)) = rest.split_once('>') else { return false };
+        let Some((inside, _)) = inside.split_once(&format!("</{name}")) else { return false };
+        let value = inside.trim().trim_start_matches("<![CDATA[").trim_end_matches("]]>");
+        // An element in it is looked at by itself.
+        let outer = value.starts_with('<') && value.contains("</");
+        !outer && !is_harmless(value.trim())
+    })
+}
+
+/// What the words of a command give away: `--password x`, `curl -u user:x`, `mysql -px`.
+fn in_command(line: &str, is_key: impl Fn(&str) -> bool) -> bool {
+    line.match_indices('-').any(|(at, _)| {
+        let before = &line[..at];
+        if !before.is_empty() && !before.ends_with(|c: char| c.is_whitespace() || "\"'[,".contains(c)) {
+            return false;
+        }
+        let rest = &line[at..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c)).unwrap_or(rest.len());
+        let (option, after) = rest.split_at(end);
+        let given = after.trim_start_matches(['"', '\'', ',']);
+        let next = || if given.starts_with(char::is_whitespace) { first_word(given) } else { "" };
+        if (option.starts_with("--") || option.len() > 4) && is_key(option) {
+            let value = next();
+            return !value.starts_with('-') && value.contains(char::is_alphanumeric) && !is_harmless_of(option, value);
+        }
+        let runs = |program: &str| {
+            before
+                .split(|c: char| c.is_whitespace() || "/=\"'`(|;&@".contains(c))
+                .any(|word| word.trim_start_matches(['-', '+', '!']).starts_with(program))
+        };
+        let joined =
+            |name: &str| rest.strip_prefix(name).filter(|joined| joined.starts_with(|c: char| !c.is_whitespace()));
+        if let Some(login) = joined("-u") {
+            return runs("curl") && has_password(first_word(login));
+        }
+        let several = !option.starts_with("--") && option.ends_with(['u', 'U']);
+        if several || ["--user", "--proxy-user"].contains(&option) {
+            let login = after.strip_prefix('=').map_or_else(next, first_word);
+            return runs("curl") && has_password(login);
+        }
+        joined("-p")
+            .is_some_and(|password| (runs("mysql") || runs("mariadb")) && !is_harmless(unquoted(first_word(password))))
+    })
+}
+
+/// `user:password`.
+fn has_password(login: &str) -> bool {
+    login.split_once(':').is_some_and(|(_, password)| !is_harmless(password))
 }
 
 fn unquoted(word: &str) -> &str {
@@ -199,15 +382,33 @@ fn last_word(text: &str) -> &str {
     text.get(at..).unwrap_or(text)
 }
 
-/// The word that begins `text`; of a quoted one all that is in the quotes.
+/// The word that begins `text`; of a quoted one all that is in the quotes. What is in `$(…)`, `${…}`, `%(…)`, `{{ … }}` or
+/// `<…>` is no end of it.
 fn first_word(text: &str) -> &str {
+    /// No value is longer.
+    const LONG: usize = 1024;
     let text = text.trim_start();
-    for quote in ['"', '\'', '`'] {
-        if let Some(rest) = text.strip_prefix(quote) {
-            return rest.split(quote).next().unwrap_or(rest);
+    let quote = text.chars().next().filter(|c| "\"'`".contains(*c));
+    let text = quote.map_or(text, |quote| &text[quote.len_utf8()..]);
+    let start = match text.find('>') {
+        Some(at) if quote.is_none() && at < LONG && text.starts_with('<') => at + 1,
+        _ => 0,
+    };
+    let (mut before, mut depth) = (' ', 0_usize);
+    for (count, (at, c)) in text[start..].char_indices().enumerate() {
+        let ends = quote.map_or_else(|| c.is_whitespace() || ",;)}&".contains(c), |quote| c == quote);
+        if count == LONG || depth == 0 && ends {
+            return &text[..start + at];
         }
+        let doubled = c == '{' && text[start + at..].starts_with("{{");
+        match c {
+            '(' | '{' if depth > 0 || "$%".contains(before) || doubled => depth += 1,
+            ')' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        before = c;
     }
-    text.split(|c: char| c.is_whitespace() || ",;)}&".contains(c)).next().unwrap_or(text)
+    text
 }
 
 /// The words of a key: `AWS_SECRET_ACCESS_KEY`, `bindPassword`, `api-key`, in lower case.
@@ -263,6 +464,11 @@ const TWO: &[(&str, &str)] = &[
     ("signing", "key"),
     ("master", "key"),
     ("account", "key"),
+    ("client", "key"),
+    ("wep", "key0"),
+    ("wep", "key1"),
+    ("wep", "key2"),
+    ("wep", "key3"),
 ];
 /// What a setting about passwords ends in, which is none itself.
 const ABOUT: &[&str] = &[
@@ -291,6 +497,7 @@ const ABOUT: &[&str] = &[
     "retries",
     "tries",
     "required",
+    "reqd",
     "enabled",
     "allowed",
     "logins",
@@ -323,6 +530,10 @@ const ABOUT: &[&str] = &[
 /// Keys that only look like one.
 const NOT: &[&str] = &[
     "nopasswd",
+    "kpasswd",
+    "import_credential",
+    "load_credential",
+    "load_credential_encrypted",
     "proxy_pass",
     "fastcgi_pass",
     "uwsgi_pass",
@@ -354,11 +565,13 @@ fn is_key(key: &str) -> bool {
 
 fn is_harmless_of(key: &str, value: &str) -> bool {
     let value = unquoted(value.trim());
-    // nsswitch.conf(5), and pam.d(5).
+    // nsswitch.conf(5), pam.d(5) and apt_preferences(5).
     const LOOKED_UP: &[&str] = &["files", "compat", "systemd", "sss", "ldap", "nis", "winbind", "db", "extrausers"];
     const STACK: &[&str] = &["required", "requisite", "sufficient", "optional", "include", "substack"];
+    const PINNED: &[&str] = &["release", "origin", "version"];
     let key = key.trim_start_matches('-');
     is_harmless(value)
+        || (key == "Pin" && PINNED.contains(&value))
         || (key == "passwd" && LOOKED_UP.contains(&value))
         || (key == "password" && (STACK.contains(&value) || value.starts_with('[')))
 }
@@ -371,13 +584,29 @@ fn is_harmless(value: &str) -> bool {
     ];
     const PLACES: &[&str] = &[
         "/etc/", "/run/", "/var/", "/usr/", "/home/", "/root/", "/srv/", "/opt/", "/tmp/", "/dev/", "/proc/", "/lib/",
-        "/mnt/", "file:/",
+        "/mnt/", "file:/", "%d/",
     ];
-    let value = value.trim_matches(['"', '\'']);
+    let value = value.trim_matches(['"', '\'', '\\']);
+    let place = value.trim_start_matches(['<', '@']).trim_start();
+    let file = place.split('#').next().unwrap_or(place);
     SAID.contains(&value.to_lowercase().as_str())
-        || PLACES.iter().any(|place| value.starts_with(place))
-        || ["$", "%(", "{{", "<", "@"].iter().any(|begin| value.starts_with(begin))
+        || PLACES.iter().any(|at| place.starts_with(at))
+        || [".pem", ".key"].iter().any(|end| file.ends_with(end))
+        || is_filled_in(value)
         || value.chars().all(|c| c == '*')
+}
+
+/// Whether the whole of `value` stands for what is put there later.
+fn is_filled_in(value: &str) -> bool {
+    const AROUND: &[(&str, &str)] = &[("${", "}"), ("$(", ")"), ("%(", ")s"), ("{{", "}}"), ("<", ">")];
+    let name = |text: &str| {
+        !text.is_empty()
+            && !text.starts_with(|c: char| c.is_ascii_digit())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let place = value.strip_prefix('$').is_some_and(|rest| name(rest) || rest.parse::<u8>().is_ok());
+    let template = value.strip_prefix('@').and_then(|rest| rest.strip_suffix('@')).is_some_and(name);
+    place || template || AROUND.iter().any(|(begin, end)| value.starts_with(begin) && value.ends_with(end))
 }
 
 /// Whether a word for a secret stands in `line`, which is no comment.
@@ -406,6 +635,13 @@ mod tests {
             "-----BEGIN RSA PRIVATE KEY-----",
             "-----BEGIN PRIVATE KEY-----",
             "-----BEGIN ENCRYPTED PRIVATE KEY-----",
+            "-----BEGIN OpenVPN Static key V1-----",
+            "-----begin private key-----",
+            "-----BEGIN PGP PRIVATE KEY BLOCK-----",
+            "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----",
+            "Key: (private-key (ecc (curve Ed25519)",
+            "(21:protected-private-key(3:rsa",
+            "url https://ana:$ecret!@git.example.org/x",
             "AGE-SECRET-KEY-1QQQQ",
             "PuTTY-User-Key-File-3: ssh-ed25519",
             "ana:$6$saltsalt$kjhKJHkjhKJHkjhkjhKJH:19000:0:99999:7:::",
@@ -454,6 +690,35 @@ mod tests {
             "auth_token => 'abc'",
             "PASSWORD='two words'",
             "pin: 1234",
+            "    client-key-data: LS0tLS1CRUdJTg==",
+            "client-key: abc",
+            "  \"auth\": \"YW5hOmh1bnRlcjI=\"",
+            "//registry.npmjs.org/:_auth=YW5hOmh1bnRlcjI=",
+            "wep_key0=abcde",
+            "wep-key3=abcde",
+            "ExecStart=/usr/bin/app --password hunter2",
+            "ExecStart=/usr/bin/app --password=hunter2 --all",
+            "ExecStart=/usr/bin/app --verbose --token abc",
+            "app --secret 'a b' x",
+            "app --api-key abc",
+            "command: [\"app\", \"--password\", \"hunter2\"]",
+            "keytool -storepass hunter2",
+            "ExecStart=/usr/bin/curl -u ana:hunter2 https://example.org",
+            "curl -sS --user 'ana:hunter2' https://example.org",
+            "curl -uana:hunter2 https://example.org",
+            "curl -ulou:hunter2 https://example.org",
+            "mysql -u root -phunter2 app",
+            "ExecStart=/usr/bin/mysqldump -p'hunter2' app",
+            "password = $ecret!",
+            "password = $3cret",
+            "password = @home",
+            "password = <3cats",
+            "password = %(x",
+            "password = ${A}hunter2",
+            "password \"$ecret!\"",
+            "<password>hunter2</password>",
+            "<db><user>x</user><dbPassword type=\"a\">hunter2</dbPassword></db>",
+            "<secret><![CDATA[hunter2]]></secret>",
         ] {
             assert_eq!(told(secret), [1], "{secret}");
         }
@@ -478,6 +743,64 @@ mod tests {
     }
 
     #[test]
+    fn what_only_stands_for_a_secret_is_none() {
+        for innocent in [
+            "password = $PASSWORD",
+            "password=$1",
+            "password=\"$(cat \"/x/y z\")\"",
+            "password=$(pass show x)",
+            "password = ${A:-}",
+            "password = @PASSWORD@",
+            "password = %(db_password)s",
+            "password \"{{ vars.password }}\"",
+            "machine h login ana password {{ vars.password }}",
+            "https://ana:$PASSWORD@git.example.org/x",
+            "https://ana:${PASSWORD}@git.example.org/x",
+            "ExecStart=/usr/bin/app --password ${PASSWORD} --token \"$TOKEN\"",
+            "ExecStart=/usr/bin/app --password-file /etc/app/x --token-ttl 30",
+            "ExecStart=/usr/bin/app --ask-password --verbose",
+            "app --password \\",
+            "--password) shift ;;",
+            "# app --password X",
+            "curl -u \"$A:$B\" https://example.org",
+            "curl -u ana https://example.org",
+            "systemctl --user start a:b",
+            "sudo -u ana:b x",
+            "mysql -u root -p app",
+            "mysql -p\"$PASSWORD\" app",
+            "mkdir -pv /x",
+            "<password></password>",
+            "<password>${PASSWORD}</password>",
+            "<password-file>x</password-file>",
+            "<user>ana</user>",
+            "auth_basic \"closed\";",
+            "auth: none",
+            "  \"auth\": \"oauth\"",
+            "client-key: client.key",
+            "wep_tx_keyidx=0",
+            "auth required pam_unix.so",
+            "password optional pam_gnome_keyring.so",
+            "-----BEGIN PUBLIC KEY-----",
+            "-----BEGIN PGP PUBLIC KEY BLOCK-----",
+            "-----BEGIN CERTIFICATE-----",
+            "(public-key (ecc",
+            "PasswordAuthentication yes",
+            "ENCRYPT_METHOD YESCRYPT",
+            "account [success=1 new_authtok_reqd=done default=ignore] pam_unix.so",
+            "Pin: origin deb.example.org",
+            "kpasswd 464/tcp",
+            "LoadCredential=x",
+            "ImportCredential=passwd.*",
+            "Description=Authorization Manager",
+            "[credential \"https://example.org\"]",
+            "private_key = $dir/private/cakey.pem# The private key",
+            "application/vnd.x.token tst",
+        ] {
+            assert_eq!(told(innocent), Vec::<usize>::new(), "{innocent}");
+        }
+    }
+
+    #[test]
     fn a_word_is_enough_in_a_file_that_not_everybody_may_read() {
         let text = "# the password\nthe secret of the house\n";
         assert_eq!(told(text), Vec::<usize>::new());
@@ -499,6 +822,83 @@ mod tests {
     }
 
     #[test]
+    fn names_and_places_count_whatever_is_put_behind_them() {
+        let is = |path: &str, mode: u32| suspicions(path, mode, b"x\n").len();
+        for path in [
+            "/etc/postfix/sasl_passwd.db",
+            "/etc/postfix/sasl_passwd.lmdb",
+            "/root/.netrc.bak",
+            "/root/.pgpass.dpkg-old",
+            "/etc/ipsec.secrets.rpmsave",
+            "/root/.my.cnf~",
+            "/etc/ssl/server.key",
+            "/etc/ssl/server.key.old.orig",
+            "/etc/dropbear/dropbear_rsa_host_key",
+            "/etc/wireguard/privatekey",
+            "/etc/ceph/ceph.client.admin.keyring",
+            "/var/lib/samba/private/secrets.tdb",
+            "/etc/x.p8",
+            "/etc/x.pkcs12",
+            "/etc/x.jks",
+        ] {
+            assert_eq!(is(path, 0o644), 1, "{path}");
+        }
+        for path in [
+            "/etc/pam.d/chpasswd",
+            "/etc/pgpass.conf",
+            "/etc/app/secret",
+            "/etc/app/credentials",
+            "/etc/app/cookie",
+            "/etc/ssl/private/x",
+            "/etc/credstore/x",
+            "/etc/cryptsetup-keys.d/x",
+            "/root/.gnupg/private-keys-v1.d/x",
+            "/root/.docker/config.json",
+        ] {
+            assert_eq!((is(path, 0o644), is(path, 0o640)), (0, 1), "{path}");
+        }
+        for path in [
+            "/etc/dropbear/dropbear_rsa_host_key.pub",
+            "/usr/share/keyrings/x.keyring",
+            "/etc/apt/keyrings/x.key",
+            "/etc/apt/trusted.gpg.d/x.keyring",
+            "/etc/keyboard",
+            "/etc/hosts.bak",
+        ] {
+            assert_eq!((is(path, 0o644), is(path, 0o600)), (0, 0), "{path}");
+        }
+        let public = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n";
+        assert_eq!(suspicions("/etc/x.key", 0o644, public), []);
+        assert_eq!(suspicions("/etc/security/opasswd", 0o600, b""), []);
+    }
+
+    #[test]
+    fn bytes_and_long_words_count_in_a_file_that_not_everybody_may_read() {
+        let bytes = b"\xff\0\x01";
+        assert_eq!(suspicions("/etc/munge/x", 0o600, bytes), [Suspicion { line: None, what: NO_TEXT }]);
+        assert_eq!(suspicions("/etc/munge/x", 0o644, bytes), []);
+        for word in [
+            "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=",
+            "ABCDEFGHIJKLMNOPQRST",
+            "correct-horse-battery-staple",
+            "0123456789abcdef",
+            "[\"HvY8ubRZMgafUOWvrOadwOckVa1wN3QWAo46FVKbVN8=\"]",
+        ] {
+            let text = format!("# a\n{word}\n");
+            let found = suspicions("/etc/x", 0o640, text.as_bytes());
+            assert_eq!(found, [Suspicion { line: Some(2), what: ALONE }], "{word}");
+            assert_eq!(suspicions("/etc/x", 0o644, text.as_bytes()), [], "{word}");
+        }
+        let innocent = "short\n#0123456789abcdef0123\n################\n================\n[a-section-of-settings]\n\
+                        /etc/app/a/long/path\nworker_processes=4096\na_label_of_yaml_here:\n<an-element-of-it/>\n\
+                        a_function_of_it()\nhttps://example.org/x\n${A_VARIABLE_OF_IT}\nDefaults env_reset_something\n\
+                        -----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUabc\n-----END CERTIFICATE-----\n";
+        assert_eq!(suspicions("/etc/x", 0o640, innocent.as_bytes()), []);
+        let key = b"-----BEGIN PRIVATE KEY-----\nMIIBszCCAVmgAwIBAgIUabc\n-----END PRIVATE KEY-----\n";
+        assert_eq!(suspicions("/etc/x", 0o600, key), [Suspicion { line: Some(1), what: "a private key" }]);
+    }
+
+    #[test]
     fn what_stands_by_chance_among_other_bytes_is_no_secret() {
         let lines = |content: &[u8]| -> Vec<usize> {
             suspicions("/srv/blob", 0o600, content).into_iter().filter_map(|found| found.line).collect()
@@ -514,6 +914,17 @@ mod tests {
         let long = format!("{}\"password\": \"x1\"", "a=b,".repeat(1 << 20));
         assert_eq!(told(&long), [1]);
         assert_eq!(told(&"a=b,".repeat(1 << 20)), Vec::<usize>::new());
+        let long = "a=b,".repeat(LONGEST);
+        for (rest, lines) in [
+            ("{\"api_key\":\"x1\"}", 1),
+            ("{\"accessToken\" : \"x1\"}", 1),
+            ("aws_access_key=abcdefgh", 1),
+            ("this.token=e", 0),
+            ("{\"token\":\"\",\"x\":\"${TOKEN}\"}", 0),
+            ("tokenizer:\"abc\"", 0),
+        ] {
+            assert_eq!(told(&format!("{long}{rest}")).len(), lines, "{rest}");
+        }
         assert_eq!(told(&format!("{}{}", " ".repeat(1 << 20), "-----BEGIN PRIVATE KEY-----")), [1]);
     }
 
