@@ -541,16 +541,16 @@ fn what_differs_in_the_layer_is_overwritten_only_where_that_is_asked_for() {
 #[test]
 fn a_pattern_of_some_layer_does_not_give_adopted_files_what_they_do_not_have() {
     let scene = Scene::new();
-    scene.declare("hosts/web-01/host.toml", "roles = [\"base\"]\n[files.\"/etc/app/*.key\"]\nmode = \"0440\"\n");
+    scene.declare("hosts/web-01/host.toml", "roles = [\"base\"]\n[files.\"/etc/app/*.row\"]\nmode = \"0440\"\n");
     scene.declare("roles/base/role.toml", "[files.\"/etc/app/**\"]\nmode = \"0600\"\n");
-    for (name, mode) in [("a.conf", 0o644), ("b.conf", 0o600), ("c.key", 0o644), ("d.key", 0o440)] {
+    for (name, mode) in [("a.conf", 0o644), ("b.conf", 0o600), ("c.row", 0o644), ("d.row", 0o440)] {
         scene.on_host(&format!("/etc/app/{name}"), "x\n", mode);
     }
     scene.adopt(&["/etc/app"]).whole();
     let manifest = scene.written("hosts/web-01/host.toml").expect("there");
     assert!(manifest.ends_with(
-        "mode = \"0440\"\n\n[files.\"/etc/app/b.conf\"]\nmode = \"0600\"\n\n[files.\"/etc/app/d.key\"]\nmode = \"0440\"\n\n\
-         [files.\"/etc/app/a.conf\"]\nmode = \"0644\"\n\n[files.\"/etc/app/c.key\"]\nmode = \"0644\"\n"
+        "mode = \"0440\"\n\n[files.\"/etc/app/b.conf\"]\nmode = \"0600\"\n\n[files.\"/etc/app/d.row\"]\nmode = \"0440\"\n\n\
+         [files.\"/etc/app/a.conf\"]\nmode = \"0644\"\n\n[files.\"/etc/app/c.row\"]\nmode = \"0644\"\n"
     ), "{manifest}");
     scene.plans_to_nothing("etc/app");
 }

@@ -341,7 +341,8 @@ fn in_command(line: &str, is_key: impl Fn(&str) -> bool) -> bool {
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c)).unwrap_or(rest.len());
         let (option, after) = rest.split_at(end);
         let given = after.trim_start_matches(['"', '\'', ',']);
-        let next = || if given.starts_with(char::is_whitespace) { first_word(given) } else { "" };
+        let apart = given.starts_with(char::is_whitespace) || ["\",", "',"].iter().any(|sign| after.starts_with(sign));
+        let next = || if apart { first_word(given) } else { "" };
         if (option.starts_with("--") || option.len() > 4) && is_key(option) {
             let value = next();
             return !value.starts_with('-') && value.contains(char::is_alphanumeric) && !is_harmless_of(option, value);
@@ -702,6 +703,7 @@ mod tests {
             "app --secret 'a b' x",
             "app --api-key abc",
             "command: [\"app\", \"--password\", \"hunter2\"]",
+            "command: [\"app\",\"--password\",\"hunter2\"]",
             "keytool -storepass hunter2",
             "ExecStart=/usr/bin/curl -u ana:hunter2 https://example.org",
             "curl -sS --user 'ana:hunter2' https://example.org",
