@@ -115,7 +115,8 @@ fn is_token_alone(line: &str) -> bool {
     let setting = word.trim_end_matches('=').split_once('=').is_some_and(|(name, _)| {
         !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
     });
-    !(comment || section || code || setting)
+    let other = comment || section || code || setting;
+    !other
         && word.chars().count() >= 16
         && !word.contains(char::is_whitespace)
         && !word.contains("://")
