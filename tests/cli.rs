@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::scratch::put;
+use super::scratch::{put, root_and_repo};
 
 /// A repository with one host, and a directory to be it.
 struct Scene {
@@ -19,9 +19,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let scratch = tempfile::tempdir().expect("a scratch directory");
-        let (root, repo) = (scratch.path().join("root"), scratch.path().join("repo"));
-        fs::create_dir(&root).expect("made");
+        let (scratch, root, repo) = root_and_repo();
         let scene = Self { scratch, root, repo };
         scene.declare("trueup.toml", "format = 1\n");
         scene.declare("hosts/web-01/files/etc/motd", "hello\n");

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::scratch::put;
+use super::scratch::{put, root_and_repo};
 
 /// A root directory that follows a repository on this machine.
 struct Scene {
@@ -18,8 +18,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let scratch = tempfile::tempdir().expect("a scratch directory");
-        let (root, repo) = (scratch.path().join("root"), scratch.path().join("repo"));
+        let (scratch, root, repo) = root_and_repo();
         let scene = Self { _scratch: scratch, root, repo };
         put(&scene.repo.join("trueup.toml"), "format = 1\n");
         put(&scene.repo.join("hosts/web-01/files/etc/motd"), "hello\n");

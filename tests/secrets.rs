@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::scratch::put;
+use super::scratch::{put, root_and_repo};
 use super::source::trueup;
 
 const KEY: &str = "/etc/ssh/ssh_host_ed25519_key";
@@ -25,8 +25,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let scratch = tempfile::tempdir().expect("a scratch directory");
-        let (root, repo) = (scratch.path().join("root"), scratch.path().join("repo"));
+        let (scratch, root, repo) = root_and_repo();
         let scene = Self { scratch, root, repo };
         fs::create_dir_all(scene.root.join("etc/ssh")).expect("made");
         let author = scene.key(&scene.author());

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 mod agent;
+mod begun;
 mod bus;
 mod child;
 mod clock;

@@ -1,12 +1,13 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::Error;
+use super::files::rename_new;
 
 /// What a file is written in the place of.
 #[derive(Debug, Clone, Copy)]
@@ -42,15 +43,10 @@ pub fn replace_file(root: &Path, path: &str, content: &[u8], instead: Instead<'_
             Instead::Anything => true,
             Instead::This(old) => holds(&directory, name, old)?,
             Instead::Nothing => {
-                match rustix::fs::renameat_with(&directory, &staged, &directory, name, RenameFlags::NOREPLACE) {
-                    Ok(()) => return Ok(true),
-                    Err(Errno::EXIST) => false,
-                    // Some file systems know no flags.
-                    Err(Errno::INVAL | Errno::NOSYS) => {
-                        rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).err() == Some(Errno::NOENT)
-                    }
-                    Err(error) => return Err(error.into()),
-                }
+                return match rename_new(directory.as_fd(), &staged, name) {
+                    Err(Errno::EXIST) => Ok(false),
+                    renamed => renamed.map(|()| true).map_err(Into::into),
+                };
             }
         };
         if still {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::begun::Begun;
 use super::documents::{Documents, Stands};
 use crate::model::{Class, Digest};
 
@@ -364,6 +365,7 @@ impl StateDir {
             STRANGE => Bad::Damaged(error.source.to_string()),
             _ => Bad::Unseen(error),
         };
+        let begun = Begun::now();
         let Some((opened, meta)) = self.open(file).map_err(unseen)? else { return Ok(None) };
         let stands = Stands::of(&meta);
         // Others are read seldom, and would only lie in memory.
@@ -390,7 +392,7 @@ impl StateDir {
         if let Some(documents) = documents
             && opened.metadata().is_ok_and(|after| Stands::of(&after) == stands)
         {
-            documents.put(file, stands, &value);
+            documents.put(file, stands, &value, begun);
         }
         Ok(Some(value))
     }
@@ -544,7 +546,7 @@ mod tests {
             state.save(name, 1, &1u32).expect("saved");
             assert_eq!(read(name), 1);
             assert_eq!(documents.get::<u32>(name, stands(name)), None, "it was written just now: it is not kept");
-            documents.insert(name, stands(name), Arc::new(8u32));
+            documents.insert(name, stands(name), Arc::new(8u32), Begun::now());
         }
         assert_eq!((read("ledger"), read("other")), (8, 1), "only what every pass reads is remembered");
         assert_eq!(plain.load::<u32>("ledger", 1).expect("read").expect("there").value, 1, "without memory it is read");

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::Error;
@@ -160,18 +160,7 @@ fn owner_of(dir: BorrowedFd<'_>) -> Result<Option<(Uid, Gid)>, Errno> {
 }
 
 fn rename(dir: BorrowedFd<'_>, from: &str, to: &str, new: bool) -> Result<(), Errno> {
-    if new {
-        match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
-            // Not every file system can.
-            Err(Errno::INVAL | Errno::NOSYS) => match rustix::fs::statat(dir, to, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => {}
-                Ok(_) => return Err(Errno::EXIST),
-                Err(errno) => return Err(errno),
-            },
-            other => return other,
-        }
-    }
-    rustix::fs::renameat(dir, from, dir, to)
+    if new { super::files::rename_new(dir, from, to) } else { rustix::fs::renameat(dir, from, dir, to) }
 }
 
 #[cfg(test)]

@@ -23,6 +23,14 @@ struct Http {
     requests: Arc<AtomicUsize>,
 }
 
+impl Http {
+    /// Of the repository of its bench.
+    fn url(&self) -> String {
+        let repository = Path::new("work").join(".git");
+        format!("http://{}/{}", self.address, repository.display())
+    }
+}
+
 fn http(base: &Path, authorization: Option<&'static str>, redirect: Option<String>) -> Http {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = socket.local_addr().expect("an address").to_string();
@@ -104,7 +112,7 @@ fn serve_http(
 fn http_is_cloned_from_and_looked_at() {
     let bench = Bench::new();
     let server = http(bench.at.path(), None, None);
-    let settings = bench.settings(&format!("http://{}/work/.git", server.address));
+    let settings = bench.settings(&server.url());
     check_first(&mut bench.open(&settings).expect("clones"));
     let before = server.requests.load(Ordering::SeqCst);
     check_first(&mut bench.open(&settings).expect("looks"));
@@ -120,8 +128,7 @@ fn a_token_is_not_sent_in_the_open_and_a_login_that_is_asked_for_is_an_error() {
     let token = bench.at.path().join("token");
     fs::write(&token, "s3cret\n").expect("write");
     fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).expect("chmod");
-    let settings =
-        SourceSettings { token_file: Some(token), ..bench.settings(&format!("http://{}/work/.git", server.address)) };
+    let settings = SourceSettings { token_file: Some(token), ..bench.settings(&server.url()) };
     let error = bench.open(&settings).expect_err("no login");
     assert_eq!((error.reason(), error.class()), ("access-denied", Class::Stalled), "{error}");
     let seen = server.seen.lock().expect("whole");
@@ -133,7 +140,7 @@ fn a_redirect_is_not_followed() {
     let bench = Bench::new();
     let other = http(bench.at.path(), None, None);
     let server = http(bench.at.path(), None, Some(format!("http://{}", other.address)));
-    let error = bench.open(&bench.settings(&format!("http://{}/work/.git", server.address))).expect_err("redirected");
+    let error = bench.open(&bench.settings(&server.url())).expect_err("redirected");
     assert_eq!((error.reason(), error.class()), ("redirected", Class::Stalled), "{error}");
     assert!(error.to_string().contains("source.url"), "{error}");
     assert_eq!(other.requests.load(Ordering::SeqCst), 0);

@@ -12,15 +12,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::Meta;
+use crate::host::begun::{Begun, up};
 use crate::model::Digest;
-
-/// A file that was changed within so many nanoseconds before it was read is read again: clocks of file systems are coarse.
-const SETTLED: i128 = 2_000_000_000;
-/// Within so many seconds everything is read again, whatever is known.
-const DAY: u64 = 86_400;
 
 /// File systems whose times are the kernel's own, and move whenever a file is written; see statfs(2).
 const KEEPS_TIME: &[u64] = &[
@@ -52,8 +47,7 @@ struct Table {
 struct Content {
     stat: Stat,
     digest: Digest,
-    /// Seconds since the boot.
-    read: u64,
+    read: Begun,
     /// In which look it was asked for last.
     look: u64,
 }
@@ -111,7 +105,7 @@ impl Hashed {
     /// `path`, which is as `meta` says, is taken to hold this.
     #[cfg(test)]
     pub(super) fn pretend(&self, path: &str, meta: &Meta, digest: &Digest) {
-        let begun = Begun { wall: meta.changed.saturating_add(SETTLED + 1), up: up() };
+        let begun = Begun { wall: meta.changed.saturating_add(crate::host::begun::SETTLED + 1), up: up() };
         self.table().learn(path, Stat::of(meta), digest, begun);
     }
 
@@ -128,26 +122,6 @@ impl Hashed {
             self.forget(Path::new(path));
         }
     }
-}
-
-/// When a file began to be read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Begun {
-    /// Nanoseconds since 1970, by the clock that file systems have.
-    wall: i128,
-    /// Seconds since the boot.
-    up: u64,
-}
-
-impl Begun {
-    pub(super) fn now() -> Self {
-        let wall = clock_gettime(ClockId::Realtime);
-        Self { wall: i128::from(wall.tv_sec) * 1_000_000_000 + i128::from(wall.tv_nsec), up: up() }
-    }
-}
-
-fn up() -> u64 {
-    u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or_default()
 }
 
 fn keeps_time(file: BorrowedFd<'_>) -> bool {
@@ -174,12 +148,12 @@ impl Table {
         self.asked = true;
         let content = self.files.get_mut(path)?;
         content.look = self.look;
-        (content.stat == *stat && self.up.saturating_sub(content.read) < DAY).then_some(content.digest)
+        (content.stat == *stat && content.read.is_of_today(self.up)).then_some(content.digest)
     }
 
     fn learn(&mut self, path: &str, stat: Stat, digest: &Digest, begun: Begun) {
-        if stat.changed.saturating_add(SETTLED) < begun.wall {
-            let content = Content { stat, digest: *digest, read: begun.up, look: self.look };
+        if begun.is_long_after(stat.changed) {
+            let content = Content { stat, digest: *digest, read: begun, look: self.look };
             self.files.insert(path.into(), content);
         } else {
             self.files.remove(path);
@@ -208,6 +182,7 @@ impl Mounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::begun::DAY;
 
     const SECOND: i128 = 1_000_000_000;
 

@@ -4,11 +4,11 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::fs::AtFlags;
-use rustix::io::Errno;
 
-use super::hashed::{Begun, Hashed};
+use super::hashed::Hashed;
 use super::walk::Parent;
-use super::{Meta, NodeType, hash, in_the_way, io, look_in, open_quietly};
+use super::{Meta, hash, look_in, open_regular_in};
+use crate::host::begun::Begun;
 use crate::host::{Error, Memory, Reader};
 use crate::model::Digest;
 
@@ -85,13 +85,7 @@ impl Looks<'_> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let Some(parent) = self.parent(path)? else { return Ok(None) };
         let begun = Begun::now();
-        let (file, before) = match open_quietly(parent) {
-            Ok((file, before)) if before.node == NodeType::Regular => (std::fs::File::from(file), before),
-            Ok((_, before)) => return Err(in_the_way(path, before.node.describe(), "")),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::LOOP) => return Err(in_the_way(path, NodeType::Symlink.describe(), "")),
-            Err(errno) => return Err(io("read", path)(errno)),
-        };
+        let Some((file, before)) = open_regular_in(parent, path)? else { return Ok(None) };
         let real = parent.real.clone();
         let (digest, size) = hash(host, &file, path, (before.size, limit), &mut buffer)?;
         self.buffer = buffer;

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType};
 use sha2::Digest as _;
@@ -357,15 +357,19 @@ impl Reader {
             Some(meta) if meta.node != NodeType::Regular => return Err(in_the_way(path, meta.node.describe(), "")),
             Some(_) => {}
         }
-        match open_quietly(&parent) {
-            Ok((file, meta)) if meta.node == NodeType::Regular => {
-                Ok(Some((file.into(), Meta { real: parent.real.clone(), ..meta })))
-            }
-            Ok((_, meta)) => Err(in_the_way(path, meta.node.describe(), "")),
-            Err(Errno::NOENT) => Ok(None),
-            Err(Errno::LOOP) => Err(in_the_way(path, NodeType::Symlink.describe(), "")),
-            Err(errno) => Err(io("read", path)(errno)),
-        }
+        let opened = open_regular_in(&parent, path)?;
+        Ok(opened.map(|(file, meta)| (file, Meta { real: parent.real.clone(), ..meta })))
+    }
+}
+
+/// Opens the regular file of `parent` that `path` names, and tells what the descriptor tells; `None` where nothing is there.
+fn open_regular_in(parent: &Parent, path: &str) -> Result<Option<(std::fs::File, Meta)>, Error> {
+    match open_quietly(parent) {
+        Ok((file, meta)) if meta.node == NodeType::Regular => Ok(Some((file.into(), meta))),
+        Ok((_, meta)) => Err(in_the_way(path, meta.node.describe(), "")),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::LOOP) => Err(in_the_way(path, NodeType::Symlink.describe(), "")),
+        Err(errno) => Err(io("read", path)(errno)),
     }
 }
 
@@ -442,6 +446,19 @@ fn hash(
         }
     }
     Ok((Some(Digest::from_bytes(hash.finalize().into())), length))
+}
+
+/// Renames what is called `from` to `to`, where nothing stands: else [`Errno::EXIST`].
+pub(super) fn rename_new(dir: BorrowedFd<'_>, from: &str, to: &str) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+        // Some file systems know no flags.
+        Err(Errno::INVAL | Errno::NOSYS) => match rustix::fs::statat(dir, to, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => rustix::fs::renameat(dir, from, dir, to),
+            Ok(_) => Err(Errno::EXIST),
+            Err(errno) => Err(errno),
+        },
+        other => other,
+    }
 }
 
 /// Whether an open directory has nothing in it.

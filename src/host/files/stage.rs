@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::walk::{HERE, Parent, stale};
 use super::write::Place;
-use super::{Meta, NodeType, Over, Syncs, in_the_way, io, look_in, sweep};
+use super::{Meta, NodeType, Over, Syncs, in_the_way, io, look_in, rename_new, sweep};
 use crate::host::Error;
 
 /// Temporary names start and end so that cron, run-parts, sudoers and `*.conf` patterns pass them over.
@@ -174,11 +174,8 @@ impl<'p> Staged<'p> {
         let plain = |from: &str| rustix::fs::renameat(dir, from, dir, to);
         match standing {
             None => {
-                let first = rustix::fs::renameat_with(dir, self.name.as_str(), dir, to, RenameFlags::NOREPLACE);
-                match first {
+                match rename_new(dir, &self.name, to) {
                     Err(Errno::EXIST) => return Err(stale(path)),
-                    // Some file systems know no flags.
-                    Err(Errno::INVAL | Errno::NOSYS) => plain(&self.name).map_err(io("rename to", path))?,
                     other => other.map_err(io("rename to", path))?,
                 }
                 self.placed = true;

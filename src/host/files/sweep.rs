@@ -3,13 +3,13 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
 use super::stage::{is_temporary, not_empty, refuse_fixed, sync_here, temporary_name};
 use super::walk::stale;
-use super::{Meta, NodeType, in_the_way, io, look_in, names_in};
+use super::{Meta, NodeType, in_the_way, io, look_in, names_in, rename_new};
 use crate::host::{Error, Writer};
 
 /// How deep a tree may be that is removed; each level holds a descriptor.
@@ -63,10 +63,7 @@ impl Writer {
         check_tree(parent.dir.as_fd(), parent.name.as_str(), path, true)?;
         // What a crash leaves of it under this name is swept.
         let aside = temporary_name();
-        let back = || {
-            let (dir, flags) = (&parent.dir, RenameFlags::NOREPLACE);
-            rustix::fs::renameat_with(dir, aside.as_str(), dir, parent.name.as_str(), flags)
-        };
+        let back = || rename_new(parent.dir.as_fd(), &aside, &parent.name);
         let name = match rustix::fs::renameat(&parent.dir, parent.name.as_str(), &parent.dir, aside.as_str()) {
             Ok(()) => aside.as_str(),
             // A directory of a lower layer cannot be renamed; Documentation/filesystems/overlayfs.rst of the kernel.
