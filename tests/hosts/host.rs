@@ -218,7 +218,12 @@ impl Host {
                         return;
                     }
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                // A wait that has a limit is not begun anew where the process was stopped and went on: signal(7).
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+                    ) => {}
                 Err(error) => panic!("{}: no word of its boot: {error}", self.name),
             }
             let ended = self.nspawn.as_mut().and_then(|child| child.try_wait().ok().flatten());
