@@ -149,7 +149,11 @@ fn hold(ground: &mut Ground<'_>, id: &Id, holds: bool) {
             // Or, where only attributes are ours by now, has put it back.
             *overwritten = !before.expires() || wanted.spec.overwrites();
         }
-        entry.applied = Some(wanted.spec.clone());
+        // Two sealings of a secret are equal; the payload tells them apart.
+        let is_known = |known: &Spec| *known == wanted.spec && known.payload() == wanted.spec.payload();
+        if !entry.applied.as_ref().is_some_and(is_known) {
+            entry.applied = Some(wanted.spec.clone());
+        }
         entry.intended = None;
     }
     (entry.drift, entry.release) = (wanted.drift, wanted.release);

@@ -59,6 +59,22 @@ const LOOKS: &[&str] = &["look at", "read", "list"];
 /// Something else than a regular file stands where one of ours belongs: damage, not a failed look.
 const STRANGE: io::ErrorKind = io::ErrorKind::InvalidData;
 
+/// Whether all of `file` is `content`, of which no second copy is made.
+fn is(mut file: impl Read, mut content: &[u8]) -> io::Result<bool> {
+    let mut block = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut block) {
+            Ok(0) => return Ok(content.is_empty()),
+            Ok(n) => match content.strip_prefix(&block[..n]) {
+                Some(rest) => content = rest,
+                None => return Ok(false),
+            },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// What would help.
 fn needs(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied { "; this needs root" } else { "" }
@@ -341,10 +357,15 @@ impl StateDir {
     /// # Errors
     /// Where it cannot be written; the old one then still stands.
     pub fn save<T: Serialize>(&self, name: &str, format: u32, value: &T) -> Result<(), StateError> {
-        let json = serde_json::to_vec(value).map_err(|error| self.error("write", name)(io::Error::other(error)))?;
-        let mut document = format!("trueup {name} {format} {}\n", Digest::of(&json)).into_bytes();
-        document.extend_from_slice(&json);
-        if matches!(self.read(name), Ok(Some(standing)) if standing == document) {
+        // The checksum, which is always as long, takes its place in the first line once it is known.
+        let head = |digest: Digest| format!("trueup {name} {format} {digest}\n").into_bytes();
+        let mut document = head(Digest::from_bytes([0; 32]));
+        let start = document.len();
+        serde_json::to_writer(&mut document, value)
+            .map_err(|error| self.error("write", name)(io::Error::other(error)))?;
+        let head = head(Digest::of(&document[start..]));
+        document[..start].copy_from_slice(&head);
+        if self.stands(name, &document) {
             return Ok(());
         }
         let (current, previous) = (self.path.join(name), self.path.join(format!("{name}.previous")));
@@ -354,6 +375,12 @@ impl StateDir {
             fs::hard_link(current, previous).map_err(self.error("keep the previous copy of", name))?;
         }
         self.write(name, &document)
+    }
+
+    /// Whether `name` is `document` to the byte.
+    fn stands(&self, name: &str, document: &[u8]) -> bool {
+        let Ok(Some((file, meta))) = self.open(name) else { return false };
+        meta.size() == document.len() as u64 && is(file, document).unwrap_or(false)
     }
 
     fn open_document<T>(&self, file: &str, name: &str, format: u32) -> Result<Option<Arc<T>>, Bad>
@@ -567,6 +594,28 @@ mod tests {
         assert_eq!(inodes(), before);
         state.save("n", 1, &3u32).expect("saved");
         assert_ne!(inodes(), before);
+    }
+
+    #[test]
+    fn a_document_that_is_read_in_pieces_is_compared_to_its_last_byte() {
+        let (_directory, state) = scratch();
+        let long = |end: &str| format!("{}{end}", "n".repeat(200_000));
+        state.save("n", 1, &long("a")).expect("saved");
+        let inode = || fs::metadata(state.path().join("n")).expect("there").ino();
+        let before = inode();
+        state.save("n", 1, &long("a")).expect("nothing to do");
+        assert_eq!(inode(), before);
+        let path = state.path().join("n");
+        let mut bytes = fs::read(&path).expect("there");
+        let last = bytes.len() - 2;
+        bytes[last] = b'b';
+        fs::write(&path, bytes).expect("damaged");
+        state.save("n", 1, &long("a")).expect("saved");
+        assert_ne!(inode(), before, "what is damaged is written anew");
+        assert!(is(&b"ab"[..], b"ab").is_ok_and(|is| is));
+        for other in [&b"a"[..], b"abc", b"ac", b""] {
+            assert!(is(other, b"ab").is_ok_and(|is| !is), "{other:?}");
+        }
     }
 
     #[test]

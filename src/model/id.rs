@@ -1,13 +1,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Names one managed thing on one host: `file:/etc/motd`, `package:nginx`, `unit:nginx.service`.
 ///
 /// The part before the first colon is the word of its kind, the rest its name within the kind.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Id {
     text: String,
     colon: usize,
@@ -44,14 +44,7 @@ impl FromStr for Id {
     type Err = NotAnId;
 
     fn from_str(text: &str) -> Result<Self, NotAnId> {
-        match text.split_once(':') {
-            Some((kind, name))
-                if !kind.is_empty() && !name.is_empty() && kind.bytes().all(|b| b.is_ascii_lowercase()) =>
-            {
-                Ok(Self::new(kind, name))
-            }
-            _ => Err(NotAnId(crate::model::one_line(text, 200))),
-        }
+        text.to_owned().try_into()
     }
 }
 
@@ -59,13 +52,26 @@ impl TryFrom<String> for Id {
     type Error = NotAnId;
 
     fn try_from(text: String) -> Result<Self, NotAnId> {
-        text.parse()
+        match text.split_once(':') {
+            Some((kind, name))
+                if !kind.is_empty() && !name.is_empty() && kind.bytes().all(|b| b.is_ascii_lowercase()) =>
+            {
+                Ok(Self { colon: kind.len(), text })
+            }
+            _ => Err(NotAnId(crate::model::one_line(&text, 200))),
+        }
     }
 }
 
 impl From<Id> for String {
     fn from(id: Id) -> Self {
         id.text
+    }
+}
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
     }
 }
 

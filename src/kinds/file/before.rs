@@ -1,12 +1,13 @@
 use serde::{Deserialize, Serialize};
 
+use super::written::WrittenBefore;
 use super::{Node, Observed, Replace, Sealed, Spec, Standing, What};
 use crate::model::Digest;
 
 /// What stood at a path before trueup wrote there. Owners are numbers, as on the disk; `None` where
 /// they could not be told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "type")]
+#[serde(rename_all = "lowercase", tag = "type", try_from = "WrittenBefore")]
 pub enum Before {
     /// Nothing.
     Absent,
@@ -17,7 +18,7 @@ pub enum Before {
         /// Its length in bytes.
         size: u64,
         /// How it is kept where it may be a secret: encrypted to this host.
-        #[serde(default, skip_serializing_if = "Kept::is_plain")]
+        #[serde(skip_serializing_if = "Kept::is_plain")]
         kept: Kept,
         /// Owner, group and mode.
         #[serde(flatten)]
@@ -34,7 +35,7 @@ pub enum Before {
     /// A directory.
     Directory {
         /// What was in it, where it had to go with all that.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         tree: Vec<Node>,
         /// Owner, group and mode.
         #[serde(flatten)]

@@ -21,6 +21,7 @@ mod secret;
 mod spec;
 mod tree;
 mod turn;
+mod written;
 
 pub use activation::unit_of;
 pub use apply::sweep;

@@ -1,32 +1,34 @@
 use serde::{Deserialize, Serialize};
 
 use super::Node;
+use super::written::WrittenSpec;
 use crate::model::Digest;
 use crate::secret::Locked;
 
 /// What is wanted at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "WrittenSpec")]
 pub struct Spec {
     /// What stands there.
     #[serde(flatten)]
     pub what: What,
     /// User name or number; `None` leaves the owner alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// Group name or number; `None` leaves the group alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// Permission bits, `0o7777` at most; `None` leaves the mode alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
     /// What may be in the way and be replaced.
-    #[serde(default, skip_serializing_if = "Replace::is_nothing")]
+    #[serde(skip_serializing_if = "Replace::is_nothing")]
     pub replace: Replace,
     /// What judges it before it is installed, `{}` being the new file; no property of what stands there.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub validate: Vec<String>,
     /// It is a secret: nothing of its content is shown, and our own copy of that is this payload, which is encrypted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<Sealed>,
 }
 
@@ -68,7 +70,7 @@ impl Spec {
 }
 
 /// What stands at a path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "type")]
 pub enum What {
     /// Nothing.
