@@ -1,5 +1,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User};
@@ -18,7 +19,7 @@ pub struct Users {
     group: Table,
     asked: RefCell<BTreeMap<(What, Question), Answer>>,
     /// Names of numbers that were asked for.
-    named: RefCell<BTreeMap<(What, u32), Vec<String>>>,
+    named: RefCell<BTreeMap<(What, u32), Arc<[String]>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +86,7 @@ impl Users {
     ///
     /// # Errors
     /// Where the name service does not answer.
-    pub fn user_names(&self, uid: u32) -> Result<Vec<String>, Error> {
+    pub fn user_names(&self, uid: u32) -> Result<Arc<[String]>, Error> {
         self.names(What::User, uid)
     }
 
@@ -93,7 +94,7 @@ impl Users {
     ///
     /// # Errors
     /// Where the name service does not answer.
-    pub fn group_names(&self, gid: u32) -> Result<Vec<String>, Error> {
+    pub fn group_names(&self, gid: u32) -> Result<Arc<[String]>, Error> {
         self.names(What::Group, gid)
     }
 
@@ -122,9 +123,9 @@ impl Users {
         }
     }
 
-    fn names(&self, what: What, id: u32) -> Result<Vec<String>, Error> {
+    fn names(&self, what: What, id: u32) -> Result<Arc<[String]>, Error> {
         if let Some(names) = self.named.borrow().get(&(what, id)) {
-            return Ok(names.clone());
+            return Ok(Arc::clone(names));
         }
         let mut names: Vec<String> =
             self.table(what).0.iter().filter(|(_, known)| *known == id).map(|(name, _)| name.clone()).collect();
@@ -137,7 +138,8 @@ impl Users {
         if names.is_empty() && id == 0 {
             names.push("root".to_owned());
         }
-        self.named.borrow_mut().insert((what, id), names.clone());
+        let names: Arc<[String]> = names.into();
+        self.named.borrow_mut().insert((what, id), Arc::clone(&names));
         Ok(names)
     }
 
@@ -208,9 +210,9 @@ mod tests {
         ));
         assert_eq!(users.uid("app").expect("told"), Some(1500));
         assert_eq!(users.uid("daemon").expect("told"), None, "the machine's own users are not the directory's");
-        assert_eq!(users.user_names(0).expect("told"), ["root", "toor"]);
+        assert_eq!(*users.user_names(0).expect("told"), ["root", "toor"]);
         assert_eq!(users.gid("root").expect("told"), Some(0), "root is there without a file");
-        assert_eq!(users.group_names(1500).expect("told"), Vec::<String>::new());
+        assert!(users.group_names(1500).expect("told").is_empty());
     }
 
     #[test]
@@ -229,6 +231,6 @@ mod tests {
         assert_eq!(users.uid("root").expect("told"), Some(0));
         assert_eq!(users.user_names(0).expect("told")[0], "root");
         assert_eq!(users.uid("nobody-has-this-name").expect("told"), None);
-        assert_eq!(users.group_names(3_999_999_999).expect("told"), Vec::<String>::new());
+        assert!(users.group_names(3_999_999_999).expect("told").is_empty());
     }
 }

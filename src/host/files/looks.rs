@@ -44,14 +44,14 @@ impl Reader {
 }
 
 impl Looks<'_> {
-    /// As [`Reader::canonical`].
+    /// As [`Reader::canonical`]; `None` where that is `path` itself.
     ///
     /// # Errors
     /// As that.
-    pub fn canonical(&mut self, path: &str) -> Result<String, Error> {
+    pub fn canonical(&mut self, path: &str) -> Result<Option<String>, Error> {
         match self.parent(path)? {
-            Some(parent) => Ok(parent.real.clone().unwrap_or_else(|| path.to_owned())),
-            None => self.host.canonical(path),
+            Some(parent) => Ok(parent.real.clone()),
+            None => Ok(Some(self.host.canonical(path)?).filter(|real| real != path)),
         }
     }
 

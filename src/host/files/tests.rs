@@ -212,7 +212,8 @@ fn a_look_at_many_paths_says_of_each_what_a_look_at_it_alone_says() {
     ] {
         let told = |error: Error| error.to_string();
         assert_eq!(looks.look(path).map_err(told), host.writer.look(path).map_err(told), "{path:?}");
-        assert_eq!(looks.canonical(path).map_err(told), host.writer.canonical(path).map_err(told), "{path:?}");
+        let canonical = looks.canonical(path).map(|real| real.unwrap_or_else(|| (*path).to_owned()));
+        assert_eq!(canonical.map_err(told), host.writer.canonical(path).map_err(told), "{path:?}");
     }
     let long = format!("/etc/{}", "n".repeat(256));
     assert_eq!(looks.look(&long).expect_err("too long").reason(), "bad-path");

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::KEEP;
 use super::protected::{self, Shape};
@@ -65,7 +66,7 @@ pub struct Owner {
     /// Its number.
     pub id: u32,
     /// Every name it is known by, the usual one first; none where nobody knows it.
-    pub names: Vec<String>,
+    pub names: Arc<[String]>,
 }
 
 impl Owner {
@@ -126,25 +127,36 @@ pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Err
     }
 }
 
-/// What a look found, and the name of the path without the symbolic links on the way.
-type Named = Result<(Observed, String), Error>;
+/// What a look found, and the name of the path without the symbolic links on the way, where there were any.
+type Named = Result<(Observed, Option<String>), Error>;
 
 /// Of one thing only one name is managed: the first of those that are its real one, else the first.
 fn one_name_each(names: &[&str], found: Vec<Named>) -> Vec<Result<Observed, Error>> {
-    let mut known: BTreeMap<String, &str> = BTreeMap::new();
+    if found.iter().all(|found| matches!(found, Ok((_, None)) | Err(_))) {
+        return found.into_iter().map(|found| found.map(|(seen, _)| seen)).collect();
+    }
+    let mut known: BTreeMap<&str, &str> = BTreeMap::new();
     for own in [true, false] {
         for (path, found) in names.iter().zip(&found) {
             if let Ok((_, real)) = found
-                && (real == path) == own
+                && real.is_none() == own
             {
-                known.entry(real.clone()).or_insert(path);
+                known.entry(real.as_deref().unwrap_or(path)).or_insert(path);
             }
         }
     }
-    let judge = |(path, found): (&&str, Named)| {
-        let (seen, real) = found?;
-        match known.get(&real) {
-            Some(other) if other != path => Err(Error::Refused {
+    let other: Vec<Option<&str>> = names
+        .iter()
+        .zip(&found)
+        .map(|(path, found)| {
+            let (_, real) = found.as_ref().ok()?;
+            known.get(real.as_deref().unwrap_or(path)).copied().filter(|other| other != path)
+        })
+        .collect();
+    let judge = |((path, found), other): ((&&str, Named), Option<&str>)| {
+        let (seen, _) = found?;
+        match other {
+            Some(other) => Err(Error::Refused {
                 thing: (*path).to_owned(),
                 reason: "two-names",
                 why: format!(
@@ -152,34 +164,36 @@ fn one_name_each(names: &[&str], found: Vec<Named>) -> Vec<Result<Observed, Erro
                      declare one of them (`trueup release` lets go of what is no longer declared)"
                 ),
             }),
-            _ => Ok(seen),
+            None => Ok(seen),
         }
     };
-    names.iter().zip(found).map(judge).collect()
+    names.iter().zip(found).zip(other).map(judge).collect()
 }
 
 /// Looks at one path, and tells its name without the symbolic links on the way. What that name protects from
 /// being reached, whatever is wanted, is not looked at.
 fn named(looks: &mut Looks<'_>, users: Option<&Users>, path: &str) -> Named {
-    let real = reached(path, looks.canonical(path))?;
-    protected::refuse(path, &real, Shape::Attributes)?;
+    let real = reached(looks.canonical(path))?.flatten();
+    let name = real.as_deref().unwrap_or(path);
+    protected::refuse(path, name, Shape::Attributes)?;
     let seen = seen(looks, users, path)?;
     if seen == Observed::Absent {
-        protected::refuse(path, &real, Shape::Other)?;
+        protected::refuse(path, name, Shape::Other)?;
     }
     Ok((seen, real))
 }
 
 /// The name of `path` without the symbolic links on the way.
 pub(super) fn resolved(host: &Reader, path: &str) -> Result<String, Error> {
-    reached(path, host.canonical(path))
+    Ok(reached(host.canonical(path))?.unwrap_or_else(|| path.to_owned()))
 }
 
-fn reached(path: &str, canonical: Result<String, Error>) -> Result<String, Error> {
+fn reached<T>(canonical: Result<T, Error>) -> Result<Option<T>, Error> {
     match canonical {
+        Ok(canonical) => Ok(Some(canonical)),
         // Where a file stands on the way nothing can stand behind it.
-        Err(Error::InTheWay { .. }) => Ok(path.to_owned()),
-        other => other,
+        Err(Error::InTheWay { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -57,7 +57,7 @@ fn spec(what: What, mode: Option<u32>) -> Spec {
 }
 
 fn present(what: Standing) -> Present {
-    let owner = |id, name: &str| Some(Owner { id, names: vec![name.to_owned()] });
+    let owner = |id, name: &str| Some(Owner { id, names: [name.to_owned()].into() });
     Present {
         what,
         owner: owner(0, "root"),
