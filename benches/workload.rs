@@ -104,14 +104,17 @@ fn bench(sizes: &[usize], whole: bool) -> ExitCode {
     println!("{}\n", table::machine(&host.ok(&["systemctl", "--version"])));
     let mut agents = Vec::new();
     for &n in sizes {
+        let mut known = None;
         if whole {
             let passes = passes(&host, n);
             let floor = host.ok(&[PROGRAM, "floor", ROOT, "/srv/floor"]);
-            println!("{}", table::table(n, &passes, &floor::parse(&floor)));
+            let floors = floor::parse(&floor);
+            println!("{}", table::table(n, &passes, &floors));
+            known = Some(table::idle(&floors, floor::Part::Agent).1);
         } else {
             host.shell(&format!("rm -rf {ROOT} /var/lib/trueup"));
         }
-        agents.push((n, agent::measure(&host, &lab, n)));
+        agents.push((n, agent::measure(&host, &lab, n), known));
     }
     println!("{}", table::agents(&agents));
     ExitCode::SUCCESS

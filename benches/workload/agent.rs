@@ -73,7 +73,6 @@ pub fn prepare(host: &Host) {
         let text = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(unit)).expect("a unit of ours");
         host.write(&format!("/usr/lib/systemd/system/{unit}"), text);
     }
-    host.shell("useradd --system trueup-fetch");
 }
 
 /// Measures the agent of the host W(n), which has converged.

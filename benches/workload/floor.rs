@@ -22,15 +22,46 @@ pub struct Floor {
     pub wall: f64,
     /// User and system; of what other processes do for us nothing is counted.
     pub cpu: f64,
-    /// It is part of a pass with nothing to do.
-    pub idle: bool,
+    /// Of which pass with nothing to do it is a part.
+    pub part: Part,
+}
+
+/// Of which pass with nothing to do something is a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Of one by a fresh process.
+    Fresh,
+    /// Of one by an agent that knows what it looked at before.
+    Agent,
+    /// Of both.
+    Both,
+    /// Of none.
+    Neither,
+}
+
+impl Part {
+    /// How it is printed, between processes and for people.
+    pub fn mark(self) -> &'static str {
+        match self {
+            Self::Fresh => " ·",
+            Self::Agent => " °",
+            Self::Both => " ·°",
+            Self::Neither => "",
+        }
+    }
+
+    /// What [`Part::mark`] gave.
+    fn parse(mark: &str) -> Option<Self> {
+        [Self::Fresh, Self::Agent, Self::Both, Self::Neither].into_iter().find(|part| part.mark() == mark)
+    }
 }
 
 /// What [`print`] printed.
 pub fn parse(text: &str) -> Vec<Floor> {
     let line = |line: &str| {
-        let [what, wall, cpu, idle] = line.split('\t').collect::<Vec<_>>().try_into().ok()?;
-        Some(Floor { what: what.to_owned(), wall: wall.parse().ok()?, cpu: cpu.parse().ok()?, idle: idle == "idle" })
+        let [what, wall, cpu, mark] = line.split('\t').collect::<Vec<_>>().try_into().ok()?;
+        let part = Part::parse(mark)?;
+        Some(Floor { what: what.to_owned(), wall: wall.parse().ok()?, cpu: cpu.parse().ok()?, part })
     };
     text.lines().map(|text| line(text).unwrap_or_else(|| panic!("no floor: {text}"))).collect()
 }
@@ -39,27 +70,32 @@ pub fn parse(text: &str) -> Vec<Floor> {
 pub fn print(root: &Path, scratch: &Path, units: &[String]) {
     let files = files(root);
     let contents: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).expect("readable")).collect();
-    say("start a process", true, || {
+    say("start a process", Part::Fresh, || {
         Command::new("/bin/true").status().expect("it starts");
     });
-    say("lstat every file", false, || {
+    say("lstat every file", Part::Agent, || {
         for path in &files {
             fs::symlink_metadata(path).expect("it is there");
         }
     });
-    say("read and SHA-256 every file", true, || {
+    say("read and SHA-256 every file", Part::Fresh, || {
         for path in &files {
             std::hint::black_box(Sha256::digest(fs::read(path).expect("readable")));
         }
     });
-    say("state of 20 units in one call, connection made anew", true, || list_units(units));
-    say("enabled or not, 20 units, by the links", true, || {
+    say("state of 20 units in one call, connection made anew", Part::Fresh, || list_units(units));
+    let kept = Bus::connect();
+    say("state of 20 units in one call, connection kept", Part::Agent, || kept.list(units));
+    say("enabled or not, 20 units, by the links", Part::Both, || {
         for unit in units {
             let target = if unit.ends_with(".timer") { "timers" } else { "multi-user" };
             fs::read_link(format!("/etc/systemd/system/{target}.target.wants/{unit}")).expect("it is enabled");
         }
     });
-    say("dpkg's status, read whole", true, || {
+    say("dpkg's status, unchanged by its own stat", Part::Agent, || {
+        fs::metadata("/var/lib/dpkg/status").expect("a Debian host");
+    });
+    say("dpkg's status, read whole", Part::Fresh, || {
         let status = fs::read_to_string("/var/lib/dpkg/status").expect("a Debian host");
         std::hint::black_box(status.lines().filter(|line| line.starts_with("Status: install ok installed")).count());
     });
@@ -138,20 +174,20 @@ fn write_all(
         rustix::fs::syncfs(directory).expect("synced");
         rounds.push(timed(|| write(&targets)));
     }
-    tell(what, false, rounds);
+    tell(what, Part::Neither, rounds);
     drop(fs::remove_dir_all(scratch));
 }
 
 /// Does it [`ROUNDS`] times, after once that does not count.
-fn say(what: &str, idle: bool, mut work: impl FnMut()) {
+fn say(what: &str, part: Part, mut work: impl FnMut()) {
     work();
-    tell(what, idle, (0..ROUNDS).map(|_| timed(&mut work)).collect());
+    tell(what, part, (0..ROUNDS).map(|_| timed(&mut work)).collect());
 }
 
-fn tell(what: &str, idle: bool, mut rounds: Vec<(f64, f64)>) {
+fn tell(what: &str, part: Part, mut rounds: Vec<(f64, f64)>) {
     rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (wall, cpu) = rounds[rounds.len() / 2];
-    println!("{what}\t{wall}\t{cpu}\t{}", if idle { "idle" } else { "" });
+    println!("{what}\t{wall}\t{cpu}\t{}", part.mark());
 }
 
 fn timed(work: impl FnOnce()) -> (f64, f64) {
@@ -172,13 +208,27 @@ fn files(root: &Path) -> Vec<PathBuf> {
 }
 
 fn list_units(units: &[String]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let reply = runtime.block_on(async {
-        let bus = zbus::Connection::system().await?;
-        let manager = "org.freedesktop.systemd1";
-        let interface = "org.freedesktop.systemd1.Manager";
-        bus.call_method(Some(manager), "/org/freedesktop/systemd1", Some(interface), "ListUnitsByNames", &(units,))
-            .await
-    });
-    std::hint::black_box(reply.expect("systemd answers"));
+    Bus::connect().list(units);
+}
+
+/// A connection to the system's bus.
+struct Bus {
+    runtime: tokio::runtime::Runtime,
+    connection: zbus::Connection,
+}
+
+impl Bus {
+    fn connect() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let connection = runtime.block_on(zbus::Connection::system()).expect("a bus");
+        Self { runtime, connection }
+    }
+
+    fn list(&self, units: &[String]) {
+        let (manager, interface) = ("org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager");
+        let path = "/org/freedesktop/systemd1";
+        let names = (units,);
+        let call = self.connection.call_method(Some(manager), path, Some(interface), "ListUnitsByNames", &names);
+        std::hint::black_box(self.runtime.block_on(call).expect("systemd answers"));
+    }
 }

@@ -5,7 +5,7 @@ use std::fs;
 
 use super::Passes;
 use super::agent::Agent;
-use super::floor::Floor;
+use super::floor::{Floor, Part};
 
 /// The machine, in one line.
 pub fn machine(systemctl_version: &str) -> String {
@@ -38,11 +38,12 @@ pub fn table(n: usize, passes: &Passes, floors: &[Floor]) -> String {
     ] {
         row(what, measured.wall, measured.cpu, Some(measured.peak));
     }
-    let (wall, cpu) = idle(floors);
-    row("floor of nothing to do: the sum of what is marked", wall, cpu, None);
+    let (wall, cpu) = idle(floors, Part::Fresh);
+    row("floor of nothing to do: the sum of what is marked ·", wall, cpu, None);
+    let known = idle(floors, Part::Agent);
+    row("floor of nothing to do in an agent: the sum of what is marked °", known.0, known.1, None);
     for floor in floors {
-        let mark = if floor.idle { " ·" } else { "" };
-        row(&format!("floor: {}{mark}", floor.what), floor.wall, floor.cpu, None);
+        row(&format!("floor: {}{}", floor.what, floor.part.mark()), floor.wall, floor.cpu, None);
     }
     let _ = writeln!(
         out,
@@ -57,14 +58,14 @@ pub fn table(n: usize, passes: &Passes, floors: &[Floor]) -> String {
 }
 
 /// The agent, all sizes side by side.
-pub fn agents(agents: &[(usize, Agent)]) -> String {
+pub fn agents(agents: &[(usize, Agent, Option<f64>)]) -> String {
     let mut out = String::from("| the agent |");
-    for (n, _) in agents {
+    for (n, ..) in agents {
         let _ = write!(out, " W({n}) |");
     }
     let _ = writeln!(out, "\n| --- |{}", " ---: |".repeat(agents.len()));
     let mut row = |what: &str, value: &dyn Fn(&Agent) -> String| {
-        let values: String = agents.iter().map(|(_, agent)| format!(" {} |", value(agent))).collect();
+        let values: String = agents.iter().map(|(_, agent, _)| format!(" {} |", value(agent))).collect();
         let _ = writeln!(out, "| {what} |{values}");
     };
     let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
@@ -85,12 +86,22 @@ pub fn agents(agents: &[(usize, Agent)]) -> String {
         row("- wall, ms", &|agent| number(polls(agent).took));
         row("- requests at the server", &|agent| format!("{:.1}", polls(agent).requests));
     }
+    if agents.iter().all(|(.., floor)| floor.is_some()) {
+        let _ = write!(out, "| its whole pass over `git://` beside the floor of one (CPU) |");
+        for (_, agent, floor) in agents {
+            let floor = floor.unwrap_or(f64::NAN);
+            let _ =
+                write!(out, " {} to {}: {:.1} × |", number(agent.git.agent), number(floor), agent.git.agent / floor);
+        }
+        out.push('\n');
+    }
     out
 }
 
-/// What a pass with nothing to do cannot do without, together.
-fn idle(floors: &[Floor]) -> (f64, f64) {
-    floors.iter().filter(|floor| floor.idle).fold((0.0, 0.0), |(wall, cpu), floor| (wall + floor.wall, cpu + floor.cpu))
+/// What a pass with nothing to do cannot do without, together: wall and CPU.
+pub fn idle(floors: &[Floor], of: Part) -> (f64, f64) {
+    let parts = floors.iter().filter(|floor| floor.part == of || floor.part == Part::Both);
+    parts.fold((0.0, 0.0), |(wall, cpu), floor| (wall + floor.wall, cpu + floor.cpu))
 }
 
 /// Three digits that say something.
