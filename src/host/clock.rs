@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io::Read;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::tz::TimeZone;
@@ -57,7 +59,32 @@ impl Clock {
     pub fn zone(self) -> Zone {
         match self {
             Self::Fixed(_) => Zone::utc(),
-            Self::System => TimeZone::try_system().map_or_else(|_| Zone::utc(), Zone::new),
+            Self::System => local().or_else(|| TimeZone::try_system().ok()).map_or_else(Zone::utc, Zone::new),
+        }
+    }
+}
+
+/// The zone that is set for the machine, localtime(5). Whoever asks for it by its name reads the whole database of zones
+/// first; `None` where `TZ` names another, as tzset(3) has it.
+fn local() -> Option<TimeZone> {
+    const LONGEST: u64 = 1 << 20;
+    if std::env::var_os("TZ").is_some() {
+        return None;
+    }
+    let mut rules = Vec::new();
+    File::open("/etc/localtime").ok()?.take(LONGEST).read_to_end(&mut rules).ok()?;
+    TimeZone::tzif("Local", &rules).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_zone_of_this_machine_is_the_one_that_its_name_means() {
+        let named = Zone::new(TimeZone::try_system().unwrap_or(TimeZone::UTC));
+        for at in (0..400).map(|week| 1_600_000_000 + week * 7 * 86_400) {
+            assert_eq!(Clock::System.zone().stamp(at), named.stamp(at));
         }
     }
 }
