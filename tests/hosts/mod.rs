@@ -50,6 +50,7 @@ mod packages;
 mod page_cache;
 mod plan_and_run;
 mod power;
+mod restarts;
 mod revert;
 mod rpm;
 mod rpm_package;

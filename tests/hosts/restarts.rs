@@ -1,0 +1,109 @@
+//! However many files of a unit change, it restarts once, after one daemon-reload.
+
+use super::{Host, Lab};
+
+const SERVICES: usize = 20;
+const FILES: usize = 20;
+
+fn name(n: usize) -> String {
+    format!("s{n:02}")
+}
+
+/// Twenty files for each service.
+fn files(lab: &Lab, content: &str) {
+    for service in (0..SERVICES).map(name) {
+        for file in 0..FILES {
+            lab.fleet.write(&format!("hosts/web-01/files/etc/{service}/{file}"), format!("{content} {file}\n"));
+        }
+    }
+}
+
+/// How often PID 1 has said so of `unit` since boot.
+fn started(host: &Host, unit: &str) -> usize {
+    host.shell(&format!("journalctl --sync; journalctl -q -o cat _PID=1 UNIT={unit} | grep -c '^Started' || :"))
+        .trim()
+        .parse()
+        .expect("a number")
+}
+
+fn daemon_reloads(host: &Host) -> usize {
+    let count = "journalctl --sync; journalctl -q -o cat _PID=1 | grep -cE '^Reloading\\.+$' || :";
+    host.shell(count).trim().parse().expect("a number")
+}
+
+#[test]
+fn twenty_services_with_twenty_files_each_restart_once_after_one_daemon_reload() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let mut manifest = String::new();
+    for service in (0..SERVICES).map(name) {
+        lab.fleet.write(
+            &format!("hosts/web-01/units/{service}.service"),
+            "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
+        );
+        manifest +=
+            &format!("[units.\"{service}.service\"]\nenabled = true\nactive = true\nwatch = [\"/etc/{service}/*\"]\n");
+    }
+    lab.fleet.write("hosts/web-01/host.toml", manifest);
+    files(&lab, "first");
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    let units: Vec<String> = (0..SERVICES).map(|n| format!("{}.service", name(n))).collect();
+    let runs = || units.iter().map(|unit| host.unit(unit, "InvocationID")).collect::<Vec<_>>();
+    let starts = || units.iter().map(|unit| started(&host, unit)).collect::<Vec<_>>();
+    assert_eq!(starts(), vec![1; SERVICES]);
+
+    // All files and nothing else: nobody reads unit files anew for that.
+    let (before, reloads) = (runs(), daemon_reloads(&host));
+    files(&lab, "second");
+    lab.fleet.commit("second");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    assert_eq!(run.report.refreshes.len(), SERVICES, "{run:#?}");
+    assert!(run.report.refreshes.iter().all(|line| line.because.len() == FILES), "{run:#?}");
+    assert_eq!(starts(), vec![2; SERVICES], "each once");
+    let after = runs();
+    assert!(before.iter().zip(&after).all(|(before, after)| before != after), "each is another run");
+    assert_eq!(daemon_reloads(&host), reloads);
+
+    // One unit file with them: one daemon-reload, and still one restart each.
+    files(&lab, "third");
+    lab.fleet.write("hosts/web-01/units/s07.service.d/nice.conf", "[Service]\nNice=5\n");
+    lab.fleet.commit("third");
+    host.trueup(&["run"]).converged();
+    assert_eq!(starts(), vec![3; SERVICES], "each once");
+    assert_eq!(daemon_reloads(&host), reloads + 1);
+    assert_eq!(host.unit("s07.service", "Nice"), "5", "strictly before it");
+    assert_eq!(units.iter().map(|unit| host.unit(unit, "NRestarts")).collect::<Vec<_>>(), vec!["0"; SERVICES]);
+    let last = runs();
+    host.trueup(&["run"]).idle();
+    assert_eq!(runs(), last, "and none without a change");
+}
+
+#[test]
+fn a_stopped_unit_with_a_changed_drop_in_stays_stopped() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let unit = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n";
+    for name in ["enabled", "undeclared"] {
+        lab.fleet.write(&format!("hosts/web-01/units/{name}.service"), unit);
+        lab.fleet.write(&format!("hosts/web-01/units/{name}.service.d/nice.conf"), "[Service]\nNice=1\n");
+    }
+    lab.fleet.write("hosts/web-01/host.toml", "[units.\"enabled.service\"]\nenabled = true\n");
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    host.shell("systemctl start enabled.service undeclared.service; systemctl stop enabled.service undeclared.service");
+    for name in ["enabled", "undeclared"] {
+        lab.fleet.write(&format!("hosts/web-01/units/{name}.service.d/nice.conf"), "[Service]\nNice=2\n");
+    }
+    lab.fleet.commit("second");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    assert!(run.report.refreshes.is_empty(), "{run:#?}");
+    for (name, state) in [("enabled", "inactive enabled"), ("undeclared", "inactive disabled")] {
+        let unit = format!("{name}.service");
+        assert_eq!(host.unit_state(&unit), state);
+        assert_eq!(started(&host, &unit), 1, "by hand, and by nobody else");
+        assert_eq!(host.unit(&unit, "Nice"), "2", "whoever starts it starts the new one");
+    }
+}
