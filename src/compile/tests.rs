@@ -267,6 +267,20 @@ fn siblings_may_agree_and_watch_lists_unite() {
 }
 
 #[test]
+fn each_list_of_a_watch_table_unites_with_its_own() {
+    let done = compiled(&[
+        (HOST, "roles = ['a']\n[units.'x.service'.watch]\nrestart = ['/etc/x/a']\nreload = ['/etc/x/*']\n"),
+        ("roles/a/role.toml", "[units.'x.service']\nwatch = { restart = ['/etc/x/b', '/etc/x/a'] }\n"),
+        ("roles/a/files/etc/x/a", ""),
+        ("roles/a/files/etc/x/b", ""),
+    ]);
+    let spec = done.unit("x.service");
+    assert_eq!(spec.watch_restart, ["/etc/x/a", "/etc/x/b"]);
+    assert_eq!((spec.watch_reload.as_slice(), spec.watch.len()), (&["/etc/x/*".to_owned()][..], 0));
+    assert!(done.notes.is_empty(), "{:?}", done.notes);
+}
+
+#[test]
 fn words_of_units() {
     let manifest = r#"
 roles = ["r"]

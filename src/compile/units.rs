@@ -183,7 +183,9 @@ fn unit(work: &mut Work<'_>, name: &str, entries: &[(usize, &UnitEntry)], files:
         active: active.and_then(|claim| claim.value),
         masked: masked.map(|claim| claim.value),
         on_change: on_change.map(|claim| claim.value).unwrap_or_default(),
-        watch: watch(work, entries, files),
+        watch: watch(work, entries, files, |entry| &entry.watch),
+        watch_restart: watch(work, entries, files, |entry| &entry.watch_restart),
+        watch_reload: watch(work, entries, files, |entry| &entry.watch_reload),
         validate: validate.map(|claim| claim.value).unwrap_or_default(),
     };
     let layer = entries.last().map_or(0, |(layer, _)| *layer);
@@ -229,10 +231,15 @@ fn own_end(work: &mut Work<'_>, name: &str, states: [Option<&Claim<Option<bool>>
 }
 
 /// The patterns of all layers together, each once.
-fn watch(work: &mut Work<'_>, entries: &[(usize, &UnitEntry)], files: &Files) -> Vec<String> {
+fn watch(
+    work: &mut Work<'_>,
+    entries: &[(usize, &UnitEntry)],
+    files: &Files,
+    of: impl Fn(&UnitEntry) -> &[At<String>],
+) -> Vec<String> {
     let mut patterns = BTreeSet::new();
     for (layer, entry) in entries {
-        for said in &entry.watch {
+        for said in of(entry) {
             match watched(said, files) {
                 Ok((pattern, matches)) => {
                     if !matches {

@@ -133,6 +133,8 @@ fn unit(walk: &mut Walk<'_>, key: &Key<'_>, value: &Value<'_>) -> Option<UnitEnt
         masked: None,
         on_change: None,
         watch: Vec::new(),
+        watch_restart: Vec::new(),
+        watch_reload: Vec::new(),
         validate: None,
         when: None,
         drift: None,
@@ -196,7 +198,7 @@ fn unit_at_length(walk: &mut Walk<'_>, entry: &mut UnitEntry, value: &Value<'_>)
             "active" => entry.active = walk.boolean("active", value).map(|flag| flag.map(Some)),
             "masked" => entry.masked = walk.boolean("masked", value),
             "on_change" => entry.on_change = walk.one_of("on_change", value, ON_CHANGE),
-            "watch" => entry.watch = walk.texts("watch", value).unwrap_or_default(),
+            "watch" => watch(walk, entry, value),
             "validate" => entry.validate = walk.command("validate", value),
             "when" => entry.when = walk.text("when", value),
             "drift" => entry.drift = walk.word("drift", value),
@@ -208,5 +210,25 @@ fn unit_at_length(walk: &mut Walk<'_>, entry: &mut UnitEntry, value: &Value<'_>)
         // Masked means: whatever another layer says of these is not wanted.
         entry.enabled.get_or_insert_with(|| At::new(None, span.clone()));
         entry.active.get_or_insert_with(|| At::new(None, span.clone()));
+    }
+}
+
+/// A list of patterns, or a list for each of what the unit does.
+fn watch(walk: &mut Walk<'_>, entry: &mut UnitEntry, value: &Value<'_>) {
+    const HINT: &str = "write [\"/etc/app/**\"], or { restart = [...], reload = [...] }";
+    let table = match value.get_ref() {
+        DeValue::Array(_) => return entry.watch = walk.texts("watch", value).unwrap_or_default(),
+        DeValue::Table(table) => table,
+        _ => return walk.error_hint(value.span(), "`watch` must be a list or a table", HINT),
+    };
+    if table.is_empty() {
+        walk.error_hint(value.span(), "`watch` says nothing", HINT);
+    }
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "restart" => entry.watch_restart = walk.texts("restart", value).unwrap_or_default(),
+            "reload" => entry.watch_reload = walk.texts("reload", value).unwrap_or_default(),
+            other => walk.unknown(other, key.span(), &["restart", "reload"]),
+        }
     }
 }

@@ -272,6 +272,10 @@ pub struct UnitEntry {
     pub on_change: Option<At<OnChange>>,
     /// Patterns of declared files that it uses.
     pub watch: Vec<At<String>>,
+    /// The same, of files for which it restarts.
+    pub watch_restart: Vec<At<String>>,
+    /// The same, of files for which it reloads.
+    pub watch_reload: Vec<At<String>>,
     /// What judges those once all are in place: a program and its arguments.
     pub validate: Option<At<Vec<String>>>,
     /// Declared only where this holds.

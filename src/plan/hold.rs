@@ -310,6 +310,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_owed_and_what_comes_to_it_are_one_thing_to_do() {
+        let mut host = Host::new();
+        let (reloads, restarts) = (vec![conf().name().to_owned()], vec![sysctl().name().to_owned()]);
+        let spec = unit::Spec { watch_reload: reloads, watch_restart: restarts, ..unit::Spec::default() };
+        host.want(&unit(), Spec::Unit(spec));
+        host.want(&conf(), file("two"));
+        let how = |host: &Host| host.plan(&Holds::default()).refreshes.iter().map(|one| one.how).collect::<Vec<_>>();
+        assert_eq!(how(&host), [Refresh::Reload]);
+        let owed = OwedRefresh { how: Refresh::Restart, because: vec![sysctl()], invocation: Some("a".to_owned()) };
+        host.ledger.refreshes.insert(unit(), owed);
+        assert_eq!(how(&host), [Refresh::Restart], "a reload would leave the other file unread");
+    }
+
+    #[test]
     fn a_suspended_unit_owes_its_restart_and_what_it_owed_before() {
         let mut host = Host::new();
         host.want(&conf(), file("two"));

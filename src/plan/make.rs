@@ -392,7 +392,9 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
         if how_now.is_some() {
             because.extend(wanted.spec.used(id.name(), &changed));
         }
-        if let Some(how) = how_now.or(owed.map(|owed| owed.how)) {
+        // What is owed and what comes to it are one thing to do: a reload does not do where a restart was owed.
+        let how = wanted.spec.refresh(id.name(), seen, &because);
+        if let Some(how) = how.or(owed.map(|owed| owed.how)) {
             let drift = because.is_disjoint(&intended);
             let corrective = drift && how_now.is_some();
             let because = because.into_iter().collect();

@@ -33,6 +33,11 @@ pub(super) fn describe(want: &Spec) -> String {
     if !want.watch.is_empty() {
         words.push(format!("watches {}", want.watch.join(" ")));
     }
+    for (word, watched) in [("restart", &want.watch_restart), ("reload", &want.watch_reload)] {
+        if !watched.is_empty() {
+            words.push(format!("{word} for {}", watched.join(" ")));
+        }
+    }
     words.join(", ")
 }
 
@@ -115,7 +120,7 @@ pub(super) fn needs(name: &str, want: &Spec) -> Vec<Need> {
             needs.push(Need::Below("file", format!("{directory}/{drop_ins}/")));
         }
     }
-    needs.extend(want.watch.iter().map(|pattern| Need::Matching(pattern.clone())));
+    needs.extend(want.watched().map(|pattern| Need::Matching(pattern.clone())));
     needs.extend(name::triggered_service(name).map(|service| Need::Resource(Id::new("unit", &service))));
     needs
 }
@@ -148,48 +153,65 @@ pub fn is_its_file(name: &str, id: &Id) -> bool {
     })
 }
 
-/// The patterns as they match paths. A pattern that is none matches nothing; compiling a repository refuses it.
-fn matchers(patterns: &[String]) -> Vec<GlobMatcher> {
-    patterns.iter().filter_map(|text| pattern(text).ok()).map(|glob| glob.compile_matcher()).collect()
+/// Those of `changed` that match any of `patterns`. A pattern that is none matches nothing; compiling a repository
+/// refuses it.
+fn matching<'c>(
+    patterns: impl IntoIterator<Item = &'c String>,
+    changed: &'c BTreeSet<Id>,
+) -> impl Iterator<Item = &'c Id> {
+    let patterns = patterns.into_iter().filter_map(|text| pattern(text).ok());
+    let patterns: Vec<GlobMatcher> = patterns.map(|glob| glob.compile_matcher()).collect();
+    let is_match = move |id: &Id| patterns.iter().any(|pattern| pattern.is_match(id.name()));
+    changed.iter().filter(move |id| id.kind() == "file" && is_match(id))
 }
 
 /// Those of `changed` that the unit uses.
 pub(super) fn used(name: &str, want: &Spec, changed: &BTreeSet<Id>) -> Vec<Id> {
-    let patterns = matchers(&want.watch);
-    let watched = |id: &Id| id.kind() == "file" && patterns.iter().any(|pattern| pattern.is_match(id.name()));
-    changed.iter().filter(|id| is_its_file(name, id) || watched(id)).cloned().collect()
+    let watched: BTreeSet<&Id> = matching(want.watched(), changed).collect();
+    changed.iter().filter(|id| is_its_file(name, id) || watched.contains(id)).cloned().collect()
 }
 
-/// What the unit does now that those in `changed` were written. What is not active stays so, unless
-/// it is declared active and only an unmet condition kept it down.
+/// What those of `changed` that the unit uses ask of it: a file that it watches for a restart or a reload that, its own
+/// files and all others the word of `on_change`.
+fn asked(name: &str, want: &Spec, changed: &BTreeSet<Id>) -> BTreeSet<OnChange> {
+    let mut asked = BTreeSet::new();
+    if matching(&want.watch, changed).next().is_some() || changed.iter().any(|id| is_its_file(name, id)) {
+        asked.insert(want.on_change);
+    }
+    for (word, watched) in [(OnChange::Restart, &want.watch_restart), (OnChange::Reload, &want.watch_reload)] {
+        if matching(watched, changed).next().is_some() {
+            asked.insert(word);
+        }
+    }
+    asked
+}
+
+/// What the unit does now that those in `changed` were written: one thing, of what they ask for the one that serves all.
+/// What is not active stays so, unless it is declared active and only an unmet condition kept it down.
 pub(super) fn refresh(name: &str, want: &Spec, seen: &Observed, changed: &BTreeSet<Id>) -> Option<Refresh> {
     let masked = want.masked == Some(true) || (seen.is_masked() && want.masked.is_none());
     // In a directory nothing runs.
     if masked || seen.active.is_none() || name::is_template(name) {
         return None;
     }
-    if want.on_change == OnChange::None || used(name, want, changed).is_empty() {
-        return None;
+    let asked = asked(name, want, changed);
+    let may_run = want.active != Some(false);
+    if may_run && seen.is_active() {
+        if asked.contains(&OnChange::Restart) && !NEVER_RESTARTED.contains(&name) {
+            return Some(Refresh::Restart);
+        }
+        if asked.contains(&OnChange::Reload) {
+            return Some(Refresh::Reload);
+        }
     }
-    if want.on_change == OnChange::Start {
-        return Some(Refresh::Start);
-    }
-    if want.active == Some(false) {
-        return None;
-    }
-    if !seen.is_active() {
-        return (want.active == Some(true) && seen.condition_failed).then_some(Refresh::Start);
-    }
-    match want.on_change {
-        OnChange::Reload => Some(Refresh::Reload),
-        _ if NEVER_RESTARTED.contains(&name) => None,
-        _ => Some(Refresh::Restart),
-    }
+    let holds_again = || want.active == Some(true) && !seen.is_active() && seen.condition_failed;
+    let restarts = [OnChange::Restart, OnChange::Reload].iter().any(|word| asked.contains(word));
+    (asked.contains(&OnChange::Start) || restarts && holds_again()).then_some(Refresh::Start)
 }
 
 /// What returns the unit to how it was: only what the last declaration had set.
 pub(super) fn put_back(before: &Before, last: &Spec) -> Spec {
-    let mut spec = Spec { on_change: last.on_change, watch: last.watch.clone(), ..Spec::default() };
+    let mut spec = Spec { enabled: None, active: None, masked: None, validate: Vec::new(), ..last.clone() };
     let we_masked = last.masked == Some(true) && !before.masked;
     if we_masked {
         spec.masked = Some(false);
@@ -417,6 +439,59 @@ mod tests {
         }
         let package = BTreeSet::from([Id::new("package", "/etc/app/a.conf")]);
         assert_eq!(refresh("app@x.service", &want, &running, &package), None);
+    }
+
+    #[test]
+    fn what_is_watched_for_a_restart_or_a_reload_moves_it_so_whatever_on_change_says() {
+        let patterns = |text: &str| vec![text.to_owned()];
+        let want = |on_change| Spec {
+            on_change,
+            watch: patterns("/etc/app/*"),
+            watch_restart: patterns("/etc/app.restart/*"),
+            watch_reload: patterns("/etc/app.re*/*"),
+            ..on()
+        };
+        let running = seen(FileState::Enabled, Active::Active);
+        let moved = |on_change, paths: &[&str]| refresh("a.service", &want(on_change), &running, &changed(paths));
+        let (own, plain, reload, restart) =
+            ("/etc/systemd/system/a.service", "/etc/app/1", "/etc/app.reload/1", "/etc/app.restart/1");
+        for on_change in [OnChange::Restart, OnChange::Reload, OnChange::Start, OnChange::None] {
+            assert_eq!(moved(on_change, &[restart]), Some(Refresh::Restart), "of both lists, too");
+            assert_eq!(moved(on_change, &[reload]), Some(Refresh::Reload));
+            assert_eq!(moved(on_change, &[reload, restart, own]), Some(Refresh::Restart));
+            assert_eq!(used("a.service", &want(on_change), &changed(&[own, plain, reload, restart])).len(), 4);
+        }
+        assert_eq!(moved(OnChange::Reload, &[own]), Some(Refresh::Reload));
+        assert_eq!(moved(OnChange::None, &[own, plain]), None);
+        assert_eq!(moved(OnChange::Restart, &[reload, plain]), Some(Refresh::Restart));
+        // What cannot be restarted may still be reloaded.
+        let its = changed(&[reload, restart]);
+        assert_eq!(refresh("dbus.service", &want(OnChange::Restart), &running, &its), Some(Refresh::Reload));
+
+        let down = seen(FileState::Enabled, Active::Inactive);
+        assert_eq!(refresh("a.service", &want(OnChange::Restart), &down, &its), None);
+        assert_eq!(
+            refresh("a.service", &Spec { active: Some(false), ..want(OnChange::Restart) }, &running, &its),
+            None
+        );
+        let both = changed(&[restart, own]);
+        assert_eq!(refresh("a.service", &want(OnChange::Start), &down, &both), Some(Refresh::Start));
+        assert!(needs("a.service", &want(OnChange::None)).contains(&Need::Matching("/etc/app.restart/*".to_owned())));
+        let all = describe(&want(OnChange::None));
+        assert_eq!(
+            all,
+            "not masked, enabled, active, watches /etc/app/*, restart for /etc/app.restart/*, reload for /etc/app.re*/*"
+        );
+    }
+
+    #[test]
+    fn a_spec_that_watches_by_a_list_is_stored_as_it_always_was() {
+        let spec = Spec { watch: vec!["/etc/a".to_owned()], ..Spec::default() };
+        let text = serde_json::to_string(&spec).expect("plain data");
+        assert_eq!(text, r#"{"on_change":"restart","watch":["/etc/a"]}"#);
+        let table = Spec { watch_restart: spec.watch.clone(), watch_reload: vec!["/etc/b".to_owned()], ..spec };
+        let text = serde_json::to_string(&table).expect("plain data");
+        assert_eq!(serde_json::from_str::<Spec>(&text).expect("what was written"), table);
     }
 
     #[test]

@@ -19,13 +19,26 @@ pub struct Spec {
     /// Patterns of declared files that it uses, besides its unit file and drop-ins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub watch: Vec<String>,
+    /// The same, of files for which it restarts whatever `on_change` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watch_restart: Vec<String>,
+    /// The same, of files for which it reloads whatever `on_change` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watch_reload: Vec<String>,
     /// What judges those once all are in place, before it is restarted or reloaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub validate: Vec<String>,
 }
 
+impl Spec {
+    /// The patterns of all files that it is said to use.
+    pub(super) fn watched(&self) -> impl Iterator<Item = &String> {
+        [&self.watch, &self.watch_restart, &self.watch_reload].into_iter().flatten()
+    }
+}
+
 /// What a unit does when something it uses changes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnChange {
     /// Restart it, if it is active.
