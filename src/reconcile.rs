@@ -11,7 +11,7 @@ use crate::brakes::Holds;
 use crate::compile::{Compiled, Desired};
 use crate::config::Settings;
 use crate::host::{self, Payloads, Reader, Worker, Writer};
-use crate::kinds::{self, AnyJob, Observed, Spec};
+use crate::kinds::{self, AnyJob, Observed, Refresh, Spec, unit};
 use crate::ledger::Ledger;
 use crate::model::{Class, Detail, Facts, Id, Revision, Stage, Stop, Update};
 use crate::plan::{self, HeldStep, Plan, Situation, Unseen};
@@ -391,7 +391,8 @@ fn weigh(
     let judged = plan::guard(&plan, ledger, &desired, ask.leave);
     // What is refused whole is shown as it is, and not asked about any further.
     let seen = plan.failed.len();
-    let foreseen = if judged.is_ok() { foresee(host, &mut plan, &held) } else { Vec::new() };
+    let mut foreseen = if judged.is_ok() { foresee(host, &mut plan, &held) } else { Vec::new() };
+    foreseen.extend(without_reload(host, &plan, &desired));
     restraint.foreseen(&plan.failed[seen..], &desired, now);
     report.plan(&plan);
     report.notes.extend(foreseen);
@@ -442,6 +443,22 @@ fn foresee(host: &Reader, plan: &mut Plan, held: &Holds) -> Vec<String> {
         error.is_none()
     });
     notes
+}
+
+/// Which of the reloads cannot be done, as systemd has read the units now; their own files may change that.
+fn without_reload(host: &Reader, plan: &Plan, desired: &Desired) -> Vec<String> {
+    let reloads = plan.refreshes.iter().filter(|refresh| refresh.how == Refresh::Reload);
+    let as_known = reloads.filter(|refresh| !refresh.because.iter().any(|id| unit::is_its_file(refresh.id.name(), id)));
+    let names: Vec<&str> = as_known.map(|refresh| refresh.id.name()).collect();
+    let told = |name: &str| {
+        let falls_back = match desired.resources.get(&Id::new("unit", name)).map(|wanted| &wanted.spec) {
+            Some(Spec::Unit(spec)) => unit::falls_back(name, spec),
+            _ => false,
+        };
+        let then = if falls_back { "it will be restarted" } else { "declare a restart instead" };
+        format!("unit:{name} cannot be reloaded (no ExecReload=): {then}")
+    };
+    unit::without_reload(host, &names).into_iter().map(told).collect()
 }
 
 /// Adds to every change of content what it is, line by line.

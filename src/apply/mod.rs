@@ -110,6 +110,8 @@ pub struct Refreshed {
     pub because: Vec<Id>,
     /// How it went.
     pub outcome: Outcome,
+    /// Why it did this where it was to reload: how that failed.
+    pub instead: Option<String>,
 }
 
 /// Removes what a crash may have left: at the start of each pass that may act, whether there is something to do or not.
@@ -318,31 +320,59 @@ fn refresh(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Resul
             how: refresh.how,
             because: refresh.because.clone(),
             outcome: outcome.clone(),
+            instead: None,
         }));
     }
     let due = if ground.settled { due } else { accepted(ground, due, applied) };
     let jobs: Vec<(&str, Refresh)> = due.iter().map(|refresh| (refresh.id.name(), refresh.how)).collect();
     let results = if jobs.is_empty() { Vec::new() } else { kinds::unit::refresh(ground.host, &jobs) };
-    for (refresh, result) in due.iter().zip(results) {
-        let outcome = match result {
-            Ok(()) => Outcome::Done,
-            Err(error) => failed(&error),
-        };
-        // What failed stays owed: the unit still runs on what was there before.
-        if outcome == Outcome::Done {
-            ground.ledger.refreshes.remove(&refresh.id);
-        }
-        applied.refreshed.push(Refreshed {
-            id: refresh.id.clone(),
-            how: refresh.how,
-            because: refresh.because.clone(),
-            outcome,
-        });
+    let ended = |(refresh, result): (&&PlannedRefresh, Result<(), host::Error>)| Refreshed {
+        id: refresh.id.clone(),
+        how: refresh.how,
+        because: refresh.because.clone(),
+        outcome: result.map_or_else(|error| failed(&error), |()| Outcome::Done),
+        instead: None,
+    };
+    let mut refreshed: Vec<Refreshed> = due.iter().zip(results).map(ended).collect();
+    fall_back(ground, &mut refreshed);
+    // What failed stays owed: the unit still runs on what was there before.
+    for done in refreshed.iter().filter(|refreshed| refreshed.outcome == Outcome::Done) {
+        ground.ledger.refreshes.remove(&done.id);
     }
+    applied.refreshed.extend(refreshed);
     if !plan.refreshes.is_empty() || !plan.owing.is_empty() {
         ledger::save(ground.state, ground.ledger)?;
     }
     Ok(())
+}
+
+/// Restarts the units that failed to reload, still run, and are declared to be restarted then: once, whatever comes of it.
+fn fall_back(ground: &mut Ground<'_>, refreshed: &mut [Refreshed]) {
+    let falls = |one: &&mut Refreshed| {
+        let declared = || set::spec_of(ground.desired, &one.id);
+        one.how == Refresh::Reload
+            && one.outcome != Outcome::Done
+            && declared().is_some_and(|spec| kinds::unit::falls_back(one.id.name(), spec))
+    };
+    let failed: Vec<&mut Refreshed> = refreshed.iter_mut().filter(falls).collect();
+    if failed.is_empty() || ground.host.interrupted() {
+        return;
+    }
+    let seen = kinds::observe(ground.host, &failed.iter().map(|one| &one.id).collect::<Vec<_>>());
+    let runs = |seen| matches!(seen, Ok(kinds::Observed::Unit(seen)) if seen.is_active());
+    let running = failed.into_iter().zip(seen).filter_map(|(one, seen)| runs(seen).then_some(one)).collect::<Vec<_>>();
+    let jobs: Vec<(&str, Refresh)> = running.iter().map(|one| (one.id.name(), Refresh::Restart)).collect();
+    let results = kinds::unit::refresh(ground.host, &jobs);
+    for (one, result) in running.into_iter().zip(results) {
+        let Outcome::Failed { message: reload, .. } = std::mem::replace(&mut one.outcome, Outcome::Done) else {
+            continue;
+        };
+        if let Err(error) = result {
+            let message = format!("{}; its reload had failed before: {reload}", error.chain());
+            one.outcome = Outcome::Failed { reason: error.reason().to_owned(), message };
+        }
+        (one.how, one.instead) = (Refresh::Restart, Some(reload));
+    }
 }
 
 /// Those of `due` whose unit accepts what stands in place. The others stay owed: they run on what was there before.
@@ -360,6 +390,7 @@ fn accepted<'p>(
                 how: refresh.how,
                 because: refresh.because.clone(),
                 outcome: Outcome::Failed { reason: validate::FAILED.to_owned(), message },
+                instead: None,
             }),
         }
     }

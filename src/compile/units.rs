@@ -12,7 +12,7 @@ use super::work::Work;
 use crate::kinds;
 use crate::kinds::file::What;
 use crate::kinds::file::protected::is_our_unit;
-use crate::kinds::unit::{self, OnChange, Spec, TYPES};
+use crate::kinds::unit::{self, OnChange, ReloadFailed, Spec, TYPES};
 use crate::manifest::{At, Problem, UnitEntry};
 use crate::model::{Id, one_line};
 
@@ -168,6 +168,11 @@ fn unit(work: &mut Work<'_>, name: &str, entries: &[(usize, &UnitEntry)], files:
         OnChange::Start => "start".to_owned(),
         OnChange::None => "none".to_owned(),
     });
+    let failed = entries.iter().filter_map(|(layer, entry)| work.claim(*layer, entry.reload_failed.as_ref())).collect();
+    let reload_failed = work.settle(failed, &format!("`reload_failed` of unit:{shown}"), |word| match word {
+        ReloadFailed::Report => "report".to_owned(),
+        ReloadFailed::Restart => "restart".to_owned(),
+    });
     let validate = entries.iter().filter_map(|(layer, entry)| work.claim(*layer, entry.validate.as_ref())).collect();
     let validate = work.settle(validate, &format!("`validate` of unit:{shown}"), |words| words.join(" "));
     let drifts = entries.iter().filter_map(|(layer, entry)| work.claim(*layer, entry.drift.as_ref())).collect();
@@ -186,6 +191,7 @@ fn unit(work: &mut Work<'_>, name: &str, entries: &[(usize, &UnitEntry)], files:
         watch: watch(work, entries, files, |entry| &entry.watch),
         watch_restart: watch(work, entries, files, |entry| &entry.watch_restart),
         watch_reload: watch(work, entries, files, |entry| &entry.watch_reload),
+        reload_failed: reload_failed.map(|claim| claim.value).unwrap_or_default(),
         validate: validate.map(|claim| claim.value).unwrap_or_default(),
     };
     let layer = entries.last().map_or(0, |(layer, _)| *layer);

@@ -7,7 +7,7 @@ use super::nearest;
 use super::types::{At, PackageEntry, State, UnitEntry};
 use super::walk::{BEFORE_TABLES, Value, Walk, is_top_level};
 use crate::kinds::package::{Downgrade, Version};
-use crate::kinds::unit::OnChange;
+use crate::kinds::unit::{OnChange, ReloadFailed};
 use crate::model::one_line;
 
 type Key<'i> = Spanned<DeString<'i>>;
@@ -135,6 +135,7 @@ fn unit(walk: &mut Walk<'_>, key: &Key<'_>, value: &Value<'_>) -> Option<UnitEnt
         watch: Vec::new(),
         watch_restart: Vec::new(),
         watch_reload: Vec::new(),
+        reload_failed: None,
         validate: None,
         when: None,
         drift: None,
@@ -184,13 +185,15 @@ fn unit(walk: &mut Walk<'_>, key: &Key<'_>, value: &Value<'_>) -> Option<UnitEnt
 
 fn unit_at_length(walk: &mut Walk<'_>, entry: &mut UnitEntry, value: &Value<'_>) {
     const KEYS: &[&str] =
-        &["enabled", "active", "masked", "on_change", "watch", "validate", "when", "drift", "release"];
+        &["enabled", "active", "masked", "on_change", "watch", "reload_failed", "validate", "when", "drift", "release"];
     const ON_CHANGE: &[(&str, OnChange)] = &[
         ("restart", OnChange::Restart),
         ("reload", OnChange::Reload),
         ("start", OnChange::Start),
         ("none", OnChange::None),
     ];
+    const RELOAD_FAILED: &[(&str, ReloadFailed)] =
+        &[("report", ReloadFailed::Report), ("restart", ReloadFailed::Restart)];
     let Some(table) = value.get_ref().as_table() else { return };
     for (key, value) in table {
         match key.get_ref().as_ref() {
@@ -199,6 +202,7 @@ fn unit_at_length(walk: &mut Walk<'_>, entry: &mut UnitEntry, value: &Value<'_>)
             "masked" => entry.masked = walk.boolean("masked", value),
             "on_change" => entry.on_change = walk.one_of("on_change", value, ON_CHANGE),
             "watch" => watch(walk, entry, value),
+            "reload_failed" => entry.reload_failed = walk.one_of("reload_failed", value, RELOAD_FAILED),
             "validate" => entry.validate = walk.command("validate", value),
             "when" => entry.when = walk.text("when", value),
             "drift" => entry.drift = walk.word("drift", value),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::kinds::file::{Exclusive, Replace};
 use crate::kinds::package::{Downgrade, Version};
-use crate::kinds::unit::OnChange;
+use crate::kinds::unit::{OnChange, ReloadFailed};
 use crate::model::{Drift, Release, Update};
 use crate::secret::Recipient;
 
@@ -276,6 +276,8 @@ pub struct UnitEntry {
     pub watch_restart: Vec<At<String>>,
     /// The same, of files for which it reloads.
     pub watch_reload: Vec<At<String>>,
+    /// What to do where a reload fails.
+    pub reload_failed: Option<At<ReloadFailed>>,
     /// What judges those once all are in place: a program and its arguments.
     pub validate: Option<At<Vec<String>>>,
     /// Declared only where this holds.

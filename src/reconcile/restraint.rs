@@ -297,7 +297,13 @@ mod tests {
             };
             let plan = Plan { refreshes: vec![refresh], ..Plan::default() };
             let mut applied = Applied::default();
-            applied.refreshed.push(Refreshed { id: app(), how: Refresh::Restart, because: vec![], outcome });
+            applied.refreshed.push(Refreshed {
+                id: app(),
+                how: Refresh::Restart,
+                because: vec![],
+                outcome,
+                instead: None,
+            });
             let mut restraint = self.restraint();
             restraint.about_to(&self.state, &plan, &self.desired, now).expect("saved");
             restraint.came_of(&self.state, &plan, &applied, &self.desired, now).expect("saved");

@@ -8,6 +8,7 @@ use crate::apply::Applied;
 use crate::kinds::Refresh;
 use crate::model::{Change, Class, Detail, Outcome, Revision, Stop};
 use crate::plan::{Action, Plan, Step, Told};
+use crate::report::text::of_it;
 use crate::source::Passed;
 
 impl Report {
@@ -188,6 +189,8 @@ impl Report {
         }
         for refreshed in &applied.refreshed {
             let (outcome, message) = ended(&refreshed.outcome);
+            let reload = refreshed.instead.as_deref().map(|why| of_it(refreshed.id.as_str(), why));
+            let message = message.or(reload.map(|why| format!("its reload failed: {why}")));
             let line = RefreshLine {
                 id: refreshed.id.clone(),
                 how: refreshed.how,

@@ -143,6 +143,10 @@ pub fn result_text(report: &Report, palette: Palette) -> String {
         let failed = palette.paint(AnsiColor::Red, "failed ");
         let _ = writeln!(out, "  {failed} {}  {}", line.id, one_line(&named(line.how.as_str(), why), 600));
     }
+    for line in report.refreshes.iter().filter(|line| line.message.is_some() && line.outcome == "done") {
+        let why = line.message.as_deref().unwrap_or_default();
+        let _ = writeln!(out, "  instead {}  {}: {}", line.id, line.how.as_str(), one_line(why, 600));
+    }
     for line in report.activations.iter().filter(|line| line.outcome == "failed") {
         let why = line.message.as_deref().unwrap_or_default();
         let _ =

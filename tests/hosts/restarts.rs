@@ -107,3 +107,80 @@ fn a_stopped_unit_with_a_changed_drop_in_stays_stopped() {
         assert_eq!(host.unit(&unit, "Nice"), "2", "whoever starts it starts the new one");
     }
 }
+
+/// Says what it did; reloads as long as it may.
+const FAILS_TO_RELOAD: &str = "[Service]\nExecStartPre=/bin/sh -c 'echo start >>/run/%N.told'\nExecStart=/bin/sleep infinity\n\
+                               ExecReload=/bin/sh -c 'echo reload >>/run/%N.told; test ! -e /run/%N.refuses'\n";
+
+#[test]
+fn a_reload_that_fails_or_cannot_be_done_falls_back_as_declared() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    for unit in ["falls", "reports"] {
+        lab.fleet.write(&format!("hosts/web-01/units/{unit}.service"), FAILS_TO_RELOAD);
+    }
+    for unit in ["cannot", "cannot-falls"] {
+        let without = FAILS_TO_RELOAD.split("ExecReload").next().expect("the lines before");
+        lab.fleet.write(&format!("hosts/web-01/units/{unit}.service"), without);
+    }
+    let units = ["falls", "reports", "cannot", "cannot-falls"];
+    let manifest = units.map(|unit| {
+        let falls_back = if unit.ends_with("falls") { "reload_failed = \"restart\"\n" } else { "" };
+        format!(
+            "[units.\"{unit}.service\"]\nactive = true\n{falls_back}watch = {{ reload = [\"/etc/{unit}.conf\"] }}\n"
+        )
+    });
+    lab.fleet.write("hosts/web-01/host.toml", manifest.concat());
+    let files = |lab: &mut Lab, content: &str| {
+        for unit in units {
+            lab.fleet.write(&format!("hosts/web-01/files/etc/{unit}.conf"), content);
+        }
+        lab.fleet.commit(content);
+    };
+    files(&mut lab, "first");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    let told = |unit: &str| host.shell(&format!("cat /run/{unit}.told; rm /run/{unit}.told")).replace('\n', " ");
+    assert_eq!(units.map(told), ["start "; 4]);
+
+    host.shell("touch /run/falls.refuses /run/reports.refuses; touch /run/cannot.told");
+    files(&mut lab, "second");
+    let plan = host.trueup(&["plan"]);
+    let notes = [
+        "unit:cannot.service cannot be reloaded (no ExecReload=): declare a restart instead",
+        "unit:cannot-falls.service cannot be reloaded (no ExecReload=): it will be restarted",
+    ];
+    let noted = |plan: &super::report::Told| notes.map(|note| plan.report.notes.iter().any(|told| told == note));
+    assert_eq!(noted(&plan), [true; 2], "{plan:#?}");
+    let invocation = host.unit("falls.service", "InvocationID");
+    let run = host.trueup(&["run"]);
+    assert_eq!(run.report.state, "degraded", "{run:#?}");
+    let outcome = |run: &super::report::Told, unit: &str| {
+        let line = run.refresh(&format!("unit:{unit}.service"));
+        format!("{} {}", line.how, line.outcome)
+    };
+    assert_eq!(
+        units.map(|unit| outcome(&run, unit)),
+        ["restart done", "reload failed", "reload failed", "restart done"],
+        "{run:#?}"
+    );
+    assert_eq!(units.map(told), ["reload start ", "reload ", "", "start "], "each at most once");
+    assert_ne!(host.unit("falls.service", "InvocationID"), invocation);
+    let journal = host.shell("journalctl --sync; journalctl -q -o cat TRUEUP_RESOURCE=unit:falls.service");
+    assert!(
+        journal.contains("falls.service restarted in place of a reload: falls.conf changed; its reload failed:"),
+        "{journal}"
+    );
+
+    // What only reports is tried again by the rules that hold for all that failed.
+    host.shell("rm /run/*.refuses; touch /run/cannot.told /run/falls.told /run/cannot-falls.told");
+    let run = host.trueup(&["run", "--retry"]);
+    assert_eq!(outcome(&run, "reports"), "reload done", "{run:#?}");
+    assert_eq!(units.map(told), ["", "reload ", "", ""]);
+
+    // The remedy that the plan names is one: what is owed is done as the declaration has it now.
+    host.shell("touch /run/reports.told /run/falls.told /run/cannot-falls.told");
+    lab.fleet.write("hosts/web-01/host.toml", manifest.concat().replace("watch = { reload", "watch = { restart"));
+    lab.fleet.commit("third");
+    host.trueup(&["run"]).converged();
+    assert_eq!(units.map(told), ["", "", "start ", ""]);
+}

@@ -122,7 +122,7 @@ impl Refusal {
                 refused("masked", "it is masked; declare `masked = false`, or unmask it on the host")
             }
             "org.freedesktop.systemd1.JobTypeNotApplicable" if what == "reload" => {
-                refused("cannot-reload", "it cannot be reloaded (no ExecReload=); declare `on_change = \"restart\"`")
+                refused("cannot-reload", "it cannot be reloaded (no ExecReload=); declare a restart instead")
             }
             "org.freedesktop.DBus.Error.FileExists" | "org.freedesktop.systemd1.UnitExists" if what == "mask" => {
                 refused(
@@ -295,6 +295,14 @@ impl Bus {
                 all.extend(units);
             }
             Ok(all)
+        }))
+    }
+
+    /// Whether each unit can be reloaded: it has an `ExecReload=`, or reloads by itself; systemd.service(5).
+    pub fn can_reload(&self, names: &[&str]) -> Vec<Result<bool, Error>> {
+        self.all(names.iter().map(|name| async move {
+            let can = self.property(name, UNIT, "CanReload").await.and_then(bool::try_from);
+            can.map_err(|error| Refusal::from(error).unknown(name))
         }))
     }
 

@@ -19,8 +19,8 @@ mod state;
 
 use install::Install;
 pub use name::{DIRECTORIES, TYPES, is_valid};
-pub use rules::{is_its_file, starts};
-pub use spec::{OnChange, Spec};
+pub use rules::{falls_back, is_its_file, starts};
+pub use spec::{OnChange, ReloadFailed, Spec};
 pub use state::{Active, Before, FileState, Load, Observed};
 
 /// The kind whose word is `unit`.
@@ -110,4 +110,12 @@ impl Kind for Unit {
 /// directory nothing runs, and nothing is done.
 pub fn refresh(host: &mut Writer, jobs: &[(&str, Refresh)]) -> Vec<Result<(), host::Error>> {
     if host.is_machine() { machine::refresh(host, jobs) } else { jobs.iter().map(|_| Ok(())).collect() }
+}
+
+/// Those of `names` that systemd can only restart, though they are to be reloaded. What it does not tell is found when
+/// it is tried.
+pub fn without_reload<'n>(host: &Reader, names: &[&'n str]) -> Vec<&'n str> {
+    let Some(bus) = host.bus().ok().filter(|_| host.is_machine() && !names.is_empty()) else { return Vec::new() };
+    let can = bus.can_reload(names);
+    names.iter().zip(can).filter(|(_, can)| matches!(can, Ok(false))).map(|(name, _)| *name).collect()
 }

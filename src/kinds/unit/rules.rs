@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use globset::GlobMatcher;
 
 use super::name::{self, DIRECTORIES};
-use super::{Active, Before, FileState, Load, Observed, OnChange, Spec};
+use super::{Active, Before, FileState, Load, Observed, OnChange, ReloadFailed, Spec};
 use crate::host::Error;
 use crate::kinds::{Need, Phase, Refresh, pattern};
 use crate::model::{Change, Id};
@@ -37,6 +37,9 @@ pub(super) fn describe(want: &Spec) -> String {
         if !watched.is_empty() {
             words.push(format!("{word} for {}", watched.join(" ")));
         }
+    }
+    if want.reload_failed == ReloadFailed::Restart {
+        words.push("restart where a reload fails".to_owned());
     }
     words.join(", ")
 }
@@ -207,6 +210,11 @@ pub(super) fn refresh(name: &str, want: &Spec, seen: &Observed, changed: &BTreeS
     let holds_again = || want.active == Some(true) && !seen.is_active() && seen.condition_failed;
     let restarts = [OnChange::Restart, OnChange::Reload].iter().any(|word| asked.contains(word));
     (asked.contains(&OnChange::Start) || restarts && holds_again()).then_some(Refresh::Start)
+}
+
+/// Whether the unit is restarted where a reload of it failed.
+pub fn falls_back(name: &str, want: &Spec) -> bool {
+    want.reload_failed == ReloadFailed::Restart && !NEVER_RESTARTED.contains(&name)
 }
 
 /// What returns the unit to how it was: only what the last declaration had set.
@@ -482,6 +490,15 @@ mod tests {
             all,
             "not masked, enabled, active, watches /etc/app/*, restart for /etc/app.restart/*, reload for /etc/app.re*/*"
         );
+    }
+
+    #[test]
+    fn a_reload_that_fails_falls_back_where_that_is_declared_and_safe() {
+        let declared = Spec { reload_failed: ReloadFailed::Restart, ..on() };
+        assert!(falls_back("a.service", &declared) && !falls_back("a.service", &on()));
+        assert!(!falls_back("dbus.service", &declared), "that is never restarted");
+        let text = serde_json::to_string(&declared).expect("plain data");
+        assert_eq!(serde_json::from_str::<Spec>(&text).expect("what was written"), declared);
     }
 
     #[test]

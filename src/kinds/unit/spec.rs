@@ -25,6 +25,9 @@ pub struct Spec {
     /// The same, of files for which it reloads whatever `on_change` says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub watch_reload: Vec<String>,
+    /// What to do where a reload fails.
+    #[serde(default, skip_serializing_if = "ReloadFailed::is_default")]
+    pub reload_failed: ReloadFailed,
     /// What judges those once all are in place, before it is restarted or reloaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub validate: Vec<String>,
@@ -50,4 +53,21 @@ pub enum OnChange {
     Start,
     /// Nothing.
     None,
+}
+
+/// What is done where a unit fails to reload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReloadFailed {
+    /// It is told, and tried again later.
+    #[default]
+    Report,
+    /// It is restarted, in the same pass.
+    Restart,
+}
+
+impl ReloadFailed {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }

@@ -254,7 +254,10 @@ impl<'a> Pass<'a> {
         };
         match line.outcome {
             "done" => self.say(Event::Refreshed, &line.id, "restarted, reloaded or run", |pass| {
-                let sentence = format!("{}: {} changed", sentence::refreshed(line), sentence::some(&because, 5));
+                let because = sentence::some(&because, 5);
+                let reload =
+                    line.message.as_deref().map_or_else(String::new, |why| format!("; {}", one_line(why, 300)));
+                let sentence = format!("{}: {because} changed{reload}", sentence::refreshed(line));
                 about(pass, Event::Refreshed, &sentence).with("TRUEUP_CHANGE", line.how.as_str())
             }),
             "failed" => {

@@ -142,6 +142,8 @@ pub(super) fn failed(id: &Id, reason: Option<&str>, message: Option<&str>) -> St
 pub(super) fn refreshed(line: &RefreshLine) -> String {
     use crate::kinds::Refresh;
     let how = match line.how {
+        // What went well has nothing to say of itself, but for what it was done in place of.
+        Refresh::Restart if line.message.is_some() => "restarted in place of a reload",
         Refresh::Restart => "restarted",
         Refresh::Reload => "reloaded",
         Refresh::Start => "run",
