@@ -363,7 +363,7 @@ fn weigh(
     let mut held = restraint.holds(&desired, now);
     names::suspend(host, &desired, ledger, &mut held);
     unjudged::tell(ledger, report);
-    let observed = observe(host, &desired, ledger);
+    let mut observed = observe(host, &desired, ledger);
     if observed.values().any(|seen| seen.as_ref().is_err_and(|error| error.reason() == "interrupted")) {
         // What was not looked at has not failed.
         return Err(Stop {
@@ -374,16 +374,33 @@ fn weigh(
         });
     }
     own::refuse(host, &ask.settings, &desired, &observed)?;
-    let mut plan = plan::make(&Situation {
-        ledger,
-        desired: &desired,
-        observed: &observed,
-        takeover: ask.settings.policy.takeover,
-        brought: &BTreeSet::new(),
-        held: &held,
-        originals: seconds(ask.settings.state.originals),
-        now,
-    });
+    let planned = |observed: &BTreeMap<Id, Result<Observed, host::Error>>| {
+        plan::make(&Situation {
+            ledger,
+            desired: &desired,
+            observed,
+            takeover: ask.settings.policy.takeover,
+            brought: &BTreeSet::new(),
+            held: &held,
+            originals: seconds(ask.settings.state.originals),
+            now,
+        })
+    };
+    let mut plan = planned(&observed);
+    if plan.steps.iter().any(|step| step.id.kind() == "file") {
+        let units = desired.resources.iter().map(|(id, wanted)| (id, &wanted.spec));
+        let untold = unit::add_start_files(host, units, &mut observed);
+        if let Some(Err(error)) = untold.first().and_then(|id| observed.get(id)) {
+            // Written now, what one of them reads would not move it any more.
+            return Err(Stop {
+                stage: Stage::Observe,
+                class: Class::Transient,
+                reason: error.reason().to_owned(),
+                message: format!("what units read as they start is not to be told: {}", error.chain()),
+            });
+        }
+        plan = planned(&observed);
+    }
     restraint.found(&plan, ledger, now);
     let quiet = plan.is_empty() && plan.held.is_empty() && plan.told.is_empty();
     let whole = quiet || payloads.fill(&host.state());

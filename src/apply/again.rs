@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{Applied, Error, Ground, intend, record};
 use crate::compile::Desired;
-use crate::kinds::{self, Phase, package};
+use crate::kinds::{self, Phase, package, unit};
 use crate::model::{Id, Outcome};
 use crate::plan::{self, Plan, Situation, Step};
 
@@ -30,7 +30,10 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
         applied.interrupted = true;
         return Ok(None);
     }
-    let observed = ids.into_iter().zip(found).collect();
+    let mut observed = ids.into_iter().zip(found).collect();
+    let units = desired.resources.iter().map(|(id, wanted)| (id, &wanted.spec));
+    // What cannot be told of a unit is its own failure now.
+    unit::add_start_files(ground.host, units, &mut observed);
     let brought: BTreeSet<Id> = later.iter().filter(|step| step.seen.is_absent()).map(|step| step.id.clone()).collect();
     let mut second = plan::make(&Situation {
         ledger: ground.ledger,

@@ -27,7 +27,11 @@ pub(super) struct Set<'d> {
 
 /// What each declared unit uses of `files`; none that uses nothing of them.
 pub(super) fn of_units<'d>(desired: &'d Desired, files: &BTreeSet<Id>) -> Vec<Set<'d>> {
-    let set = |(id, spec): (&'d Id, &'d unit::Spec)| Set { unit: id, spec, files: Unit::used(id.name(), spec, files) };
+    let set = |(id, spec): (&'d Id, &'d unit::Spec)| Set {
+        unit: id,
+        spec,
+        files: Unit::declared_used(id.name(), spec, files),
+    };
     units(desired).map(set).filter(|set| !set.files.is_empty()).collect()
 }
 
@@ -50,7 +54,7 @@ pub(super) fn spec_of<'d>(desired: &'d Desired, unit: &Id) -> Option<&'d unit::S
 pub(super) fn reads_secrets(ledger: &Ledger, unit: &Id, spec: Option<&unit::Spec>) -> bool {
     let secrets = ledger.entries.iter().filter(|(_, entry)| entry.is_secret()).map(|(id, _)| id.clone()).collect();
     match spec {
-        Some(spec) => !Unit::used(unit.name(), spec, &secrets).is_empty(),
+        Some(spec) => !Unit::declared_used(unit.name(), spec, &secrets).is_empty(),
         None => !secrets.is_empty(),
     }
 }

@@ -47,7 +47,7 @@ mod worker;
 
 use crate::model::Zone;
 
-pub use bus::{Bus, UnitDetails, UnitFileResults, UnitStatus, UnitWatch};
+pub use bus::{Bus, StartFiles, UnitDetails, UnitFileResults, UnitStatus, UnitWatch};
 pub use child::Child;
 pub use clock::{Clock, Uptime};
 pub use documents::Documents;

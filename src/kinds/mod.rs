@@ -86,9 +86,14 @@ pub trait Kind: Sized {
         false
     }
 
-    /// Those of `changed` that this resource uses, for which it has to refresh. Pure.
-    fn used(_name: &str, _want: &Self::Spec, _changed: &BTreeSet<Id>) -> Vec<Id> {
+    /// Those of `changed` that this resource is declared to use, for which it has to refresh. Pure.
+    fn declared_used(_name: &str, _want: &Self::Spec, _changed: &BTreeSet<Id>) -> Vec<Id> {
         Vec::new()
+    }
+
+    /// The same, and those that it uses as `seen` tells. Pure.
+    fn used(name: &str, want: &Self::Spec, _seen: &Self::Observed, changed: &BTreeSet<Id>) -> Vec<Id> {
+        Self::declared_used(name, want, changed)
     }
 
     /// What to keep of `seen` before trueup first changes it. Pure; contents are kept by digest.
@@ -347,9 +352,18 @@ macro_rules! kinds {
                 }
             }
 
+            /// See [`Kind::declared_used`].
+            pub fn declared_used(&self, name: &str, changed: &BTreeSet<Id>) -> Vec<Id> {
+                match self { $(Self::$Kind(want) => <$module::$Kind as Kind>::declared_used(name, want, changed)),+ }
+            }
+
             /// See [`Kind::used`].
-            pub fn used(&self, name: &str, changed: &BTreeSet<Id>) -> Vec<Id> {
-                match self { $(Self::$Kind(want) => <$module::$Kind as Kind>::used(name, want, changed)),+ }
+            pub fn used(&self, name: &str, seen: &Observed, changed: &BTreeSet<Id>) -> Vec<Id> {
+                match (self, seen) {
+                    $((Self::$Kind(want), Observed::$Kind(seen)) => <$module::$Kind as Kind>::used(name, want, seen, changed),)+
+                    #[allow(unreachable_patterns)]
+                    _ => self.declared_used(name, changed),
+                }
             }
 
             /// See [`Kind::obstacle`].

@@ -48,7 +48,7 @@ fn has_remedy(step: &Step, reason: &str, remedies: &[&Step]) -> bool {
     let needs: Vec<_> = step.want.needs(step.id.name()).into_iter().filter_map(Need::meets).collect();
     let changed: BTreeSet<Id> = remedies.iter().map(|remedy| remedy.id.clone()).collect();
     if changed.iter().any(|id| needs.iter().any(|needs| needs(id)))
-        || !step.want.used(step.id.name(), &changed).is_empty()
+        || !step.want.used(step.id.name(), &step.seen, &changed).is_empty()
     {
         return true;
     }
@@ -218,6 +218,7 @@ mod tests {
                 condition_failed: false,
                 invocation: Some("a".to_owned()),
                 need_daemon_reload: false,
+                start_files: Vec::new(),
             });
             let mut host = Self {
                 desired: Desired {
@@ -307,6 +308,22 @@ mod tests {
         assert_eq!(plan.owing[0].why, spent);
         let both = Holds { resources: BTreeMap::from([(unit(), suspended())]), ..holds };
         assert_eq!(host.plan(&both).owing[0].why, suspended(), "what people asked for goes before");
+    }
+
+    #[test]
+    fn what_a_unit_reads_by_its_own_settings_restarts_it_and_nothing_else_does() {
+        let mut host = Host::new();
+        host.want(&unit(), Spec::Unit(unit::Spec::default()));
+        host.want(&conf(), file("two"));
+        host.want(&sysctl(), file("two"));
+        assert!(host.plan(&Holds::default()).refreshes.is_empty(), "nobody said so");
+        let Some(Ok(Observed::Unit(running))) = host.observed.get_mut(&unit()) else { panic!("it was looked at") };
+        running.start_files = vec!["/etc/app.*".to_owned()];
+        let plan = host.plan(&Holds::default());
+        assert_eq!(
+            plan.refreshes.iter().map(|one| (one.how, one.because.clone())).collect::<Vec<_>>(),
+            [(Refresh::Restart, vec![conf()])]
+        );
     }
 
     #[test]

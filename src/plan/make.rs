@@ -390,7 +390,7 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
         let how_now = wanted.spec.refresh(id.name(), seen, &changed);
         let mut because: BTreeSet<Id> = owed.into_iter().flat_map(|owed| owed.because.iter().cloned()).collect();
         if how_now.is_some() {
-            because.extend(wanted.spec.used(id.name(), &changed));
+            because.extend(wanted.spec.used(id.name(), seen, &changed));
         }
         // What is owed and what comes to it are one thing to do: a reload does not do where a restart was owed.
         let how = wanted.spec.refresh(id.name(), seen, &because);

@@ -194,7 +194,7 @@ impl Trial {
         let mut units: BTreeSet<String> =
             changed.iter().chain(moved).filter(|id| id.kind() == "unit").map(|id| id.name().to_owned()).collect();
         for (id, wanted) in desired.resources.iter().filter(|(id, _)| id.kind() == "unit") {
-            if !wanted.spec.used(id.name(), &changed).is_empty() {
+            if !wanted.spec.declared_used(id.name(), &changed).is_empty() {
                 units.insert(id.name().to_owned());
             }
         }
@@ -251,7 +251,7 @@ impl Trial {
             let waits = |thing: &Thing| match thing {
                 Thing::Unit(name) => {
                     let id = Id::new("unit", name);
-                    let uses = |wanted: &Wanted| !wanted.spec.used(name, &open).is_empty();
+                    let uses = |wanted: &Wanted| !wanted.spec.declared_used(name, &open).is_empty();
                     open.contains(&id) || desired.resources.get(&id).is_some_and(uses)
                 }
                 Thing::Check(_) => true,

@@ -184,3 +184,50 @@ fn a_reload_that_fails_or_cannot_be_done_falls_back_as_declared() {
     host.trueup(&["run"]).converged();
     assert_eq!(units.map(told), ["", "", "start ", ""]);
 }
+
+#[test]
+fn what_a_unit_reads_as_it_starts_restarts_it_once() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write(
+        "hosts/web-01/units/app@.service",
+        "[Service]\nEnvironmentFile=-/etc/default/%i\nEnvironmentFile=/etc/app.d/*.env\nLoadCredential=token:/etc/app.token\n\
+         ExecStart=/bin/sleep infinity\n",
+    );
+    lab.fleet.write("hosts/web-01/host.toml", "[units.\"app@one.service\"]\nactive = true\n");
+    let write = |lab: &Lab, path: &str, content: &str| {
+        lab.fleet.write(&format!("hosts/web-01/files/etc/{path}"), format!("WORD={content}\n"));
+    };
+    for path in ["default/one", "default/two", "app.d/a.env", "app.d/a.conf", "app.token", "later.env"] {
+        write(&lab, path, "first");
+    }
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    let unit = "app@one.service";
+    let restarts_for = |lab: &mut Lab, paths: &[&str], content: &str| {
+        for path in paths {
+            write(lab, path, content);
+        }
+        lab.fleet.commit(content);
+        let before = started(&host, unit);
+        let run = host.trueup(&["run"]);
+        run.converged();
+        let because = run.report.refreshes.iter().flat_map(|line| line.because.clone()).collect::<Vec<_>>();
+        (started(&host, unit) - before, because)
+    };
+    let ids = |paths: &[&str]| paths.iter().map(|path| format!("file:/etc/{path}")).collect::<Vec<_>>();
+    let all = ["app.d/a.env", "app.token", "default/one"];
+    assert_eq!(restarts_for(&mut lab, &all, "second"), (1, ids(&all)), "three files, one restart");
+    for path in all {
+        assert_eq!(restarts_for(&mut lab, &[path], &format!("by {path}")), (1, ids(&[path])));
+    }
+    assert_eq!(restarts_for(&mut lab, &["default/two", "app.d/a.conf", "later.env"], "third"), (0, vec![]), "others'");
+
+    // The pass that brings the line, and the file with it; then the file alone.
+    let drop_in = "systemd/system/app@.service.d/later.conf";
+    lab.fleet.write("hosts/web-01/units/app@.service.d/later.conf", "[Service]\nEnvironmentFile=/etc/later.env\n");
+    let (restarts, because) = restarts_for(&mut lab, &["later.env"], "fourth");
+    assert_eq!((restarts, because.contains(&ids(&[drop_in])[0])), (1, true), "{because:?}");
+    assert_eq!(restarts_for(&mut lab, &["later.env"], "fifth"), (1, ids(&["later.env"])));
+    host.trueup(&["run"]).idle();
+}

@@ -116,6 +116,7 @@ mod tests {
             condition_failed: false,
             invocation: None,
             need_daemon_reload: false,
+            start_files: Vec::new(),
         }
     }
 

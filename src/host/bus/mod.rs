@@ -77,6 +77,17 @@ pub struct UnitDetails {
     pub remain_after_exit: bool,
 }
 
+/// The files that a unit reads whenever it starts, as its own settings name them, specifiers filled in; systemd.exec(5).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StartFiles {
+    /// `EnvironmentFile=`: absolute paths, or patterns as in glob(7).
+    pub environment: Vec<String>,
+    /// `LoadCredential=`: absolute paths of files or directories, or names of credentials.
+    pub credentials: Vec<String>,
+    /// `LoadCredentialEncrypted=`, the same.
+    pub encrypted: Vec<String>,
+}
+
 /// What a call was answered with instead of a result.
 #[derive(Debug, Clone)]
 struct Refusal {
@@ -105,6 +116,11 @@ impl Refusal {
     /// Whether the unit, or its unit file, is not there.
     fn is_missing(&self) -> bool {
         matches!(self.name.as_str(), "org.freedesktop.systemd1.NoSuchUnit" | "org.freedesktop.DBus.Error.FileNotFound")
+    }
+
+    /// Whether this systemd has no such property.
+    fn is_unknown_property(&self) -> bool {
+        self.name == "org.freedesktop.DBus.Error.UnknownProperty"
     }
 
     /// Where looking failed.
@@ -306,6 +322,36 @@ impl Bus {
         }))
     }
 
+    /// What each unit reads whenever it starts. What runs no program reads nothing.
+    pub fn start_files(&self, names: &[&str]) -> Vec<Result<StartFiles, Error>> {
+        self.all(names.iter().map(|name| async move {
+            let Some(interface) = executing(name) else { return Ok(StartFiles::default()) };
+            let ask = |property: &'static str| async move {
+                match self.property(name, interface, property).await {
+                    Ok(value) => Ok(Some(value)),
+                    // An older systemd that does not know the setting has nothing of it.
+                    Err(error) if Refusal::from(error.clone()).is_unknown_property() => Ok(None),
+                    Err(error) => Err(error),
+                }
+            };
+            let files = async {
+                let (environment, credentials, encrypted) =
+                    tokio::try_join!(ask("EnvironmentFiles"), ask("LoadCredential"), ask("LoadCredentialEncrypted"),)?;
+                let pairs = |value: Option<OwnedVariant>| {
+                    let pairs = value.map(Vec::<(String, String)>::try_from).transpose()?.unwrap_or_default();
+                    zbus::Result::Ok(pairs.into_iter().map(|(_, path)| path).collect())
+                };
+                let files = environment.map(Vec::<(String, bool)>::try_from).transpose()?.unwrap_or_default();
+                Ok(StartFiles {
+                    environment: files.into_iter().map(|(path, _)| path).collect(),
+                    credentials: pairs(credentials)?,
+                    encrypted: pairs(encrypted)?,
+                })
+            };
+            files.await.map_err(|error: zbus::Error| Refusal::from(error).unknown(name))
+        }))
+    }
+
     /// The path of the unit file that the manager has read; empty for a unit that has none.
     ///
     /// # Errors
@@ -313,6 +359,17 @@ impl Bus {
     pub fn fragment(&self, name: &str) -> Result<String, Error> {
         let path = async { String::try_from(self.property(name, UNIT, "FragmentPath").await?) };
         self.runtime.block_on(path).map_err(|error: zbus::Error| Refusal::from(error).unknown(name))
+    }
+}
+
+/// The interface of a unit that runs programs.
+fn executing(name: &str) -> Option<&'static str> {
+    match name.rsplit_once('.')?.1 {
+        "service" => Some(SERVICE),
+        "socket" => Some("org.freedesktop.systemd1.Socket"),
+        "mount" => Some("org.freedesktop.systemd1.Mount"),
+        "swap" => Some("org.freedesktop.systemd1.Swap"),
+        _ => None,
     }
 }
 

@@ -15,12 +15,14 @@ mod machine;
 mod name;
 mod rules;
 mod spec;
+mod start_files;
 mod state;
 
 use install::Install;
 pub use name::{DIRECTORIES, TYPES, is_valid};
 pub use rules::{falls_back, is_its_file, starts};
 pub use spec::{OnChange, ReloadFailed, Spec};
+pub use start_files::add as add_start_files;
 pub use state::{Active, Before, FileState, Load, Observed};
 
 /// The kind whose word is `unit`.
@@ -85,8 +87,12 @@ impl Kind for Unit {
         rules::refresh(name, want, seen, changed)
     }
 
-    fn used(name: &str, want: &Spec, changed: &BTreeSet<Id>) -> Vec<Id> {
-        rules::used(name, want, changed)
+    fn declared_used(name: &str, want: &Spec, changed: &BTreeSet<Id>) -> Vec<Id> {
+        rules::used(name, want, &[], changed)
+    }
+
+    fn used(name: &str, want: &Spec, seen: &Observed, changed: &BTreeSet<Id>) -> Vec<Id> {
+        rules::used(name, want, &seen.start_files, changed)
     }
 
     fn before(seen: &Observed) -> Before {

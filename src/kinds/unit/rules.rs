@@ -168,17 +168,18 @@ fn matching<'c>(
     changed.iter().filter(move |id| id.kind() == "file" && is_match(id))
 }
 
-/// Those of `changed` that the unit uses.
-pub(super) fn used(name: &str, want: &Spec, changed: &BTreeSet<Id>) -> Vec<Id> {
-    let watched: BTreeSet<&Id> = matching(want.watched(), changed).collect();
+/// Those of `changed` that the unit uses; `start_files` are patterns of what it reads as it starts.
+pub(super) fn used(name: &str, want: &Spec, start_files: &[String], changed: &BTreeSet<Id>) -> Vec<Id> {
+    let watched: BTreeSet<&Id> = matching(want.watched().chain(start_files), changed).collect();
     changed.iter().filter(|id| is_its_file(name, id) || watched.contains(id)).cloned().collect()
 }
 
 /// What those of `changed` that the unit uses ask of it: a file that it watches for a restart or a reload that, its own
 /// files and all others the word of `on_change`.
-fn asked(name: &str, want: &Spec, changed: &BTreeSet<Id>) -> BTreeSet<OnChange> {
+fn asked(name: &str, want: &Spec, start_files: &[String], changed: &BTreeSet<Id>) -> BTreeSet<OnChange> {
     let mut asked = BTreeSet::new();
-    if matching(&want.watch, changed).next().is_some() || changed.iter().any(|id| is_its_file(name, id)) {
+    let others = want.watch.iter().chain(start_files);
+    if matching(others, changed).next().is_some() || changed.iter().any(|id| is_its_file(name, id)) {
         asked.insert(want.on_change);
     }
     for (word, watched) in [(OnChange::Restart, &want.watch_restart), (OnChange::Reload, &want.watch_reload)] {
@@ -197,7 +198,7 @@ pub(super) fn refresh(name: &str, want: &Spec, seen: &Observed, changed: &BTreeS
     if masked || seen.active.is_none() || name::is_template(name) {
         return None;
     }
-    let asked = asked(name, want, changed);
+    let asked = asked(name, want, &seen.start_files, changed);
     let may_run = want.active != Some(false);
     if may_run && seen.is_active() {
         if asked.contains(&OnChange::Restart) && !NEVER_RESTARTED.contains(&name) {
@@ -467,7 +468,7 @@ mod tests {
             assert_eq!(moved(on_change, &[restart]), Some(Refresh::Restart), "of both lists, too");
             assert_eq!(moved(on_change, &[reload]), Some(Refresh::Reload));
             assert_eq!(moved(on_change, &[reload, restart, own]), Some(Refresh::Restart));
-            assert_eq!(used("a.service", &want(on_change), &changed(&[own, plain, reload, restart])).len(), 4);
+            assert_eq!(used("a.service", &want(on_change), &[], &changed(&[own, plain, reload, restart])).len(), 4);
         }
         assert_eq!(moved(OnChange::Reload, &[own]), Some(Refresh::Reload));
         assert_eq!(moved(OnChange::None, &[own, plain]), None);

@@ -19,6 +19,9 @@ pub struct Observed {
     pub invocation: Option<String>,
     /// What is on disk is newer than what the service manager has read.
     pub need_daemon_reload: bool,
+    /// Patterns of what it reads whenever it starts, by its own settings. Told only where that matters: see
+    /// [`add_start_files`](super::add_start_files).
+    pub start_files: Vec<String>,
 }
 
 impl Observed {
@@ -33,6 +36,7 @@ impl Observed {
             condition_failed: false,
             invocation: None,
             need_daemon_reload: false,
+            start_files: Vec::new(),
         }
     }
 
