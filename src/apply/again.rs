@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Applied, Error, Ground, intend, record};
+use super::{Applied, Error, Ground, intend, record, replaced};
 use crate::compile::Desired;
 use crate::kinds::{self, Phase, package, unit};
 use crate::model::{Id, Outcome};
@@ -35,6 +35,8 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
     // What cannot be told of a unit is its own failure now.
     unit::add_start_files(ground.host, units, &mut observed);
     let brought: BTreeSet<Id> = later.iter().filter(|step| step.seen.is_absent()).map(|step| step.id.clone()).collect();
+    // What is owed for what packages brought is owed whatever becomes of the second plan.
+    applied.owed.extend(replaced::owe(ground.host, ground.ledger));
     let mut second = plan::make(&Situation {
         ledger: ground.ledger,
         desired,

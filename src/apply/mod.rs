@@ -17,6 +17,7 @@ mod depend;
 mod hand;
 mod intend;
 mod record;
+mod replaced;
 mod set;
 mod settle;
 mod settling;
@@ -119,6 +120,7 @@ pub fn tidy(ground: &mut Ground<'_>) {
     intend::sweep(ground);
     // What was left behind would keep services from starting.
     let _ = kinds::package::start_services_again(ground.host);
+    replaced::late(ground);
 }
 
 /// Carries out `plan`.
@@ -136,6 +138,9 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
         activation(ground, early, &mut applied)?;
     }
     let packages = plan.steps.iter().any(|step| step.phase == Phase::Packages);
+    if packages {
+        replaced::note(ground)?;
+    }
     walk(ground, plan, &[Phase::Packages], &mut applied)?;
 
     // Installing packages runs other people's scripts: all that is ours is looked at again.

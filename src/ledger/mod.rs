@@ -33,6 +33,9 @@ pub struct Ledger {
     pub activations: BTreeSet<Activation>,
     /// What units have to do since something they use changed, not done yet.
     pub refreshes: BTreeMap<Id, OwedRefresh>,
+    /// The unit files of packages as they stood before a package transaction, by unit: what it replaces moves the unit.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub replacing: BTreeMap<Id, UnitFile>,
     /// Directories made only because something declared lies below them.
     pub implied: BTreeSet<String>,
     /// Directories about to be made for that reason: ours once we know that it was us who made them.
@@ -130,6 +133,20 @@ pub struct OwedRefresh {
     /// Since these changed.
     pub because: Vec<Id>,
     /// The unit's invocation when the debt was written down: another one proves that it restarted since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invocation: Option<String>,
+}
+
+/// A unit file as it stood, and what ran by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitFile {
+    /// Where, by its canonical path.
+    pub path: String,
+    /// Its inode, and when that was last changed, in nanoseconds since 1970: package managers put a new one in its place.
+    pub stamp: Option<(u64, i128)>,
+    /// What the unit has to do once it is another.
+    pub how: Refresh,
+    /// The unit's invocation then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invocation: Option<String>,
 }

@@ -1,5 +1,6 @@
 //! However many files of a unit change, it restarts once, after one daemon-reload.
 
+use super::apt::Package;
 use super::{Host, Lab};
 
 const SERVICES: usize = 20;
@@ -230,4 +231,50 @@ fn what_a_unit_reads_as_it_starts_restarts_it_once() {
     assert_eq!((restarts, because.contains(&ids(&[drop_in])[0])), (1, true), "{because:?}");
     assert_eq!(restarts_for(&mut lab, &["later.env"], "fifth"), (1, ids(&["later.env"])));
     host.trueup(&["run"]).idle();
+}
+
+/// A package with the service of its name, whose scripts restart it at an upgrade or leave that to others.
+fn package(name: &str, version: &str, restarts: bool) -> Package {
+    let unit = format!("{name}.service");
+    let restart = if restarts { format!("[ -z \"$2\" ] || systemctl restart {unit}\n") } else { String::new() };
+    Package::new(name, version)
+        .file(&format!("/lib/systemd/system/{unit}"), "[Service]\nExecStart=/bin/sleep infinity\n", 0o644)
+        .script("postinst", &format!("#!/bin/sh\nset -e\nsystemctl daemon-reload\n{restart}"))
+}
+
+#[test]
+fn the_upgrade_of_its_package_restarts_a_unit_that_the_package_leaves_running() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let all = ["leaves", "restarts", "stopped", "none"];
+    let publish = |lab: &Lab, version: &str| {
+        lab.apt().publish(&all.map(|name| package(name, version, name == "restarts")));
+        // A change of what is installed only: no other file of any of them is ours.
+        let packages = all.map(|name| format!("{name} = \"{version}\"\n")).concat();
+        lab.fleet.write(
+            "hosts/web-01/host.toml",
+            format!(
+                "[packages]\n{packages}[units.\"leaves.service\"]\nactive = true\n[units.\"restarts.service\"]\nactive = true\n\
+                 [units.\"stopped.service\"]\non_change = \"restart\"\n[units.\"none.service\"]\nactive = true\non_change = \"none\"\n"
+            ),
+        );
+    };
+    publish(&lab, "1.0");
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    let starts = || all.map(|name| started(&host, &format!("{name}.service")));
+    assert_eq!(starts(), [1, 1, 0, 1]);
+
+    publish(&lab, "2.0");
+    lab.fleet.commit("second");
+    host.shell("apt-get -qq update");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    assert_eq!(host.package("leaves").as_deref(), Some("2.0"));
+    assert_eq!(starts(), [2, 2, 0, 1], "each once, whoever did it: {run:#?}");
+    let units: Vec<&str> = run.report.refreshes.iter().map(|line| line.id.as_str()).collect();
+    assert_eq!(units, ["unit:leaves.service"], "{run:#?}");
+    assert_eq!(run.refresh("unit:leaves.service").because, ["file:/usr/lib/systemd/system/leaves.service"]);
+    host.trueup(&["run"]).idle();
+    assert_eq!(starts(), [2, 2, 0, 1]);
 }

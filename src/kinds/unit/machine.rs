@@ -243,6 +243,7 @@ pub(super) fn refresh(host: &mut Writer, jobs: &[(&str, Refresh)]) -> Vec<Result
         }
         results.push(active.map(drop));
     }
+    read_anew(host, &names, &mut due, &mut results);
     let batch = |which: &[usize]| which.iter().map(|&i| names[i]).collect::<Vec<_>>();
     let done =
         [host.reload_units(&batch(&due[0])), host.restart_units(&batch(&due[1])), host.start_units(&batch(&due[2]))];
@@ -250,6 +251,25 @@ pub(super) fn refresh(host: &mut Writer, jobs: &[(&str, Refresh)]) -> Vec<Result
         results[i] = result;
     }
     results
+}
+
+/// Makes systemd read what it has not yet of the units that are `due`: what replaced their files did not. Where it
+/// cannot, these are out of the rest.
+fn read_anew(host: &mut Writer, names: &[&str], due: &mut [Vec<usize>; 3], results: &mut [Result<(), Error>]) {
+    let all: Vec<usize> = due.iter().flatten().copied().collect();
+    let asks: Vec<(&str, bool)> = all.iter().map(|&i| (names[i], false)).collect();
+    let Ok(details) = host.bus().map(|bus| bus.details(&asks)) else { return };
+    let is_behind = |details: Result<UnitDetails, Error>| details.is_ok_and(|details| details.need_daemon_reload);
+    let behind: Vec<usize> = all.into_iter().zip(details).filter_map(|(i, it)| is_behind(it).then_some(i)).collect();
+    if behind.is_empty() {
+        return;
+    }
+    if let Err(error) = host.daemon_reload() {
+        for i in behind {
+            results[i] = Err(again(names[i], &error));
+            due.iter_mut().for_each(|due| due.retain(|&other| other != i));
+        }
+    }
 }
 
 /// One cause, told for each name.

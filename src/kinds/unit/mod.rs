@@ -125,3 +125,9 @@ pub fn without_reload<'n>(host: &Reader, names: &[&'n str]) -> Vec<&'n str> {
     let can = bus.can_reload(names);
     names.iter().zip(can).filter(|(_, can)| matches!(can, Ok(false))).map(|(name, _)| *name).collect()
 }
+
+/// The canonical path of the unit file that systemd has read for `name`; `None` where it has none, or does not tell.
+pub fn file_of(host: &Reader, name: &str) -> Option<String> {
+    let path = host.bus().ok()?.fragment(name).ok().filter(|path| !path.is_empty())?;
+    host.canonical(&path).ok()
+}
