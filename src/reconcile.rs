@@ -413,6 +413,7 @@ fn weigh(
     restraint.foreseen(&plan.failed[seen..], &desired, now);
     report.plan(&plan);
     report.notes.extend(foreseen);
+    report.notes.extend(strange_drop_ins(host, &desired, ledger));
     judged.map_err(|refusal| Stop {
         stage: Stage::Plan,
         class: Class::Stalled,
@@ -460,6 +461,14 @@ fn foresee(host: &Reader, plan: &mut Plan, held: &Holds) -> Vec<String> {
         error.is_none()
     });
     notes
+}
+
+/// What others put beside declared units. Where it cannot be looked at, that is said.
+fn strange_drop_ins(host: &Reader, desired: &Desired, ledger: &Ledger) -> Vec<String> {
+    let units = desired.resources.keys().filter(|id| id.kind() == "unit").map(Id::name).collect();
+    let ours = |id: &Id| desired.resources.contains_key(id) || ledger.entries.contains_key(id);
+    unit::strange_drop_ins(host, &units, &ours)
+        .unwrap_or_else(|error| vec![format!("drop-ins of others cannot be told: {}", error.chain())])
 }
 
 /// Which of the reloads cannot be done, as systemd has read the units now; their own files may change that.

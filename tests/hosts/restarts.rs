@@ -278,3 +278,30 @@ fn the_upgrade_of_its_package_restarts_a_unit_that_the_package_leaves_running() 
     host.trueup(&["run"]).idle();
     assert_eq!(starts(), [2, 2, 0, 1]);
 }
+
+#[test]
+fn drop_ins_of_others_are_told_apart_and_left_alone() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write("hosts/web-01/units/app.service", "[Service]\nExecStart=/bin/sleep infinity\n");
+    lab.fleet.write("hosts/web-01/units/app.service.d/ours.conf", "[Service]\nNice=1\n");
+    lab.fleet.write("hosts/web-01/host.toml", "[units.\"app.service\"]\nactive = true\n");
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    assert!(run.report.notes.is_empty(), "{run:#?}");
+    let theirs = "/etc/systemd/system/app.service.d/zz-theirs.conf";
+    host.write(theirs, "[Service]\nNice=7\n");
+    host.shell("systemctl daemon-reload; systemctl set-property --runtime app.service CPUWeight=50");
+    let invocation = host.unit("app.service", "InvocationID");
+    for command in ["plan", "run"] {
+        let told = host.trueup(&[command]);
+        told.idle();
+        let note = told.report.notes.concat();
+        assert!(note.starts_with("unit:app.service has drop-ins that nobody declares"), "{told:#?}");
+        assert!(note.contains(theirs) && !note.contains("ours.conf"), "{note}");
+        assert!(note.contains("(by systemctl set-property, until the next reboot)"), "{note}");
+    }
+    assert_eq!(host.read(theirs), "[Service]\nNice=7\n");
+    assert_eq!(host.unit("app.service", "InvocationID"), invocation);
+}

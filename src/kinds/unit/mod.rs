@@ -10,6 +10,7 @@ use crate::kinds::{Around, Job, Kind, Need, Phase, Refresh};
 use crate::model::{Change, Id};
 
 mod directory;
+mod drop_ins;
 mod install;
 mod machine;
 mod name;
@@ -18,6 +19,7 @@ mod spec;
 mod start_files;
 mod state;
 
+pub use drop_ins::strange as strange_drop_ins;
 use install::Install;
 pub use name::{DIRECTORIES, TYPES, is_valid};
 pub use rules::{falls_back, is_its_file, starts};
