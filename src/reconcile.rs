@@ -11,7 +11,7 @@ use crate::brakes::Holds;
 use crate::compile::{Compiled, Desired};
 use crate::config::Settings;
 use crate::host::{self, Payloads, Reader, Worker, Writer};
-use crate::kinds::{self, AnyJob, Observed, Refresh, Spec, unit};
+use crate::kinds::{self, AnyJob, Observed, Spec};
 use crate::ledger::Ledger;
 use crate::model::{Class, Detail, Facts, Id, Revision, Stage, Stop, Update};
 use crate::plan::{self, HeldStep, Plan, Situation, Unseen};
@@ -41,6 +41,7 @@ mod strangers;
 mod tell;
 mod trial;
 mod undo;
+mod units;
 mod unjudged;
 
 use act::act;
@@ -388,17 +389,7 @@ fn weigh(
     };
     let mut plan = planned(&observed);
     if plan.steps.iter().any(|step| step.id.kind() == "file") {
-        let units = desired.resources.iter().map(|(id, wanted)| (id, &wanted.spec));
-        let untold = unit::add_start_files(host, units, &mut observed);
-        if let Some(Err(error)) = untold.first().and_then(|id| observed.get(id)) {
-            // Written now, what one of them reads would not move it any more.
-            return Err(Stop {
-                stage: Stage::Observe,
-                class: Class::Transient,
-                reason: error.reason().to_owned(),
-                message: format!("what units read as they start is not to be told: {}", error.chain()),
-            });
-        }
+        units::tell_start_files(host, &desired, &mut observed)?;
         plan = planned(&observed);
     }
     restraint.found(&plan, ledger, now);
@@ -409,11 +400,11 @@ fn weigh(
     // What is refused whole is shown as it is, and not asked about any further.
     let seen = plan.failed.len();
     let mut foreseen = if judged.is_ok() { foresee(host, &mut plan, &held) } else { Vec::new() };
-    foreseen.extend(without_reload(host, &plan, &desired));
+    foreseen.extend(units::without_reload(host, &plan, &desired));
     restraint.foreseen(&plan.failed[seen..], &desired, now);
     report.plan(&plan);
     report.notes.extend(foreseen);
-    report.notes.extend(strange_drop_ins(host, &desired, ledger));
+    report.notes.extend(units::strange_drop_ins(host, &desired, ledger));
     judged.map_err(|refusal| Stop {
         stage: Stage::Plan,
         class: Class::Stalled,
@@ -461,30 +452,6 @@ fn foresee(host: &Reader, plan: &mut Plan, held: &Holds) -> Vec<String> {
         error.is_none()
     });
     notes
-}
-
-/// What others put beside declared units. Where it cannot be looked at, that is said.
-fn strange_drop_ins(host: &Reader, desired: &Desired, ledger: &Ledger) -> Vec<String> {
-    let units = desired.resources.keys().filter(|id| id.kind() == "unit").map(Id::name).collect();
-    let ours = |id: &Id| desired.resources.contains_key(id) || ledger.entries.contains_key(id);
-    unit::strange_drop_ins(host, &units, &ours)
-        .unwrap_or_else(|error| vec![format!("drop-ins of others cannot be told: {}", error.chain())])
-}
-
-/// Which of the reloads cannot be done, as systemd has read the units now; their own files may change that.
-fn without_reload(host: &Reader, plan: &Plan, desired: &Desired) -> Vec<String> {
-    let reloads = plan.refreshes.iter().filter(|refresh| refresh.how == Refresh::Reload);
-    let as_known = reloads.filter(|refresh| !refresh.because.iter().any(|id| unit::is_its_file(refresh.id.name(), id)));
-    let names: Vec<&str> = as_known.map(|refresh| refresh.id.name()).collect();
-    let told = |name: &str| {
-        let falls_back = match desired.resources.get(&Id::new("unit", name)).map(|wanted| &wanted.spec) {
-            Some(Spec::Unit(spec)) => unit::falls_back(name, spec),
-            _ => false,
-        };
-        let then = if falls_back { "it will be restarted" } else { "declare a restart instead" };
-        format!("unit:{name} cannot be reloaded (no ExecReload=): {then}")
-    };
-    unit::without_reload(host, &names).into_iter().map(told).collect()
 }
 
 /// Adds to every change of content what it is, line by line.
