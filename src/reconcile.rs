@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::apply;
 use crate::brakes::Holds;
 use crate::compile::{Compiled, Desired};
 use crate::config::Settings;
@@ -426,8 +427,7 @@ fn weigh(
 
 fn observe(host: &Reader, desired: &Desired, ledger: &Ledger) -> BTreeMap<Id, Result<Observed, host::Error>> {
     let ids: Vec<&Id> = plan::concerned(desired, ledger).into_iter().collect();
-    let found = kinds::observe(host, &ids);
-    ids.into_iter().cloned().zip(found).collect()
+    apply::observe(host, desired, &ids)
 }
 
 /// Asks each kind what its steps would do beside what they say; what would be refused is no step. Where package

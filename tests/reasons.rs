@@ -32,7 +32,7 @@ fn collect(directory: &Path, words: &mut BTreeSet<String>) {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         // Where words are what a match gives.
-        let matches = matches!(name, "error.rs" | "guard.rs" | "stop.rs" | "refusal.rs" | "chain.rs")
+        let matches = matches!(name, "error.rs" | "guard.rs" | "stop.rs" | "refusal.rs" | "chain.rs" | "effective.rs")
             || path.ends_with("source/error.rs");
         for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
             let marks = MARKS.iter().copied().chain(matches.then_some("=> \"")).chain(matches.then_some("(\""));

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Applied, Error, Ground, intend, record, replaced};
+use super::{Applied, Error, Ground, intend, observe, record, replaced};
 use crate::compile::Desired;
-use crate::kinds::{self, Phase, package, unit};
+use crate::kinds::{Phase, package, unit};
 use crate::model::{Id, Outcome};
 use crate::plan::{self, Plan, Situation, Step};
 
@@ -25,12 +25,11 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
     let all = plan::concerned(desired, ground.ledger);
     let ids: Vec<Id> =
         all.into_iter().filter(|id| ground.only.is_none_or(|only| only.contains(*id))).cloned().collect();
-    let found = kinds::observe(ground.host, &ids.iter().collect::<Vec<_>>());
+    let mut observed = observe(ground.host, desired, &ids.iter().collect::<Vec<_>>());
     if ground.host.interrupted() {
         applied.interrupted = true;
         return Ok(None);
     }
-    let mut observed = ids.into_iter().zip(found).collect();
     let units = desired.resources.iter().map(|(id, wanted)| (id, &wanted.spec));
     // What cannot be told of a unit is its own failure now.
     unit::add_start_files(ground.host, units, &mut observed);

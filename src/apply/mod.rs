@@ -16,6 +16,7 @@ mod again;
 mod depend;
 mod hand;
 mod intend;
+mod observe;
 mod record;
 mod replaced;
 mod set;
@@ -29,6 +30,7 @@ mod withhold;
 pub use activate::activate;
 pub use hand::{Due, Hand, arm, disarm, is_armed, rest};
 pub use intend::{drop_implied, keep_content, sweep_contents};
+pub use observe::observe;
 pub use record::record;
 pub use set::{Late, NOT_PUT_BACK, judge_late};
 pub use settle::settle;
@@ -416,9 +418,10 @@ fn verdict(ground: &mut Ground<'_>, unit: &Id, applied: &mut Applied) -> Result<
     applied.judged.entry(unit.clone()).or_insert_with(|| validate::in_place(host, command, secret)).clone()
 }
 
-/// Notes as failed what would be started on what its `validate` refuses.
+/// Notes as failed what would be started, or started anew, on what its `validate` refuses.
 fn refuse_starts(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) {
-    for step in plan.steps.iter().filter(|step| kinds::unit::starts(&step.changes) && step.phase == Phase::Units) {
+    let starts = |step: &&Step| kinds::unit::starts(&step.changes) || step.remedy().is_some();
+    for step in plan.steps.iter().filter(starts).filter(|step| step.phase == Phase::Units) {
         let known = applied.outcomes.contains_key(&step.id);
         if known || ground.host.interrupted() || depend::missing(step, plan, &applied.outcomes).is_some() {
             continue;

@@ -1,6 +1,6 @@
 use super::Applied;
 use crate::host::Reader;
-use crate::kinds::{self, Spec};
+use crate::kinds::{self, Refresh, Spec};
 use crate::model::{Id, Outcome};
 use crate::plan::{Action, Plan, Step};
 
@@ -21,6 +21,10 @@ pub fn settle(host: &Reader, plan: &Plan, applied: &mut Applied) {
                     applied.stays.entry(step.id.clone()).or_insert(why);
                 }
             }
+            Ok(seen) if runs_on(step, &seen) => {
+                let why = format!("{}: it was told to restart, and is still the run that it was", step.id);
+                fallen.push((step.id.clone(), "did-not-hold", why));
+            }
             Ok(seen) if step.want.diff(&seen).is_empty() => {}
             Ok(seen) => match step.want.fallen(step.id.name(), &seen) {
                 Some(error) => fallen.push((step.id.clone(), error.reason(), error.chain())),
@@ -34,6 +38,12 @@ pub fn settle(host: &Reader, plan: &Plan, applied: &mut Applied) {
     for (id, reason, message) in fallen {
         applied.outcomes.insert(id, Outcome::Failed { reason: reason.to_owned(), message });
     }
+}
+
+/// A restart that did not happen: another invocation would prove it; see systemd.exec(5), `$INVOCATION_ID`.
+fn runs_on(step: &Step, seen: &kinds::Observed) -> bool {
+    let before = step.seen.invocation();
+    step.remedy() == Some(Refresh::Restart) && before.is_some() && seen.invocation() == before
 }
 
 fn differs(want: &Spec, seen: &kinds::Observed) -> String {

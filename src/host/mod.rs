@@ -32,6 +32,7 @@ mod keyring;
 mod pass;
 mod payloads;
 mod peer;
+mod processes;
 mod program;
 mod pulse;
 mod replace;
@@ -47,7 +48,7 @@ mod worker;
 
 use crate::model::Zone;
 
-pub use bus::{Bus, StartFiles, UnitDetails, UnitFileResults, UnitStatus, UnitWatch};
+pub use bus::{Asked, Bus, Instants, StartFiles, UnitDetails, UnitFileResults, UnitStatus, UnitWatch};
 pub use child::Child;
 pub use clock::{Clock, Uptime};
 pub use documents::Documents;
@@ -58,6 +59,7 @@ pub use files::{Attributes, Below, Hashed, Looks, Made, Meta, NodeType, Over, Re
 pub use journal::{Entry, Priority};
 pub use keyring::{HOST_KEYS, Keyring, hide, identity_file};
 pub use payloads::{Payloads, kept_name};
+pub use processes::Replaced;
 pub use program::{Output, Program};
 pub use pulse::Pulse;
 pub use replace::{Instead, follows_no_link, replace_file};

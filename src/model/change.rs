@@ -32,12 +32,24 @@ impl fmt::Display for Change {
             }
             ("masked" | "hold", "", to) => write!(f, "{}", clean(to)),
             ("masked", _, "") => write!(f, "unmasked"),
+            // What a unit runs; `to` is what puts it right, where that is done.
+            ("replaced-binary", path, how) => behind(f, "runs a binary that was replaced", path, how),
+            ("replaced-library", path, how) => behind(f, "runs a library that was replaced", path, how),
+            ("older-unit-file", path, how) => behind(f, "runs by an older unit file than there is", path, how),
+            ("older-configuration", path, how) => {
+                behind(f, "runs with an older configuration than there is", path, how)
+            }
             (property, "", "") => write!(f, "{property}"),
             (property, "", to) => write!(f, "{property} {}", clean(to)),
             (property, from, "") => write!(f, "{property} {} →", clean(from)),
             (property, from, to) => write!(f, "{property} {} → {}", clean(from), clean(to)),
         }
     }
+}
+
+fn behind(f: &mut fmt::Formatter<'_>, what: &str, path: &str, how: &str) -> fmt::Result {
+    write!(f, "{what} ({})", super::one_line(path, 200))?;
+    if how.is_empty() { Ok(()) } else { write!(f, " → {}", super::one_line(how, 200)) }
 }
 
 impl Detail {

@@ -32,6 +32,7 @@ fn why<'h>(situation: &Situation<'h>, step: &Step) -> Option<&'h Held> {
         // What somebody else does is contested, not what the repository says.
         Some(Held::Contested { .. }) if step.cause == Cause::Intended || step.action == Action::LetGo => None,
         Some(held) => Some(held),
+        None if step.remedy().is_some() => holds.spent.get(&step.id),
         None => below(holds, step).or_else(|| above(situation, step)).or_else(|| around(situation, step)),
     }
 }
@@ -219,6 +220,8 @@ mod tests {
                 invocation: Some("a".to_owned()),
                 need_daemon_reload: false,
                 start_files: Vec::new(),
+                main: None,
+                behind: Vec::new(),
             });
             let mut host = Self {
                 desired: Desired {

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::along::Along;
-use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, classify, hold, ways};
+use super::{Action, Left, Plan, PlannedRefresh, Step, Told, Unseen, Verdict, behind, classify, hold, ways};
 use crate::brakes::Holds;
 use crate::compile::{Desired, Unlisted, Wanted};
 use crate::host;
@@ -91,6 +91,9 @@ fn judge(
     (entry, wanted): (Option<&Entry>, Option<&Wanted>),
     seen: &Observed,
 ) {
+    let whole = seen;
+    let aside = behind::aside(whole);
+    let seen = aside.as_ref().unwrap_or(whole);
     let put_back = entry.and_then(|entry| {
         entry.put_back(situation.ledger.believed(situation.now, situation.originals), situation.originals)
     });
@@ -101,6 +104,7 @@ fn judge(
     let due = wanted.map(|wanted| due(situation, id, &wanted.spec, (entry, applied), seen));
     match classify(applied, due.as_ref(), seen, entry.is_some(), put_back.as_ref()) {
         Verdict::NotOurs => {}
+        Verdict::Adopt | Verdict::InSync if wanted.is_some_and(|wanted| behind::judge(plan, id, wanted, whole)) => {}
         Verdict::Adopt => plan.adopted.push(id.clone()),
         Verdict::InSync => plan.in_sync.push(id.clone()),
         Verdict::Forget => plan.forgotten.push(id.clone()),
@@ -399,6 +403,12 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
             let corrective = drift && how_now.is_some();
             let because = because.into_iter().collect();
             let refresh = PlannedRefresh { id: id.clone(), how, because, invocation, drift, corrective };
+            // Whatever it is behind in, it catches up by this.
+            let caught_up = |step: &Step| step.id == *id && step.remedy().is_some_and(|remedy| remedy >= how);
+            if plan.steps.iter().any(caught_up) {
+                plan.steps.retain(|step| !caught_up(step));
+                plan.in_sync.push(id.clone());
+            }
             hold::refresh(situation.held, plan, refresh);
         }
     }

@@ -9,6 +9,7 @@ use crate::ledger::Why;
 use crate::model::{Cause, Change, Detail, Drift, Id, Release};
 
 mod along;
+mod behind;
 mod classify;
 mod guard;
 mod hold;
@@ -126,7 +127,7 @@ pub struct Told {
     pub detail: Option<Detail>,
     /// The layer that declares it.
     pub layer: String,
-    /// The stable word: `report-only`, `takeover-refused`.
+    /// The stable word: `report-only`, `takeover-refused`, or in what a unit is behind.
     pub reason: &'static str,
     /// What it would be converged to.
     pub want: Spec,
@@ -183,6 +184,14 @@ pub struct HeldRefresh {
 }
 
 impl Step {
+    /// What it does to a unit since that runs what is older than what stands on the host.
+    pub fn remedy(&self) -> Option<Refresh> {
+        match &self.seen {
+            Observed::Unit(seen) => seen.remedy(),
+            _ => None,
+        }
+    }
+
     /// A directory goes, with all that is below it, or becomes something else.
     pub fn closes_directory(&self) -> bool {
         ways::turn(self) == Some(file::Turn::Closes)
@@ -203,7 +212,7 @@ impl Plan {
     /// Leaves what can be done while a host comes up: files, and which units it goes on to start. Whatever is left out is
     /// planned by the next pass.
     pub fn only_what_lies_in_files(&mut self) {
-        self.steps.retain(|step| step.phase != Phase::Packages);
+        self.steps.retain(|step| step.phase != Phase::Packages && step.remedy().is_none());
         for step in &mut self.steps {
             if let Spec::Unit(unit) = &mut step.want {
                 unit.active = None;

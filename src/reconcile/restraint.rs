@@ -175,6 +175,9 @@ impl Restraint {
                 None => {}
             }
             touched.insert(id, failure(outcome, host).is_some());
+            if self.budget.is_some() && step.remedy().is_some() && was_touched(outcome) {
+                met.restart(id, now);
+            }
         }
         for refreshed in &applied.refreshed {
             let id = &refreshed.id;
@@ -244,7 +247,7 @@ mod tests {
     use super::*;
     use crate::apply::Refreshed;
     use crate::compile::Wanted;
-    use crate::kinds::{Activation, Refresh, Spec, package, unit};
+    use crate::kinds::{Activation, Observed, Phase, Refresh, Spec, package, unit};
     use crate::model::{Drift, Release};
     use crate::plan::PlannedRefresh;
 
@@ -365,6 +368,56 @@ mod tests {
 
         let undoing = Restraint { budget: None, ..scene.restraint() }.holds(&scene.desired, NOW + 16);
         assert!(undoing.spent.is_empty(), "what is undone is not held up");
+    }
+
+    #[test]
+    fn a_unit_that_catches_up_with_what_stands_there_spends_its_budget_and_is_contested_as_any_other() {
+        let scene = Scene::new();
+        let behind = unit::Behind {
+            why: unit::Why::ReplacedBinary,
+            paths: vec!["/usr/bin/app".to_owned()],
+            remedy: Some(Refresh::Restart),
+        };
+        let seen = unit::Observed {
+            load: unit::Load::Loaded,
+            file: unit::FileState::Enabled,
+            active: Some(unit::Active::Active),
+            sub: "running".to_owned(),
+            oneshot: false,
+            condition_failed: false,
+            invocation: None,
+            need_daemon_reload: false,
+            start_files: Vec::new(),
+            main: Some(7),
+            behind: vec![behind],
+        };
+        let step = Step {
+            id: app(),
+            action: Action::Change,
+            cause: Cause::Corrective,
+            changes: Vec::new(),
+            detail: None,
+            layer: String::new(),
+            want: Spec::Unit(unit::Spec::default()),
+            seen: Observed::Unit(seen),
+            phase: Phase::Units,
+            original: false,
+            keep: None,
+            drift: Drift::Correct,
+            release: Release::Restore,
+            secret: false,
+        };
+        let plan = Plan { steps: vec![step], ..Plan::default() };
+        for second in 0..5 {
+            let mut applied = Applied::default();
+            applied.outcomes.insert(app(), Outcome::Done);
+            let mut restraint = scene.restraint();
+            restraint.about_to(&scene.state, &plan, &scene.desired, NOW + second).expect("saved");
+            restraint.came_of(&scene.state, &plan, &applied, &scene.desired, NOW + second).expect("saved");
+        }
+        assert_eq!(scene.holds(NOW + 5).resources[&app()].word(), "contested");
+        let few = Restraint { budget: Some(5), ..scene.restraint() }.holds(&scene.desired, NOW + 5);
+        assert_eq!(few.spent[&app()].word(), "restart-budget");
     }
 
     #[test]

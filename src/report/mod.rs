@@ -207,7 +207,7 @@ pub struct Line {
     pub layer: String,
     /// `planned`, `done`, `failed`, `skipped`, `reported`.
     pub outcome: &'static str,
-    /// The stable word for a failure, or for why it is only told.
+    /// The stable word for a failure, for why it is only told, or of what a unit was behind in.
     pub reason: Option<String>,
     /// One line for people.
     pub message: Option<String>,

@@ -5,7 +5,8 @@ use super::{
     TRANSPORT_ONLY, UNVERIFIED, VERSION,
 };
 use crate::apply::Applied;
-use crate::kinds::Refresh;
+use crate::kinds::unit::{self, Why};
+use crate::kinds::{Observed, Refresh};
 use crate::model::{Change, Class, Detail, Outcome, Revision, Stop};
 use crate::plan::{Action, Plan, Step, Told};
 use crate::report::text::of_it;
@@ -116,7 +117,10 @@ impl Report {
         if plan.packages_after_sources() {
             self.notes.push("packages: planned after sources".to_owned());
         }
-        let refreshes = |how| plan.refreshes.iter().filter(|refresh| refresh.how == how).count();
+        let refreshes = |how| {
+            plan.refreshes.iter().filter(|refresh| refresh.how == how).count()
+                + plan.steps.iter().filter(|step| step.remedy() == Some(how)).count()
+        };
         self.counts = Counts {
             managed: plan.wanted,
             changes: plan.steps.len(),
@@ -129,9 +133,7 @@ impl Report {
         if !plan.is_empty() {
             self.raise(State::Pending, "changes", None);
         }
-        if plan.told.iter().any(|told| told.reason == "report-only") {
-            self.raise(State::Drifted, "drift", None);
-        }
+        self.drifted(plan);
         let degraded = plan.told.iter().find(|told| told.reason == "takeover-refused");
         if let Some(told) = degraded {
             self.raise(State::Degraded, told.reason, Some(format!("{} stands on this host already", told.id)));
@@ -141,13 +143,23 @@ impl Report {
         }
     }
 
+    /// What is only told is a difference that stays.
+    fn drifted(&mut self, plan: &Plan) {
+        if plan.told.iter().any(|told| told.reason == "report-only") {
+            self.raise(State::Drifted, "drift", None);
+        }
+        if let Some(told) = plan.told.iter().find(|told| Why::has_word(told.reason)) {
+            let changes = change_words(&told.changes, "").join(", ");
+            let message = format!("{} {changes}; {}", told.id, unit::advice(told.id.name()));
+            self.raise(State::Drifted, told.reason, Some(message));
+        }
+    }
+
     /// Tells what came of the plan told before. What was pending is so no longer.
     pub fn applied(&mut self, plan: &Plan, applied: &Applied) {
         if self.state == State::Pending && self.reason.as_deref() == Some("changes") {
             (self.state, self.reason, self.message) = (State::InSync, None, None);
-            if plan.told.iter().any(|told| told.reason == "report-only") {
-                self.raise(State::Drifted, "drift", None);
-            }
+            self.drifted(plan);
         }
         self.steps.splice(
             plan.steps.len()..plan.steps.len(),
@@ -335,12 +347,20 @@ pub(super) fn step_line(step: &Step) -> Line {
         diff: detail.lines,
         layer: step.layer.clone(),
         outcome: "planned",
-        reason: None,
+        reason: behind(step),
         message: None,
         kept: None,
         late: false,
         attempts: 0,
         next: None,
+    }
+}
+
+/// The stable word of what a unit is behind in, where that is what the step is for.
+fn behind(step: &Step) -> Option<String> {
+    match &step.seen {
+        Observed::Unit(seen) => seen.behind.iter().find(|it| it.remedy.is_some()).map(|it| it.why.word().to_owned()),
+        _ => None,
     }
 }
 
@@ -355,7 +375,7 @@ fn told_line(told: &Told) -> Line {
         layer: told.layer.clone(),
         outcome: "reported",
         reason: Some(told.reason.to_owned()),
-        message: None,
+        message: Why::has_word(told.reason).then(|| unit::advice(told.id.name())),
         kept: None,
         late: false,
         attempts: 0,

@@ -35,6 +35,7 @@ mod demo;
 mod disk_full;
 mod doctor;
 mod drift;
+mod effective;
 mod ending;
 mod exclusive;
 mod forward;

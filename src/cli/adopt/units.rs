@@ -117,6 +117,8 @@ mod tests {
             invocation: None,
             need_daemon_reload: false,
             start_files: Vec::new(),
+            main: None,
+            behind: Vec::new(),
         }
     }
 

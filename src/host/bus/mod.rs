@@ -75,6 +75,29 @@ pub struct UnitDetails {
     pub service_type: Option<String>,
     /// `RemainAfterExit=` of a service.
     pub remain_after_exit: bool,
+    /// The main process of a service that runs; `None` where it has none, and where it was not asked for.
+    pub main: Option<u32>,
+}
+
+/// When a service began what it runs, by two clocks: that of the boot (CLOCK_MONOTONIC), which nobody sets, and the wall
+/// clock as it was then, since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instants {
+    /// Its main process was started: `ExecMainStartTimestamp`.
+    pub started: (Duration, Duration),
+    /// Its unit became active, or had read its configuration again: `StateChangeTimestamp`.
+    pub changed: (Duration, Duration),
+}
+
+/// What there is to ask of a unit beside what is asked of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// It is not active: why.
+    AtRest,
+    /// It is active: which process it runs, if it is a service.
+    Runs,
+    /// Nothing.
+    Nothing,
 }
 
 /// The files that a unit reads whenever it starts, as its own settings name them, specifiers filled in; systemd.exec(5).
@@ -250,30 +273,33 @@ impl Bus {
             .collect()
     }
 
-    /// More about each loaded unit. Whether it is at rest (not active) decides what there is to ask.
-    pub fn details(&self, units: &[(&str, bool)]) -> Vec<Result<UnitDetails, Error>> {
-        let details = stream::iter(units).map(|&(name, at_rest)| async move {
-            self.detail(name, at_rest).await.map_err(|error| Refusal::from(error).unknown(name))
+    /// More about each loaded unit. How it is decides what there is to ask.
+    pub fn details(&self, units: &[(&str, Asked)]) -> Vec<Result<UnitDetails, Error>> {
+        let details = stream::iter(units).map(|&(name, asked)| async move {
+            self.detail(name, asked).await.map_err(|error| Refusal::from(error).unknown(name))
         });
         self.runtime.block_on(details.buffered(DETAILS_AT_ONCE).collect())
     }
 
-    async fn detail(&self, name: &str, at_rest: bool) -> zbus::Result<UnitDetails> {
+    async fn detail(&self, name: &str, asked: Asked) -> zbus::Result<UnitDetails> {
         let unit = |property| self.property(name, UNIT, property);
+        let at_rest = asked == Asked::AtRest;
         let service = at_rest && name.ends_with(".service");
+        let runs = asked == Asked::Runs && name.ends_with(".service");
         let ask = |wanted: bool, property: &'static str| async move {
             if wanted { self.property(name, SERVICE, property).await.map(Some) } else { Ok(None) }
         };
-        let if_at_rest = |property: &'static str| async move {
-            if at_rest { self.property(name, UNIT, property).await.map(Some) } else { Ok(None) }
+        let unit_if = |wanted: bool, property: &'static str| async move {
+            if wanted { self.property(name, UNIT, property).await.map(Some) } else { Ok(None) }
         };
-        let (reload, invocation, result, tried, kind, remain) = tokio::try_join!(
+        let (reload, invocation, result, tried, kind, remain, main) = tokio::try_join!(
             unit("NeedDaemonReload"),
             unit("InvocationID"),
-            if_at_rest("ConditionResult"),
-            if_at_rest("ConditionTimestampMonotonic"),
+            unit_if(at_rest, "ConditionResult"),
+            unit_if(at_rest, "ConditionTimestampMonotonic"),
             ask(service, "Type"),
             ask(service, "RemainAfterExit"),
+            ask(runs, "MainPID"),
         )?;
         let flag = |value: Option<OwnedVariant>| value.map(bool::try_from).transpose();
         let tried = tried.map(u64::try_from).transpose()?.unwrap_or(0) > 0;
@@ -283,6 +309,8 @@ impl Bus {
             condition_failed: tried && flag(result)? == Some(false),
             service_type: kind.map(String::try_from).transpose()?,
             remain_after_exit: flag(remain)?.unwrap_or(false),
+            // Zero where there is none.
+            main: main.map(u32::try_from).transpose()?.filter(|&pid| pid > 0),
         })
     }
 
@@ -350,6 +378,42 @@ impl Bus {
             };
             files.await.map_err(|error: zbus::Error| Refusal::from(error).unknown(name))
         }))
+    }
+
+    /// When a service began what it runs; `None` where systemd does not know.
+    ///
+    /// # Errors
+    /// Where systemd does not answer.
+    pub fn instants(&self, name: &str) -> Result<Option<Instants>, Error> {
+        let times = async {
+            let (start, start_wall, change, change_wall) = tokio::try_join!(
+                self.property(name, SERVICE, "ExecMainStartTimestampMonotonic"),
+                self.property(name, SERVICE, "ExecMainStartTimestamp"),
+                self.property(name, UNIT, "StateChangeTimestampMonotonic"),
+                self.property(name, UNIT, "StateChangeTimestamp"),
+            )?;
+            let time = |value| u64::try_from(value).map(Duration::from_micros);
+            let started = (time(start)?, time(start_wall)?);
+            let changed = (time(change)?, time(change_wall)?);
+            Ok((!started.0.is_zero()).then_some(Instants { started, changed }))
+        };
+        self.runtime.block_on(times).map_err(|error: zbus::Error| Refusal::from(error).unknown(name))
+    }
+
+    /// The paths of the unit file and drop-ins that the manager has read.
+    ///
+    /// # Errors
+    /// Where systemd does not answer.
+    pub fn files(&self, name: &str) -> Result<Vec<String>, Error> {
+        let paths = async {
+            let (fragment, drop_ins) =
+                tokio::try_join!(self.property(name, UNIT, "FragmentPath"), self.property(name, UNIT, "DropInPaths"),)?;
+            let mut all = Vec::<String>::try_from(drop_ins)?;
+            all.push(String::try_from(fragment)?);
+            all.retain(|path| !path.is_empty());
+            Ok(all)
+        };
+        self.runtime.block_on(paths).map_err(|error: zbus::Error| Refusal::from(error).unknown(name))
     }
 
     /// The path of the unit file that the manager has read; empty for a unit that has none.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::rules::{self, Work};
 use super::{Active, FileState, Install, Load, Observed, Unit};
 use super::{directory, name};
-use crate::host::{Error, Reader, UnitDetails, UnitFileResults, UnitStatus, Writer};
+use crate::host::{Asked, Error, Reader, UnitDetails, UnitFileResults, UnitStatus, Writer};
 use crate::kinds::{Job, Refresh};
 
 /// How large a unit file may be that is looked into, in bytes.
@@ -31,10 +31,8 @@ pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Err
     let loaded: Vec<usize> = (0..names.len())
         .filter(|&i| !name::is_template(names[i]) && matches!(&found[i], Ok(seen) if seen.load == Load::Loaded))
         .collect();
-    let asks: Vec<(&str, bool)> = loaded
-        .iter()
-        .map(|&i| (names[i], matches!(&found[i], Ok(seen) if seen.active != Some(Active::Active))))
-        .collect();
+    let asks: Vec<(&str, Asked)> =
+        loaded.iter().map(|&i| (names[i], found[i].as_ref().map_or(Asked::Nothing, asked))).collect();
     for (&i, details) in loaded.iter().zip(bus.details(&asks)) {
         match (details, &mut found[i]) {
             (Ok(details), Ok(seen)) => add(seen, details),
@@ -93,11 +91,22 @@ fn first_look(file: Option<&str>, status: Option<&UnitStatus>) -> Observed {
     seen
 }
 
+/// What more there is to ask of a unit.
+fn asked(seen: &Observed) -> Asked {
+    match (seen.active, seen.sub.as_str()) {
+        // What has exited, and stays active for that, runs nothing.
+        (Some(Active::Active), "running") => Asked::Runs,
+        (Some(Active::Active), _) => Asked::Nothing,
+        _ => Asked::AtRest,
+    }
+}
+
 fn add(seen: &mut Observed, details: UnitDetails) {
     seen.oneshot = details.service_type.as_deref() == Some("oneshot") && !details.remain_after_exit;
     seen.condition_failed = details.condition_failed;
     seen.invocation = details.invocation;
     seen.need_daemon_reload = details.need_daemon_reload;
+    seen.main = details.main;
 }
 
 /// Two words of systemd's mean two things each, which only the unit file itself tells apart.
@@ -141,7 +150,7 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(),
     unmask(host, jobs, &names, &mut now);
 
     let mut works: Vec<Result<Work, Error>> =
-        now.into_iter().zip(jobs).map(|(seen, job)| rules::work(job.name, job.want, &seen?)).collect();
+        now.into_iter().zip(jobs).map(|(seen, job)| all_work(job, &seen?)).collect();
     let mut changed = false;
     let mut keep = |(results, any): UnitFileResults| {
         changed |= any;
@@ -158,7 +167,16 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(),
     }
     stage(&mut works, &names, |work| work.stop && !work.mask, |names| host.stop_units(names));
     stage(&mut works, &names, |work| work.start, |names| host.start_units(names));
+    stage(&mut works, &names, |work| work.catch_up == Some(Refresh::Reload), |names| host.reload_units(names));
+    stage(&mut works, &names, |work| work.catch_up == Some(Refresh::Restart), |names| host.restart_units(names));
     works.into_iter().map(|work| work.map(drop)).collect()
+}
+
+/// What one unit needs done, and what its process is behind in: unless it was started anew since that was seen.
+fn all_work(job: &Job<'_, Unit>, now: &Observed) -> Result<Work, Error> {
+    let work = rules::work(job.name, job.want, now)?;
+    let as_seen = now.is_active() && now.invocation == job.seen.invocation;
+    Ok(Work { catch_up: job.seen.remedy().filter(|_| as_seen), ..work })
 }
 
 /// Those whose unit file is a link of the administrator's: systemd's own disabling would remove that too, and the unit
@@ -257,7 +275,7 @@ pub(super) fn refresh(host: &mut Writer, jobs: &[(&str, Refresh)]) -> Vec<Result
 /// cannot, these are out of the rest.
 fn read_anew(host: &mut Writer, names: &[&str], due: &mut [Vec<usize>; 3], results: &mut [Result<(), Error>]) {
     let all: Vec<usize> = due.iter().flatten().copied().collect();
-    let asks: Vec<(&str, bool)> = all.iter().map(|&i| (names[i], false)).collect();
+    let asks: Vec<(&str, Asked)> = all.iter().map(|&i| (names[i], Asked::Nothing)).collect();
     let Ok(details) = host.bus().map(|bus| bus.details(&asks)) else { return };
     let is_behind = |details: Result<UnitDetails, Error>| details.is_ok_and(|details| details.need_daemon_reload);
     let behind: Vec<usize> = all.into_iter().zip(details).filter_map(|(i, it)| is_behind(it).then_some(i)).collect();

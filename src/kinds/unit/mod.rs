@@ -11,17 +11,21 @@ use crate::model::{Change, Id};
 
 mod directory;
 mod drop_ins;
+mod effective;
 mod install;
 mod machine;
 mod name;
+mod processes;
 mod rules;
 mod spec;
 mod start_files;
 mod state;
 
 pub use drop_ins::strange as strange_drop_ins;
+pub use effective::{Behind, Why, advice};
 use install::Install;
 pub use name::{DIRECTORIES, TYPES, is_valid};
+pub use processes::{Declared, behind};
 pub use rules::{falls_back, is_its_file, starts};
 pub use spec::{OnChange, ReloadFailed, Spec};
 pub use start_files::add as add_start_files;

@@ -14,6 +14,11 @@ use crate::model::{Change, Id};
 const NEVER_RESTARTED: [&str; 4] =
     ["dbus.service", "dbus-broker.service", "messagebus.service", "systemd-logind.service"];
 
+/// Whether restarting it is safe on a host that is in use.
+pub(super) fn may_restart(name: &str) -> bool {
+    !NEVER_RESTARTED.contains(&name)
+}
+
 /// What is wanted, in words.
 pub(super) fn describe(want: &Spec) -> String {
     let said =
@@ -190,6 +195,11 @@ fn asked(name: &str, want: &Spec, start_files: &[String], changed: &BTreeSet<Id>
     asked
 }
 
+/// Whether any of `changed` asks the unit to do something, be it what it may not do.
+pub(super) fn moves(name: &str, want: &Spec, start_files: &[String], changed: &BTreeSet<Id>) -> bool {
+    asked(name, want, start_files, changed).iter().any(|word| *word != OnChange::None)
+}
+
 /// What the unit does now that those in `changed` were written: one thing, of what they ask for the one that serves all.
 /// What is not active stays so, unless it is declared active and only an unmet condition kept it down.
 pub(super) fn refresh(name: &str, want: &Spec, seen: &Observed, changed: &BTreeSet<Id>) -> Option<Refresh> {
@@ -201,7 +211,7 @@ pub(super) fn refresh(name: &str, want: &Spec, seen: &Observed, changed: &BTreeS
     let asked = asked(name, want, &seen.start_files, changed);
     let may_run = want.active != Some(false);
     if may_run && seen.is_active() {
-        if asked.contains(&OnChange::Restart) && !NEVER_RESTARTED.contains(&name) {
+        if asked.contains(&OnChange::Restart) && may_restart(name) {
             return Some(Refresh::Restart);
         }
         if asked.contains(&OnChange::Reload) {
@@ -215,7 +225,7 @@ pub(super) fn refresh(name: &str, want: &Spec, seen: &Observed, changed: &BTreeS
 
 /// Whether the unit is restarted where a reload of it failed.
 pub fn falls_back(name: &str, want: &Spec) -> bool {
-    want.reload_failed == ReloadFailed::Restart && !NEVER_RESTARTED.contains(&name)
+    want.reload_failed == ReloadFailed::Restart && may_restart(name)
 }
 
 /// What returns the unit to how it was: only what the last declaration had set.
@@ -250,6 +260,8 @@ pub(super) struct Work {
     pub(super) disable_runtime: bool,
     pub(super) stop: bool,
     pub(super) start: bool,
+    /// Since what it runs is older than what stands on the host.
+    pub(super) catch_up: Option<Refresh>,
 }
 
 /// What is to be done so that `now`, looked at after any unmasking, becomes `want`.
@@ -266,6 +278,7 @@ pub(super) fn work(name: &str, want: &Spec, now: &Observed) -> Result<Work, Erro
         disable_runtime: has("enabled", "disabled") && now.file == FileState::EnabledRuntime,
         stop: has("active", "inactive"),
         start: has("active", "active"),
+        catch_up: None,
     };
     if !(work.enable || work.start) {
         return Ok(work);

@@ -1,5 +1,8 @@
 use serde::{Deserialize, Serialize};
 
+use super::Behind;
+use crate::kinds::Refresh;
+
 /// How a unit was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
@@ -22,6 +25,10 @@ pub struct Observed {
     /// Patterns of what it reads whenever it starts, by its own settings. Told only where that matters: see
     /// [`add_start_files`](super::add_start_files).
     pub start_files: Vec<String>,
+    /// The main process of a service that runs.
+    pub main: Option<u32>,
+    /// In what it is behind; only a look at processes fills it.
+    pub behind: Vec<Behind>,
 }
 
 impl Observed {
@@ -37,7 +44,14 @@ impl Observed {
             invocation: None,
             need_daemon_reload: false,
             start_files: Vec::new(),
+            main: None,
+            behind: Vec::new(),
         }
+    }
+
+    /// What puts right in what it is behind, as far as that may be done unasked.
+    pub fn remedy(&self) -> Option<Refresh> {
+        self.behind.iter().filter_map(|behind| behind.remedy).min()
     }
 
     /// Nothing of this name is there, not even a mask.

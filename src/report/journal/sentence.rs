@@ -1,5 +1,6 @@
 //! How a line of a report reads in the journal. Text is escaped and bounded by whoever makes the entry.
 
+use crate::kinds::unit::Why;
 use crate::model::{Id, one_line};
 use crate::report::text::of_it;
 use crate::report::{CommitWords, Line, RefreshLine, Report, Revisions};
@@ -80,10 +81,13 @@ fn found_and_done(line: &Line) -> (String, String) {
             "active" => "started",
             "inactive" => "stopped",
             "absent" => "removed",
+            "restart" => "restarted",
+            "reload" => "reloaded",
             other => other,
         });
     }
     found.dedup();
+    done.dedup();
     if found.is_empty() {
         found.push("differs");
     }
@@ -96,6 +100,9 @@ pub(super) fn left_alone(line: &Line, why: &str) -> String {
     match line.reason.as_deref() {
         Some("report-only") => {
             format!("{name} {changes}, reported only (drift = \"report\", {})", one_line(&line.layer, PART))
+        }
+        Some(reason) if Why::has_word(reason) => {
+            format!("{name} {changes}, reported only: {}", one_line(line.message.as_deref().unwrap_or(why), PART))
         }
         _ => format!("{name} {changes}, left as it is: {}", one_line(why, PART)),
     }

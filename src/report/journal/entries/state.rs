@@ -2,6 +2,7 @@
 
 use super::Pass;
 use crate::host::Priority;
+use crate::kinds::unit::Why;
 use crate::model::{Cause, Class};
 use crate::report::journal::Event;
 use crate::report::journal::sentence::{self, count, grouped, tally};
@@ -149,7 +150,7 @@ impl Pass<'_> {
             State::Degraded
         } else if reason("suspended") {
             State::Suspended
-        } else if reason("report-only") {
+        } else if reason("report-only") || report.steps.iter().any(stays_behind) {
             State::Drifted
         } else {
             State::InSync
@@ -290,4 +291,9 @@ impl Pass<'_> {
         let draft = self.draft(Event::Converged, &sentence, Some(applied));
         self.push(draft);
     }
+}
+
+/// A unit that runs what is older than what stands there, and is left to.
+fn stays_behind(line: &Line) -> bool {
+    line.outcome == "reported" && line.reason.as_deref().is_some_and(Why::has_word)
 }

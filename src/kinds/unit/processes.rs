@@ -1,0 +1,123 @@
+//! Looks at what running units run, once a look, each process once.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::effective::{self, Behind, Verdict, Why};
+use super::{Observed, OnChange, Spec, name, rules};
+use crate::host::Reader;
+use crate::kinds::Refresh;
+use crate::model::Id;
+
+/// Where unit files of the running system may be besides; what generators and `systemctl set-property` leave in other
+/// places is in force as soon as it is written. See systemd.unit(5).
+const RUNTIME: &str = "/run/systemd/system";
+
+/// What of the declared files has to be known for it.
+pub struct Declared<'a> {
+    /// Those whose paths begin so.
+    pub below: &'a dyn Fn(&str) -> Vec<&'a Id>,
+    /// Whether this one is as declared, and its content is the declaration's to say; none where it is not declared.
+    pub holds: &'a dyn Fn(&Id) -> Option<bool>,
+}
+
+/// In what each of `units` is behind. Nothing is concluded of what cannot be told.
+pub fn behind(host: &Reader, units: &[(&str, &Spec, &Observed)], declared: &Declared<'_>) -> Vec<Vec<Behind>> {
+    units.iter().map(|(name, want, seen)| of_one(host, name, want, seen, declared)).collect()
+}
+
+fn of_one(host: &Reader, name: &str, want: &Spec, seen: &Observed, declared: &Declared<'_>) -> Vec<Behind> {
+    let mut all = Vec::new();
+    let Some(main) = seen.main else { return all };
+    // A library is told of whatever runs and is to run.
+    if effective::verdict(name, want, seen, Why::ReplacedLibrary, None) == Verdict::Nothing {
+        return all;
+    }
+    let replaced = host.replaced(main);
+    if let Some(path) = replaced.binary {
+        let verdict = effective::verdict(name, want, seen, Why::ReplacedBinary, None);
+        effective::add(&mut all, Why::ReplacedBinary, path, verdict);
+    }
+    for path in replaced.libraries {
+        effective::add(&mut all, Why::ReplacedLibrary, path, Verdict::Told);
+    }
+    if want.on_change != OnChange::None || !want.watch_restart.is_empty() || !want.watch_reload.is_empty() {
+        let files = newer(host, name, want, seen, (main, declared));
+        for (id, why, verdict) in files.unwrap_or_default() {
+            effective::add(&mut all, why, id.name().to_owned(), verdict);
+        }
+    }
+    all
+}
+
+/// The files that were written since the unit was started, or told to read them. systemd is asked only where a first look
+/// finds one; none where it does not answer.
+fn newer(
+    host: &Reader,
+    name: &str,
+    want: &Spec,
+    seen: &Observed,
+    (main, declared): (u32, &Declared<'_>),
+) -> Option<Vec<(Id, Why, Verdict)>> {
+    let now = host.since_1970();
+    let started = host.began(main)?;
+    let suspect = |id: &Id| {
+        let modified = host.modified(id.name())?;
+        effective::is_newer(modified, started, started, now).then_some(modified)
+    };
+    let mut found: Vec<(Id, Why, Duration)> = Vec::new();
+    // What systemd has not read yet is no definition of what it would start.
+    if !seen.need_daemon_reload {
+        let files = unit_files(host, name).into_iter().filter(|id| (declared.holds)(id) != Some(false));
+        found.extend(files.filter_map(|id| suspect(&id).map(|modified| (id, Why::OlderUnitFile, modified))));
+    }
+    let below =
+        want.watched().chain(&seen.start_files).flat_map(|pattern| (declared.below)(effective::literal(pattern)));
+    let below: BTreeSet<Id> = below.cloned().collect();
+    let used = rules::used(name, want, &seen.start_files, &below).into_iter();
+    let used = used.filter(|id| !rules::is_its_file(name, id) && (declared.holds)(id) == Some(true));
+    found.extend(used.filter_map(|id| suspect(&id).map(|modified| (id, Why::OlderConfiguration, modified))));
+    if found.is_empty() {
+        return Some(Vec::new());
+    }
+
+    let bus = host.bus().ok()?;
+    let instants = bus.instants(name).ok()??;
+    let read = bus.files(name).ok()?;
+    let read: BTreeSet<String> = read.into_iter().map(of_usr).collect();
+    let started = (host.wall(instants.started.0)?, instants.started.1);
+    let changed = (host.wall(instants.changed.0)?, instants.changed.1);
+    let judge = |(id, why, modified): (Id, Why, Duration)| {
+        if why == Why::OlderUnitFile && !read.contains(id.name()) {
+            return None;
+        }
+        let verdict = effective::verdict(name, want, seen, why, Some(&id));
+        let (reckoned, recorded) = match verdict {
+            Verdict::Nothing => return None,
+            // Whichever way it was told to read them, a reload is what the declaration asks for.
+            Verdict::Done(Refresh::Reload) => changed,
+            _ => started,
+        };
+        effective::is_newer(modified, reckoned, recorded, now).then_some((id, why, verdict))
+    };
+    Some(found.into_iter().filter_map(judge).collect())
+}
+
+/// Where the unit file and drop-ins of `name` may be, those that are not there included.
+fn unit_files(host: &Reader, name: &str) -> Vec<Id> {
+    let mut all = Vec::new();
+    for directory in name::DIRECTORIES.into_iter().chain([RUNTIME]) {
+        all.extend(name::files(name).iter().map(|file| Id::new("file", &format!("{directory}/{file}"))));
+        for drop_ins in name::drop_in_directories(name) {
+            let drop_ins = format!("{directory}/{drop_ins}");
+            let names = host.list(&drop_ins).unwrap_or_default().into_iter().filter(|file| file.ends_with(".conf"));
+            all.extend(names.map(|file| Id::new("file", &format!("{drop_ins}/{file}"))));
+        }
+    }
+    all
+}
+
+/// Where `/lib` is a link, systemd may have found a file by that.
+fn of_usr(path: String) -> String {
+    if path.starts_with("/lib/") { format!("/usr{path}") } else { path }
+}
