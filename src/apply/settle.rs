@@ -43,7 +43,8 @@ pub fn settle(host: &Reader, plan: &Plan, applied: &mut Applied) {
 /// A restart that did not happen: another invocation would prove it; see systemd.exec(5), `$INVOCATION_ID`.
 fn runs_on(step: &Step, seen: &kinds::Observed) -> bool {
     let before = step.seen.invocation();
-    step.remedy() == Some(Refresh::Restart) && before.is_some() && seen.invocation() == before
+    let active = matches!(seen, kinds::Observed::Unit(seen) if seen.is_active());
+    step.remedy() == Some(Refresh::Restart) && active && before.is_some() && seen.invocation() == before
 }
 
 fn differs(want: &Spec, seen: &kinds::Observed) -> String {

@@ -1,12 +1,12 @@
 //! What a unit runs is what stands on the host: a replaced program or library, an older unit file, an older configuration
 //! are drift.
 
-use super::{Host, Lab};
+use super::{Host, Lab, Variant};
 
-/// Runs a program of its own, and says at each start and each reload that it did.
+/// Runs a program of its own, in a mount namespace of its own, and says at each start and each reload that it did.
 fn unit(name: &str) -> String {
     format!(
-        "[Service]\nExecStartPre=/bin/sh -c 'echo start >>/run/{name}.told'\nExecStart=/opt/app/{name} infinity\n\
+        "[Service]\nPrivateTmp=yes\nProtectSystem=full\nExecStartPre=/bin/sh -c 'echo start >>/run/{name}.told'\nExecStart=/opt/app/{name} infinity\n\
          ExecReload=/bin/sh -c 'echo reload >>/run/{name}.told'\n[Install]\nWantedBy=multi-user.target\n"
     )
 }
@@ -22,7 +22,7 @@ fn replace(host: &Host, path: &str) {
 }
 
 /// A host whose four units each have a way of their own to deal with a change, converged.
-fn four(lab: &mut Lab) -> Host {
+fn four(lab: &mut Lab, variant: Variant) -> Host {
     const UNITS: [(&str, &str); 4] = [
         ("restarts", ""),
         ("reloads", "on_change = \"reload\"\n"),
@@ -37,7 +37,7 @@ fn four(lab: &mut Lab) -> Host {
     }
     lab.fleet.write("hosts/web-01/host.toml", manifest);
     lab.fleet.commit("four");
-    let host = lab.boot("web-01");
+    let host = lab.boot_on(variant, "web-01", "");
     host.shell(&format!(
         "mkdir /opt/app; for name in {}; do cp /bin/sleep /opt/app/$name; done",
         UNITS.map(|(name, _)| name).join(" ")
@@ -54,7 +54,7 @@ fn four(lab: &mut Lab) -> Host {
 #[test]
 fn a_replaced_binary_restarts_its_unit_once_and_is_only_told_where_that_is_asked_for() {
     let Some(mut lab) = Lab::new(1) else { return };
-    let host = four(&mut lab);
+    let host = four(&mut lab, Variant::Bookworm);
     // What is gone for good was not replaced; nor was what is put back as the very file that it was.
     host.shell(
         "rm /opt/app/restarts; ln /opt/app/rests /opt/app/kept; rm /opt/app/rests; mv /opt/app/kept /opt/app/rests",
@@ -118,7 +118,7 @@ fn a_replaced_binary_restarts_its_unit_once_and_is_only_told_where_that_is_asked
 #[test]
 fn a_replaced_library_is_told_of_all_that_run_it_and_restarts_nobody() {
     let Some(mut lab) = Lab::new(1) else { return };
-    let host = four(&mut lab);
+    let host = four(&mut lab, Variant::Bookworm);
     let libc = host.shell("readlink -f /lib/*-linux-gnu/libc.so.6").trim().to_owned();
     replace(&host, &libc);
     for _ in 0..2 {
@@ -149,7 +149,7 @@ fn a_replaced_library_is_told_of_all_that_run_it_and_restarts_nobody() {
 #[test]
 fn an_older_unit_file_is_caught_up_with_once_systemd_has_read_it() {
     let Some(mut lab) = Lab::new(1) else { return };
-    let host = four(&mut lab);
+    let host = four(&mut lab, Variant::Trixie);
     for name in ["restarts", "reloads", "rests", "reports"] {
         host.shell(&format!("mkdir -p /etc/systemd/system/{name}.service.d"));
         host.write(&format!("/etc/systemd/system/{name}.service.d/by-hand.conf"), "[Service]\nNice=5\n");
@@ -180,7 +180,7 @@ fn an_older_unit_file_is_caught_up_with_once_systemd_has_read_it() {
 #[test]
 fn an_older_configuration_is_caught_up_with_once() {
     let Some(mut lab) = Lab::new(1) else { return };
-    let host = four(&mut lab);
+    let host = four(&mut lab, Variant::Bookworm);
     // Edited, and edited back: what the process has read nobody knows, but when.
     host.shell("touch /etc/restarts/app.conf /etc/reloads/app.conf /etc/rests/app.conf /etc/reports/app.conf");
     let run = host.trueup(&["run"]);
