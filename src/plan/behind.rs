@@ -3,7 +3,7 @@
 
 use super::{Action, Plan, Step, Told};
 use crate::compile::Wanted;
-use crate::kinds::{Observed, Phase, Spec, unit};
+use crate::kinds::{Observed, Phase, Refresh, Spec, unit};
 use crate::model::{Cause, Change, Drift, Id};
 
 /// `seen`, as what is declared is compared with it: as if what runs were what stands there. None where it is.
@@ -28,7 +28,7 @@ pub(super) fn judge(plan: &mut Plan, id: &Id, wanted: &Wanted, seen: &Observed) 
         unit.behind.iter().partition(|behind| !told && behind.remedy.is_some());
     let changes = |all: &[&unit::Behind]| all.iter().map(|behind| behind.change(told)).collect::<Vec<Change>>();
     // A restart also loads the libraries anew.
-    let all = unit.remedy() == Some(crate::kinds::Refresh::Restart) && !told;
+    let all = unit.remedy() == Some(Refresh::Restart) && !told;
     if let Some(first) = stays.first().filter(|_| !all) {
         plan.told.push(Told {
             id: id.clone(),
@@ -72,7 +72,6 @@ mod tests {
     use crate::brakes::{Held, Holds};
     use crate::compile::Desired;
     use crate::host::Error;
-    use crate::kinds::Refresh;
     use crate::ledger::{Entry, Ledger, Origin, OwedRefresh};
     use crate::model::{Release, Takeover};
     use crate::plan::{Situation, make};
@@ -184,7 +183,8 @@ mod tests {
         let plan = host.plan(&Holds::default());
         assert!(plan.is_empty() && plan.told[0].changes[0].to.is_empty(), "{plan:?}");
         host.wanted().drift = Drift::Ignore;
-        assert_eq!(host.plan(&Holds::default()).told, []);
+        let plan = host.plan(&Holds::default());
+        assert!(plan.is_empty() && plan.told.is_empty() && plan.in_sync == [app()], "{plan:?}");
 
         // A reload puts right what it is for, and nothing else.
         let reload = behind(unit::Why::OlderConfiguration, Some(Refresh::Reload));
