@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use trueup::host::Entry;
+use trueup::host::{Aside, Entry};
 use trueup::model::{Cause, Class, Stage, Stop};
 use trueup::report::journal::{self, Event, FIELD_BYTES, MESSAGE_BYTES, Told};
 use trueup::report::{CommitWords, Line, Report, State};
@@ -522,6 +522,17 @@ fn a_pass_that_was_ended_between_steps_says_so_and_forgets_nothing() {
     let said = tell(&[failing.clone(), interrupted, failing]);
     assert_eq!(said[1], ["interrupted: because of interrupted"]);
     assert_eq!(said[2], ["degraded: 1 failed, of 3 resources managed"], "the failure itself is known");
+}
+
+#[test]
+fn what_lies_beside_a_configuration_file_is_told_each_time_that_it_comes() {
+    let mut with = fine(ONE);
+    let line = "/etc/a.conf stays as it is; what its package brings lies beside it: /etc/a.conf.dpkg-dist".to_owned();
+    with.asides = vec![Aside { path: "/etc/a.conf".to_owned(), line }];
+    let said = "left-beside: /etc/a.conf stays as it is; what its package brings lies beside it: /etc/a.conf.dpkg-dist";
+    let entries = journal::entries(&mut Told::default(), &with, NOW);
+    assert!(entries.iter().any(|entry| field(entry, "TRUEUP_RESOURCE") == Some("file:/etc/a.conf")), "{entries:#?}");
+    check(&[fine(ONE), with.clone(), fine(ONE), with], &[&[], &[said], &[], &[said]]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::brakes::Holds;
 use crate::compile::Desired;
-use crate::host::{self, Payloads, StateDir, StateError, Writer};
+use crate::host::{self, Aside, Payloads, StateDir, StateError, Writer};
 use crate::kinds::{self, Activation, AnyJob, Around, Phase, Refresh, file};
 use crate::ledger::{self, Ledger};
 use crate::model::{Id, Outcome, Takeover};
@@ -96,6 +96,8 @@ pub struct Applied {
     pub kept: BTreeMap<Id, String>,
     /// What was overwritten without a copy: too much is kept in this pass already.
     pub unkept: BTreeSet<Id>,
+    /// What else is to be told.
+    pub asides: Vec<Aside>,
     /// The second plan, made after packages were installed, was refused by the guard.
     pub refused: Option<Refusal>,
     /// Ended between steps since somebody asked for it.
@@ -144,6 +146,7 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
         replaced::note(ground)?;
     }
     walk(ground, plan, &[Phase::Packages], &mut applied)?;
+    applied.asides = ground.host.take_asides();
 
     // Installing packages runs other people's scripts: all that is ours is looked at again.
     applied.interrupted |= packages && ground.host.interrupted();

@@ -375,10 +375,21 @@ impl Reader {
     }
 }
 
+/// What is to be told of a pass beside what became of its steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    /// What it is about.
+    pub path: String,
+    /// One line for people, escaped and bounded.
+    pub line: String,
+}
+
 /// A [`Reader`] that may write too, for as long as it holds the exclusive lock.
 #[derive(Debug)]
 pub struct Writer {
     reader: Reader,
+    /// What was found on the way and is to be told, since it was last asked for.
+    asides: Vec<Aside>,
     /// Directories that were looked through for left-overs.
     swept: BTreeSet<String>,
     /// Directories that were made on the way to something else, links resolved, since they were last asked for.
@@ -396,7 +407,14 @@ impl Writer {
     pub fn take(reader: Reader) -> Result<Self, LockError> {
         let lock = reader.state().lock()?;
         reader.acts();
-        Ok(Self { reader, swept: BTreeSet::new(), made: Vec::new(), syncs: files::Syncs::default(), _lock: lock })
+        Ok(Self {
+            reader,
+            asides: Vec::new(),
+            swept: BTreeSet::new(),
+            made: Vec::new(),
+            syncs: files::Syncs::default(),
+            _lock: lock,
+        })
     }
 
     /// The next who asks for the bus gets a connection of its own: the one before may have ended with a bus that was
@@ -408,6 +426,16 @@ impl Writer {
     /// The directories that were made on the way to what was written, links resolved, since this was last asked.
     pub fn take_made(&mut self) -> Vec<String> {
         std::mem::take(&mut self.made)
+    }
+
+    /// Has something told of this pass.
+    pub fn tell_aside(&mut self, aside: Aside) {
+        self.asides.push(aside);
+    }
+
+    /// What is to be told of this pass, since this was last asked.
+    pub fn take_asides(&mut self) -> Vec<Aside> {
+        std::mem::take(&mut self.asides)
     }
 
     /// Runs a program that changes the machine, and waits for it.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::Aside;
 use crate::kinds::{Activation, Refresh};
 use crate::model::{Cause, Id, Stop, Update};
 use crate::source::{Anew, Walls};
@@ -102,6 +103,9 @@ pub struct Report {
     pub deferred: Vec<NoteLine>,
     /// What else has to be said.
     pub notes: Vec<String>,
+    /// Of these, what was found beside what became of the steps, for the journal.
+    #[serde(skip)]
+    pub asides: Vec<Aside>,
     /// Mistakes in the repository, underlined, for people.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub problems: String,

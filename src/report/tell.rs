@@ -57,6 +57,7 @@ impl Report {
             left: Vec::new(),
             deferred: Vec::new(),
             notes: Vec::new(),
+            asides: Vec::new(),
             problems: String::new(),
             counts: Counts::default(),
         }
@@ -230,6 +231,8 @@ impl Report {
         if let Some(refusal) = &applied.refused {
             failures.push((refusal.reason().to_owned(), format!("after packages: {refusal}")));
         }
+        self.notes.extend(applied.asides.iter().map(|aside| format!("packages: {}", aside.line)));
+        self.asides.clone_from(&applied.asides);
         self.counts.failed += failures.len();
         // What was skipped is not the cause.
         failures.sort_by_key(|(reason, _)| reason == "skipped");

@@ -156,6 +156,13 @@ impl Repository {
         self.publish(&[]);
     }
 
+    /// Adds all packages of a directory.
+    pub fn stock(&self, debs: &Path) {
+        let pool = self.directory.join("pool");
+        done(Command::new("cp").args(["-a", "--"]).arg(debs.join(".")).arg(&pool));
+        self.publish(&[]);
+    }
+
     /// Serves nothing any more, or all of it again.
     pub fn is_down(&self, down: bool) {
         let (there, away) = (self.directory.join("pool"), self.directory.join("away"));

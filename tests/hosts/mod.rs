@@ -58,6 +58,7 @@ mod rpm_package;
 mod safe;
 mod secrets;
 mod selection;
+mod services;
 mod sources;
 mod swapped;
 mod trixie;

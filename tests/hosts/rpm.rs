@@ -147,6 +147,24 @@ fn a_package_its_user_its_configuration_and_its_unit_come_in_one_pass_and_drift_
     host.trueup(&["run"]).idle();
     assert_eq!(host.read("/etc/app.conf"), "from the fleet\n");
 
+    // One of ours tells what it laid there.
+    lab.dnf()
+        .publish(&[Package::new("app", "1.2-1").config("/etc/app.conf", "newest\n").service("/bin/sleep infinity")]);
+    host.shell("dnf -q makecache --refresh");
+    let manifest = "[packages]\napp = \"1.2-1\"\nbefore = \"present\"\n[units]\n\"app.service\" = \"on\"\n\
+                    [files.\"/etc/app.conf\"]\nowner = \"app\"\nmode = \"0640\"\n";
+    lab.fleet.write("hosts/rpm-01/host.toml", manifest);
+    lab.fleet.commit("a newer one");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    let said = "packages: /etc/app.conf stays as it is; what its package brings lies beside it: /etc/app.conf.rpmnew";
+    assert!(run.report.notes.iter().any(|note| note == said), "{run:#?}");
+    assert_eq!(
+        (host.read("/etc/app.conf"), host.read("/etc/app.conf.rpmnew")),
+        ("from the fleet\n".into(), "newest\n".into())
+    );
+    host.trueup(&["run"]).idle();
+
     // What is declared does not count as somebody's dependency; what was there before stays when let go.
     lab.fleet.write("hosts/rpm-01/host.toml", "[packages]\nwords = \"present\"\n[guard]\nmax_removals = 4\n");
     lab.fleet.remove("hosts/rpm-01/files/etc/app.conf");

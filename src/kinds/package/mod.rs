@@ -10,6 +10,7 @@ mod backend;
 mod converge;
 mod dnf;
 mod fault;
+mod leftovers;
 mod owners;
 mod policy;
 mod solve;

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::fault::{Fault, Remedy, lock_held};
+use super::leftovers::Leftovers;
 use crate::host::{Error, Output, Program, Reader, StateError, Writer};
 use crate::model::one_line;
 
@@ -64,6 +65,7 @@ impl Transaction<'_> {
             state.write(&script, content.as_bytes()).map_err(failed)?;
             arguments.push(state.path().join(&script).to_string_lossy().into_owned());
         }
+        let beside = Leftovers::look(host);
         // Where systemd is the service manager, see sd_booted(3).
         let said = match host.below_root("/run/systemd/system").is_dir() {
             true => self.run_in(host, &unit, &log, &arguments),
@@ -73,6 +75,7 @@ impl Transaction<'_> {
                 output.map(|output| both(&output)).map_err(Fault::from)
             }
         };
+        beside.tell_new(host);
         // What goes on still prints there, and may not have read its script yet.
         if !matches!(&said, Err(fault) if fault.reason == INTERRUPTED) {
             for name in [&log, &script] {

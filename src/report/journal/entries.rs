@@ -34,6 +34,7 @@ pub fn entries(told: &mut Told, report: &Report, now: i64) -> Vec<Entry> {
         pass.refresh(line);
     }
     pass.engines();
+    pass.asides();
     pass.left();
     pass.rest();
     pass.revision();
@@ -289,6 +290,17 @@ impl<'a> Pass<'a> {
                 let draft = self.draft(Event::Failed, &sentence, Some(commit)).with("TRUEUP_CHANGE", &what);
                 self.push(draft);
             }
+        }
+    }
+
+    /// What lies beside configuration files since packages were changed: told each time, since it was not there before.
+    fn asides(&mut self) {
+        let report = self.report;
+        for aside in &report.asides {
+            let Ok(id) = format!("file:{}", aside.path).parse::<Id>() else { continue };
+            self.say(Event::LeftBeside, &id, "left beside configuration files", |pass| {
+                pass.draft(Event::LeftBeside, &aside.line, Some(pass.commit())).with("TRUEUP_RESOURCE", id.as_str())
+            });
         }
     }
 

@@ -42,6 +42,8 @@ events! {
     LetGo = "let-go", "d932aead59034b23a84f5e8ed446fbd7", Notice;
     /// A unit restarted, reloaded or ran, since something that it uses changed.
     Refreshed = "refreshed", "ba27de3d2b754699b35f54453f8708f8", Info;
+    /// A package brought a configuration file, or took one away, and another lies beside it.
+    LeftBeside = "left-beside", "9ba3b5247b8541afbe5554094ccfe464", Notice;
     /// A revision changed something here, and everything of it holds.
     Applied = "applied", "da1da11c0a4948bdba522b62d1bb9c01", Notice;
     /// A revision changed something here, and not everything of it holds.
