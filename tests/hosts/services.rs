@@ -188,13 +188,21 @@ fn the_first_start_of_a_cluster_of_postgresql_has_what_is_declared() {
         log.lines().filter(|line| line.contains("starting PostgreSQL 15")).map(str::to_owned).collect::<Vec<_>>()
     };
 
+    // An administrator has a policy of his own, which is asked first and is there again afterwards.
+    let theirs = "#!/bin/sh\necho \"$@\" >>/run/asked\nexit 0\n";
+    host.write("/usr/sbin/policy-rc.d", theirs);
+    host.shell("chmod 750 /usr/sbin/policy-rc.d");
+
     host.trueup(&["run"]).converged();
     assert_eq!((shown("shared_buffers").as_str(), shown("port").as_str()), ("33MB", "5433"));
     // Each start writes its first line by the settings that it has.
     let first = starts();
     assert!(first.len() == 1 && first[0].starts_with("fleet "), "{first:?}");
     assert_eq!(times(&host, "postgresql@15-main.service", STARTED), 1);
-    assert!(!host.has("/usr/sbin/policy-rc.d"));
+    assert!(host.read("/run/asked").lines().any(|asked| asked.starts_with("postgresql") && asked.contains("start")));
+    assert_eq!(host.read("/usr/sbin/policy-rc.d"), theirs);
+    assert_eq!(host.stat("/usr/sbin/policy-rc.d"), "regular file 750 root:root");
+    assert!(!host.has("/usr/sbin/policy-rc.d.trueup"));
     host.trueup(&["run"]).idle();
 
     lab.fleet.write(path, settings("34MB"));
