@@ -76,6 +76,12 @@ pub trait Kind: Sized {
         Vec::new()
     }
 
+    /// Whether `seen` is what a pass that was cut short may have left on its way to `want`: a package that is installed in
+    /// that version, and not marked yet. Pure.
+    fn is_begun(_want: &Self::Spec, _seen: &Self::Observed) -> bool {
+        false
+    }
+
     /// What changes whenever it is started anew: a unit's invocation. Pure.
     fn invocation(_seen: &Self::Observed) -> Option<&str> {
         None
@@ -270,6 +276,15 @@ macro_rules! kinds {
                     $((Self::$Kind(want), Observed::$Kind(seen)) => <$module::$Kind as Kind>::diff(want, seen),)+
                     #[allow(unreachable_patterns)]
                     _ => vec![Change::new("kind", "", self.word())],
+                }
+            }
+
+            /// See [`Kind::is_begun`].
+            pub fn is_begun(&self, seen: &Observed) -> bool {
+                match (self, seen) {
+                    $((Self::$Kind(want), Observed::$Kind(seen)) => <$module::$Kind as Kind>::is_begun(want, seen),)+
+                    #[allow(unreachable_patterns)]
+                    _ => false,
                 }
             }
 

@@ -167,7 +167,7 @@ mod tests {
     use crate::compile::{Desired, Wanted};
     use crate::kinds::{Observed, Refresh, package, unit};
     use crate::ledger::{Entry, Ledger, Origin, OwedRefresh};
-    use crate::model::{Digest, Drift, Release, Takeover};
+    use crate::model::{Cause, Digest, Drift, Release, Takeover};
     use crate::plan::make;
 
     fn conf() -> Id {
@@ -555,5 +555,41 @@ mod tests {
             assert_eq!(plan.forgotten.len() + plan.left.len() + plan.steps.len(), 0, "{plan:#?}");
             assert_eq!(ids(plan.held.iter().map(|held| &held.step)), ["file:/etc/app.conf"]);
         }
+    }
+
+    #[test]
+    fn what_a_pass_that_was_cut_short_left_is_nobody_elses_doing() {
+        let id = Id::new("package", "trueup");
+        let exact = |version: &str| {
+            let version = package::Version::Exact(version.to_owned());
+            Spec::Package(package::Spec::present(version, package::Downgrade::Intended))
+        };
+        // The transaction came to its end, and what kept the version goes with the agent that was to mark it.
+        let unmarked = |version: &str| {
+            Observed::Package(package::Observed::Installed {
+                version: version.to_owned(),
+                architecture: "amd64".to_owned(),
+                essential: false,
+                automatic: false,
+                held: Some(false),
+                order: package::Order::Deb,
+            })
+        };
+        let cause = |begun: Option<&str>, wanted: &str, there: &str| {
+            let mut host = Host::new();
+            let mut entry = Entry::new(Origin::Adopted, Drift::Correct, Release::Restore, "");
+            (entry.applied, entry.intended) = (Some(exact("1.1")), begun.map(exact));
+            host.ledger.entries.insert(id.clone(), entry);
+            host.observed.insert(id.clone(), Ok(unmarked(there)));
+            host.want(&id, exact(wanted));
+            let plan = host.plan(&Holds::default());
+            plan.steps.iter().find(|step| step.id == id).map(|step| step.cause)
+        };
+        assert_eq!(cause(Some("1.0"), "1.0", "1.0"), Some(Cause::Intended));
+        assert_eq!(cause(Some("1.0"), "0.9", "1.0"), Some(Cause::Intended), "another push came meanwhile");
+        assert_eq!(cause(Some("1.2"), "1.1", "1.2"), Some(Cause::Intended), "or it was taken back");
+        assert_eq!(cause(None, "1.0", "1.0"), Some(Cause::Conflicting), "somebody else was quicker");
+        assert_eq!(cause(Some("1.0"), "1.0", "0.8"), Some(Cause::Conflicting), "that was not ours");
+        assert_eq!(cause(Some("1.1"), "1.1", "1.1"), Some(Cause::Corrective), "somebody took the mark away");
     }
 }

@@ -47,6 +47,7 @@ mod journal;
 mod letting_go;
 mod observe;
 mod one_pass;
+mod own_upgrade;
 mod packages;
 mod page_cache;
 mod plan_and_run;

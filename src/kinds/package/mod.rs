@@ -292,6 +292,17 @@ impl Kind for Package {
         matches!(seen, Observed::Absent { .. })
     }
 
+    fn is_begun(want: &Spec, seen: &Observed) -> bool {
+        match (want, seen) {
+            // The transaction outlives the pass that began it, which marks what it brought.
+            (Spec::Present { version, .. }, Observed::Installed { version: there, .. }) => {
+                *version != Version::Any && satisfies(version, there)
+            }
+            (Spec::Present { .. } | Spec::Absent | Spec::Released, Observed::Broken { .. }) => true,
+            _ => false,
+        }
+    }
+
     fn removes(want: &Spec) -> bool {
         matches!(want, Spec::Absent | Spec::Released)
     }
@@ -555,6 +566,17 @@ mod tests {
         let text = |a: &str, b: &str| (Order::Deb.compare(a, b), Order::Rpm.compare(a, b));
         assert_eq!(text("1.0a", "1.0.1"), (Ordering::Less, Ordering::Less));
         assert_eq!(text("1.0+1", "1.0.1"), (Ordering::Less, Ordering::Equal));
+    }
+
+    #[test]
+    fn what_a_transaction_brought_and_nobody_marked_yet_is_begun() {
+        assert!(Package::is_begun(&exact("1.1"), &installed("1.1")) && Package::is_begun(&exact("1.1"), &half()));
+        assert!(Package::is_begun(&present(Version::Glob("1.*".to_owned())), &automatic("1.1", true)));
+        assert!(Package::is_begun(&Spec::Absent, &half()));
+        for (want, seen) in [(exact("1.1"), installed("1.0")), (exact("1.1"), GONE), (Spec::Absent, installed("1.0"))] {
+            assert!(!Package::is_begun(&want, &seen), "{want:?} {seen:?}");
+        }
+        assert!(!Package::is_begun(&present(Version::Any), &installed("1.0")), "that says nothing");
     }
 
     #[test]
