@@ -289,7 +289,7 @@ impl Reader {
     /// Where it cannot be started, ends badly or takes too long. See [`Program`].
     pub fn query(&self, program: &Program) -> Result<Output, Error> {
         self.machine_only(program)?;
-        self.bounded(program)
+        self.bounded(program).and_then(|output| program.whole(output))
     }
 
     /// Runs programs that only look, all at once; an answer for each. Where somebody asks for an end, those that go on are
@@ -306,7 +306,9 @@ impl Reader {
                 continue;
             }
             let (program, done, interrupt) = (program.clone(), done.clone(), Arc::clone(&self.interrupt));
-            std::thread::spawn(move || done.send((at, program.run(&interrupt))));
+            std::thread::spawn(move || {
+                done.send((at, program.run(&interrupt).and_then(|output| program.whole(output))))
+            });
         }
         drop(done);
         let mut answers: Vec<Option<Result<Output, Error>>> = programs.iter().map(|_| None).collect();

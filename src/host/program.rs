@@ -120,6 +120,17 @@ impl Program {
         self.name.to_str().unwrap_or("program")
     }
 
+    /// What it printed, where all of that is kept: an answer that is cut short knows of less than there is.
+    pub(super) fn whole(&self, output: Output) -> Result<Output, Error> {
+        match output.stdout.len() < KEPT {
+            true => Ok(output),
+            false => {
+                let why = format!("{} printed more than {} MiB", self.line(), KEPT >> 20);
+                Err(Error::Unknown { thing: self.name().to_owned(), why })
+            }
+        }
+    }
+
     /// How long it may take, the end of its children included.
     pub(super) fn longest(&self) -> Duration {
         self.limit + 4 * GRACE
@@ -268,6 +279,15 @@ mod tests {
     fn what_was_printed_is_kept_though_somebody_in_a_session_of_his_own_holds_the_output_open() {
         let output = run(Program::new("sh").args(["-c", "setsid sleep 8 & echo done; echo said >&2"])).expect("ends");
         assert_eq!((output.text().as_str(), output.stderr.as_slice(), output.status), ("done\n", &b"said\n"[..], 0));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_kept_whole_is_none() {
+        let print = |bytes: usize| Program::new("head").args(["-c", &bytes.to_string(), "/dev/zero"]);
+        let answer = |program: Program| run(program.clone()).and_then(|output| program.whole(output));
+        assert_eq!(answer(print(KEPT - 1)).expect("kept").stdout.len(), KEPT - 1);
+        let error = answer(print(KEPT + 1)).expect_err("cut short");
+        assert_eq!(error.reason(), "cannot-tell", "{error}");
     }
 
     #[test]

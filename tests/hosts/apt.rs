@@ -11,6 +11,7 @@ use super::server::{Says, Server, bound_to_us, done};
 pub struct Package {
     name: String,
     version: String,
+    architecture: &'static str,
     fields: String,
     files: Vec<(String, String, u32)>,
     scripts: Vec<(&'static str, String)>,
@@ -20,7 +21,12 @@ impl Package {
     /// A package with nothing in it.
     pub fn new(name: &str, version: &str) -> Self {
         let (name, version) = (name.to_owned(), version.to_owned());
-        Self { name, version, fields: String::new(), files: Vec::new(), scripts: Vec::new() }
+        Self { name, version, architecture: "all", fields: String::new(), files: Vec::new(), scripts: Vec::new() }
+    }
+
+    /// For this architecture only, rather than for all.
+    pub fn of_architecture(self, architecture: &'static str) -> Self {
+        Self { architecture, ..self }
     }
 
     /// A control field, such as `Depends`.
@@ -87,8 +93,8 @@ impl Package {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a file of the lab's own");
         };
         let control = format!(
-            "Package: {}\nVersion: {}\nArchitecture: all\nMaintainer: Tests <tests@example.org>\n{}Description: a package of the tests\n",
-            self.name, self.version, self.fields
+            "Package: {}\nVersion: {}\nArchitecture: {}\nMaintainer: Tests <tests@example.org>\n{}Description: a package of the tests\n",
+            self.name, self.version, self.architecture, self.fields
         );
         put("DEBIAN/control", &control, 0o644);
         for (name, content) in &self.scripts {
@@ -97,7 +103,7 @@ impl Package {
         for (path, content, mode) in &self.files {
             put(path, content, *mode);
         }
-        let target = pool.join(format!("{}_{}_all.deb", self.name, self.version.replace(':', "%3a")));
+        let target = pool.join(format!("{}_{}_{}.deb", self.name, self.version.replace(':', "%3a"), self.architecture));
         done(Command::new("dpkg-deb").args(["--root-owner-group", "-Zgzip", "-b"]).args([scratch, &target]));
     }
 }

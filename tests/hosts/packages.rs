@@ -74,6 +74,34 @@ fn versions_are_as_declared_and_what_stands_in_the_way_is_told_beforehand() {
     assert_eq!(met(), before, "waiting writes nothing");
     assert_eq!(host.read("/etc/motd"), "ours\n");
 
+    // Of a foreign architecture it is another package, and nobody guesses which one is meant.
+    host.ok(&["dpkg", "--add-architecture", "i386"]);
+    lab.apt().publish(&[Package::new("lib32", "1.0").of_architecture("i386")]);
+    host.shell("apt-get -qq update");
+    declare(&mut lab, "tool = \"1.0\"\nlib32 = \"present\"");
+    let run = host.trueup(&["run", "--retry"]);
+    let step = run.step("package:lib32");
+    assert_eq!(step.reason.as_deref(), Some("no-such-package"), "{run:#?}");
+    assert!(step.message.as_deref().is_some_and(|why| why.contains("there is only lib32:i386")), "{run:#?}");
+    declare(&mut lab, "tool = \"1.0\"\n\"lib32:i386\" = \"1.*\"");
+    host.trueup(&["run", "--retry"]).converged();
+    assert_eq!(host.package("lib32:i386").as_deref(), Some("1.0"));
+    host.trueup(&["run"]).idle();
+
+    // What was cut off the end of dpkg's own file is not known, rather than absent.
+    host.shell(
+        "cp /var/lib/dpkg/status /srv/status; sed -n '/^Package: theirs$/q; p' /srv/status >/var/lib/dpkg/status",
+    );
+    declare(&mut lab, "tool = \"1.0\"\ntheirs = \"present\"");
+    for verb in ["plan", "run"] {
+        let told = host.trueup(&[verb]);
+        let theirs = told.step("package:theirs");
+        assert_eq!(theirs.reason.as_deref(), Some("cannot-tell"), "{told:#?}");
+        assert!(theirs.message.as_deref().is_some_and(|why| why.contains("status is not whole")), "{told:#?}");
+    }
+    host.shell("cp /srv/status /var/lib/dpkg/status");
+    host.trueup(&["run", "--retry"]).converged();
+
     // What the system cannot do without does not go, and with it nothing of the plan.
     declare(&mut lab, "base-files = \"absent\"");
     host.shell("echo by hand >/etc/motd");

@@ -260,6 +260,19 @@ fn what_fails_is_told_readably_and_the_others_go_on() {
     let run = host.trueup(&["run"]);
     assert_eq!(run.step("package:fine").reason.as_deref(), Some("cannot-tell"), "{run:#?}");
     host.shell("rm -rf /usr/lib/sysimage/rpm; mv /srv/rpm /usr/lib/sysimage/rpm");
+    // What is there twice is neither of the two.
+    lab.dnf().publish(&[Package::new("fine", "1.1-1")]);
+    host.shell("cd /srv; dnf -q --refresh download fine-1.1; rpm -i --force fine-*1.1-1*.rpm");
+    assert_eq!(host.ok(&["rpm", "-q", "fine"]).lines().count(), 2);
+    for verb in ["plan", "run"] {
+        let told = host.trueup(&[verb]);
+        let step = told.step("package:fine");
+        assert_eq!(step.reason.as_deref(), Some("cannot-tell"), "{told:#?}");
+        let why = step.message.clone().unwrap_or_default();
+        assert!(why.contains("1.0-1 and 1.1-1") && why.contains("dnf remove --duplicates"), "{why}");
+    }
+    host.shell("rpm -e fine-1.1-1");
+    host.trueup(&["run", "--retry"]).converged();
     // What a power cut left of dnf's locks bears a number that is another's by now.
     host.shell("echo 1 >/var/lib/dnf/rpmdb_lock.pid; rpm -e fine");
     host.trueup(&["run"]).converged();

@@ -8,6 +8,8 @@
 mod apt;
 mod backend;
 mod converge;
+#[cfg(test)]
+mod cut;
 mod dnf;
 mod fault;
 mod leftovers;

@@ -281,5 +281,7 @@ mod tests {
         assert!(strange(&output(0, said, "")).is_err(), "the number is wrong");
         assert!(strange(&output(1, "", "error: cannot open Packages database\n")).is_err());
         assert_eq!(strange(&output(0, "sudo\n", "")), Ok(BTreeSet::new()));
+        let all = "file /etc/x is not owned by any package\nsudo\nfile /etc/y is not owned by any package\n";
+        crate::kinds::package::cut::is_all_or_nothing(all, |text| strange(&output(2, text, "")));
     }
 }

@@ -174,19 +174,27 @@ pub fn running(host: &Reader) -> Result<Vec<String>, Error> {
     if !host.below_root("/run/systemd/system").is_dir() {
         return Ok(Vec::new());
     }
-    let list = Program::new("systemctl").args(["list-units", "--plain", "--no-legend", "--no-pager"]);
+    let list = Program::new("systemctl").args(["list-units", "--plain", "--no-pager"]);
     let output = host.query(&list.arg(format!("{UNIT}*.service")))?;
-    Ok(running_in(&output.text()))
+    running_in(&output.text()).map_err(|why| Error::Unknown { thing: "systemctl".to_owned(), why })
 }
 
-/// Those that a list of units has and that have not ended: name, load, active and sub state, description.
-fn running_in(list: &str) -> Vec<String> {
+/// Those that a list of units has and that have not ended: name, load, active and sub state, description. It ends with how
+/// many there are: one that was cut short would know of fewer.
+pub(super) fn running_in(list: &str) -> Result<Vec<String>, String> {
     let unit = |line: &str| {
         let mut words = line.split_whitespace();
         let name = words.next()?.strip_suffix(".service")?.to_owned();
         (!matches!(words.nth(1)?, "inactive" | "failed")).then_some(name)
     };
-    list.lines().filter_map(unit).collect()
+    let count = list.lines().find_map(|line| line.split_once(" loaded units listed.")?.0.trim().parse::<usize>().ok());
+    let listed = list.lines().filter(|line| line.starts_with(UNIT)).count();
+    match count {
+        Some(count) if count == listed => {
+            Ok(list.lines().filter(|line| line.starts_with(UNIT)).filter_map(unit).collect())
+        }
+        _ => Err("its list of units is not whole".to_owned()),
+    }
 }
 
 /// Waits until no transaction that a trueup began goes on: it holds the lock, or is about to take it.
@@ -289,15 +297,22 @@ fn last_line(tail: &[u8], telling: fn(&str) -> bool) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cut;
     use super::*;
 
     #[test]
     fn what_goes_on_is_told_from_what_has_ended() {
         let list = "trueup-packages-12-0.service loaded active running Package transaction of trueup\n\
                     trueup-packages-12-1.service loaded deactivating stop-post Package transaction of trueup\n\
-                    trueup-packages-9-0.service loaded failed failed Package transaction of trueup\n";
-        assert_eq!(running_in(list), ["trueup-packages-12-0", "trueup-packages-12-1"]);
-        assert!(running_in("").is_empty());
+                    trueup-packages-9-0.service loaded failed failed Package transaction of trueup\n\n\
+                    3 loaded units listed.\n";
+        let running = |list: &str| running_in(list).expect("whole");
+        assert_eq!(running(list), ["trueup-packages-12-0", "trueup-packages-12-1"]);
+        assert_eq!(running(include_str!("fixtures/list-units.txt")), ["trueup-packages-1161-0"]);
+        assert!(running(include_str!("fixtures/list-units-none.txt")).is_empty());
+        assert!(running_in("").is_err());
+        cut::is_all_or_nothing(include_str!("fixtures/list-units.txt"), running_in);
+        cut::is_all_or_nothing(include_str!("fixtures/list-units-none.txt"), running_in);
     }
 
     #[test]

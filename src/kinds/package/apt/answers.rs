@@ -7,8 +7,8 @@ use crate::kinds::package::solve::Policy;
 use crate::kinds::package::{Install, Transaction};
 use crate::model::one_line;
 
-/// `apt-cache policy NAME…`: by name as apt writes it. Names it does not know are missing.
-pub fn policy(text: &str) -> HashMap<String, Policy> {
+/// `apt-cache policy NAME… LAST`: by name as apt writes it. Names it does not know are missing; it knows of the last.
+pub fn policy(text: &str, last: &str) -> Result<HashMap<String, Policy>, String> {
     let mut all: HashMap<String, Policy> = HashMap::new();
     let mut current = String::new();
     for line in text.lines() {
@@ -31,7 +31,11 @@ pub fn policy(text: &str) -> HashMap<String, Policy> {
             }
         }
     }
-    all
+    // What was cut short would know fewer packages, and fewer of their versions.
+    match all.remove(last) {
+        Some(known) if !known.versions.is_empty() => Ok(all),
+        _ => Err("apt-cache did not say all that it knows".to_owned()),
+    }
 }
 
 /// What `apt-get -s` says that it would do.
@@ -231,10 +235,11 @@ fn block(text: &str, head: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::package::cut;
 
     #[test]
     fn candidates_and_versions_are_read() {
-        let all = policy(include_str!("../fixtures/policy.txt"));
+        let all = policy(include_str!("../fixtures/policy.txt"), "dpkg").expect("whole");
         let alpha = &all["alpha"];
         assert_eq!(alpha.candidate.as_deref(), Some("2:2.0-1"));
         let versions: Vec<&str> = alpha.versions.iter().map(|(version, _)| version.as_str()).collect();
@@ -244,13 +249,13 @@ mod tests {
 
     #[test]
     fn the_installed_version_is_one_of_them() {
-        let all = policy(include_str!("../fixtures/policy.txt"));
+        let all = policy(include_str!("../fixtures/policy.txt"), "dpkg").expect("whole");
         assert_eq!(all["libc6"].versions, [("2.36-9+deb12u14".to_owned(), 100)]);
     }
 
     #[test]
     fn a_virtual_package_has_no_candidate_and_an_unknown_one_is_missing() {
-        let all = policy(include_str!("../fixtures/policy.txt"));
+        let all = policy(include_str!("../fixtures/policy.txt"), "dpkg").expect("whole");
         assert_eq!(all["mail-thing"], Policy::default());
         assert!(!all.contains_key("nope"));
         assert!(all.contains_key("forei:i386") && !all.contains_key("forei"));
@@ -263,6 +268,28 @@ mod tests {
             transaction.install.iter().map(|i| (i.name.as_str(), i.from.as_deref(), i.to.as_str())).collect();
         assert_eq!(install, [("broken", None, "1.0"), ("conff", Some("1.0"), "1.1"), ("forei:i386", None, "1.0")]);
         assert_eq!(transaction.remove, ["beta", "libm:i386"]);
+    }
+
+    #[test]
+    fn what_was_cut_short_is_told_from_what_there_is() {
+        cut::is_all_or_nothing(include_str!("../fixtures/simulate.txt"), simulation);
+        cut::is_all_or_nothing(include_str!("../fixtures/policy.txt"), |text| policy(text, "dpkg"));
+        assert!(policy("", "dpkg").is_err(), "nothing was said of anything");
+        // Whatever is left of an error, it is one.
+        for text in [
+            include_str!("../fixtures/essential.txt"),
+            include_str!("../fixtures/held.txt"),
+            include_str!("../fixtures/downgrade.txt"),
+            include_str!("../fixtures/no-remove.txt"),
+            include_str!("../fixtures/not-fetched.txt"),
+            include_str!("../fixtures/unauthenticated.txt"),
+            include_str!("../fixtures/unmet.txt"),
+        ] {
+            for text in cut::short(text) {
+                assert!(!refusal(text, "").why.is_empty(), "{text}");
+                assert!(simulation(text).is_err() || text.contains("newly installed"), "{text}");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! apt's programs, run so that nothing asks a question.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::answers;
@@ -8,7 +9,7 @@ use crate::host::{Output, Program, Reader, Writer};
 use crate::kinds::package::Transaction;
 use crate::kinds::package::fault::{Fault, Remedy};
 use crate::kinds::package::policy;
-use crate::kinds::package::solve::{Action, Task};
+use crate::kinds::package::solve::{Action, Policy, Task};
 use crate::kinds::package::tool::Mark;
 use crate::kinds::package::transient::{self, LOCK_WAIT, both, stderr};
 
@@ -47,10 +48,12 @@ fn program(name: &str) -> Program {
 }
 
 /// What apt knows of `names`, without writing anything.
-pub fn policy(host: &Reader, names: &[&str]) -> Result<String, Fault> {
-    let output = host.query(&program("apt-cache").args(NO_TRACE).arg("policy").args(names))?;
+pub fn policy(host: &Reader, names: &[&str]) -> Result<HashMap<String, Policy>, Fault> {
+    // It answers in the order that it was asked in, and does not say where it ends: of this it always knows something.
+    let last = ["dpkg", "apt", "base-files"].into_iter().find(|name| !names.contains(name)).unwrap_or("coreutils");
+    let output = host.query(&program("apt-cache").args(NO_TRACE).arg("policy").args(names).arg(last))?;
     match output.status {
-        0 => Ok(output.text()),
+        0 => answers::policy(&output.text(), last).map_err(|why| Fault::new("cannot-tell", why).with(Remedy::General)),
         _ => Err(answers::refusal(&output.text(), &stderr(&output)).with(Remedy::General)),
     }
 }

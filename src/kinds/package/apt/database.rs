@@ -10,6 +10,8 @@ use crate::model::one_line;
 
 const STATUS: &str = "/var/lib/dpkg/status";
 const UPDATES: &str = "/var/lib/dpkg/updates";
+/// The files of each package that has any here, one list a package.
+const LISTS: &str = "/var/lib/dpkg/info";
 const STATES: &str = "/var/lib/apt/extended_states";
 const LIMIT: u64 = 64 << 20;
 /// The same facts in the same words as the status file has, one package a line.
@@ -93,6 +95,15 @@ impl Database {
         Some((bare, entries.iter().filter(ours).max_by_key(|entry| &entry.state)?))
     }
 
+    /// dpkg has a list of the files of a package of this name, and does not know of any: what it has written down is not
+    /// whole.
+    pub fn is_lost(&self, host: &Reader, name: &str) -> bool {
+        let name = self.canonical(name);
+        let bare = name.split(':').next().unwrap_or(name);
+        let lists = [format!("{LISTS}/{bare}.list"), format!("{LISTS}/{bare}:{}.list", self.native)];
+        !self.packages.contains_key(bare) && lists.iter().any(|list| !matches!(host.look(list), Ok(None)))
+    }
+
     fn is_automatic(&self, bare: &str, architecture: &str) -> bool {
         let architecture = if architecture == "all" { &self.native } else { architecture };
         self.automatic.contains(&(bare.to_owned(), architecture.to_owned()))
@@ -166,8 +177,9 @@ fn paragraphs<'a, const N: usize>(text: &'a str, wanted: [&str; N]) -> Vec<[&'a 
 
 fn parse_status(text: &str) -> Result<HashMap<String, Vec<Entry>>, String> {
     const FIELDS: [&str; 6] = ["Status", "Package", "Version", "Architecture", "Essential", "Protected"];
-    if !text.is_empty() && !text.ends_with('\n') {
-        return Err("the last line has no end".to_owned());
+    // dpkg ends each paragraph with an empty line, the last one too.
+    if !text.is_empty() && !text.ends_with("\n\n") {
+        return Err("the last paragraph has no end".to_owned());
     }
     collect(paragraphs(text, FIELDS))
 }
@@ -220,6 +232,7 @@ fn parse_states(text: &str) -> Result<HashSet<(String, String)>, String> {
     for [name, architecture, mark] in paragraphs(text, ["Package", "Architecture", "Auto-Installed"]) {
         match (name, mark) {
             ("", _) => return Err("a paragraph that names no package".to_owned()),
+            (_, "") => return Err(format!("no mark for {}", one_line(name, 80))),
             (_, "1") => drop(automatic.insert((name.to_owned(), architecture.to_owned()))),
             _ => {}
         }
@@ -230,6 +243,7 @@ fn parse_states(text: &str) -> Result<HashSet<(String, String)>, String> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::kinds::package::cut;
 
     /// The packages of a real host, as its files have them.
     pub fn fixture() -> Database {
@@ -296,6 +310,58 @@ pub mod tests {
             assert_eq!(Some(entries), asked.get(name), "{name}");
         }
         assert!(read.len() > 5);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a test lays out what is read")]
+    fn what_was_cut_short_is_not_absence() {
+        // As dpkg has them: a list of files of each package of which any file is there.
+        let root = tempfile::tempdir().expect("a scratch directory");
+        std::fs::create_dir_all(root.path().join("var/lib/dpkg/info")).expect("made");
+        let all = parse_status(include_str!("../fixtures/status.txt")).expect("understood");
+        for (name, entry) in all.iter().flat_map(|(name, entries)| entries.iter().map(move |entry| (name, entry))) {
+            if entry.state > State::NotInstalled {
+                std::fs::write(root.path().join(format!("var/lib/dpkg/info/{name}.list")), "").expect("written");
+            }
+        }
+        let host = Reader::directory(root.path()).expect("opens");
+        let whole = Database::of(all.clone(), HashSet::new(), false).expect("has dpkg");
+        let mut doubts = 0;
+        let rows = |text: &str| match text.starts_with("Package: ") {
+            true => parse_status(text),
+            false => parse_query(text),
+        };
+        let query: String = include_str!("../fixtures/dpkg-query.txt")
+            .lines()
+            .filter(|line| line.split('\t').nth(1).is_some_and(|name| all.contains_key(name)))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        for text in [include_str!("../fixtures/status.txt"), &query] {
+            for cut in cut::short(text) {
+                let found = rows(cut).and_then(|packages| Database::of(packages, HashSet::new(), false));
+                let Ok(found) = found else { continue };
+                for name in all.keys() {
+                    let (now, then) = (found.observed(name), whole.observed(name));
+                    let is_lost = found.is_lost(&host, name);
+                    doubts += usize::from(is_lost);
+                    assert!(now == then || is_lost, "{name} is {now:?}, and was {then:?}; cut to:\n{cut}");
+                }
+            }
+        }
+        assert!(doubts > 10, "{doubts}");
+        assert!(!whole.is_lost(&host, "nothing-of-that-name") && all.keys().all(|name| !whole.is_lost(&host, name)));
+        // Inside a paragraph.
+        for text in [include_str!("../fixtures/status.txt"), include_str!("../fixtures/extended_states.txt")] {
+            let is_status = text.contains("Status: ");
+            let mut refused = 0;
+            for cut in cut::short(text).filter(|cut| !cut.is_empty() && !cut.ends_with("\n\n")) {
+                let is_refused = if is_status { parse_status(cut).is_err() } else { parse_states(cut).is_err() };
+                // Of a mark only the last line says anything.
+                assert!(is_refused || !is_status && cut.ends_with("Auto-Installed: 1\n"), "{cut}");
+                refused += usize::from(is_refused);
+            }
+            assert!(refused > 10, "{refused}");
+        }
     }
 
     #[test]

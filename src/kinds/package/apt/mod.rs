@@ -22,8 +22,20 @@ const LOCKS: &[&str] = &["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"];
 /// What is installed under `names`.
 pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Error>>, Error> {
     let database = Database::read(host)?;
-    let look = |name: &&str| settled(name, tool::Database::observed(&database, name), || at_work(host));
+    let look = |name: &&str| match tool::Database::observed(&database, name) {
+        Observed::Absent { .. } if is_name(name) && database.is_lost(host, name) => Err(lost(name)),
+        seen => settled(name, seen, || at_work(host)),
+    };
     Ok(names.iter().map(look).collect())
+}
+
+fn lost(name: &str) -> Error {
+    let name = one_line(name, 80);
+    let why = format!(
+        "dpkg has files of it and does not know it: /var/lib/dpkg/status is not whole; its predecessors are status-old \
+         beside it and dpkg.status.* in /var/backups, and `apt-get install --reinstall {name}` makes it known again"
+    );
+    Error::Unknown { thing: format!("package:{name}"), why }
 }
 
 /// What is half there while somebody is at work is on its way, and will be another by the next look.
@@ -69,7 +81,7 @@ impl Tool for Apt {
     }
 
     fn policies(host: &Reader, _: &Database, names: &[&str]) -> Result<HashMap<String, Policy>, Fault> {
-        Ok(answers::policy(&command::policy(host, names)?))
+        command::policy(host, names)
     }
 
     fn simulate(host: &Reader, _: &Database, tasks: &[&Task]) -> Result<Transaction, Fault> {

@@ -262,6 +262,7 @@ fn last_errors(text: &str) -> String {
 mod tests {
     use super::super::database::tests::fixture;
     use super::*;
+    use crate::kinds::package::cut;
 
     fn said(out: &str, err: &str) -> Fault {
         failed(out, err).expect("it failed")
@@ -322,6 +323,33 @@ mod tests {
         let text = "====\n Package Architecture Version Repository Size\n====\nInstalling:\n glibc i686 2.39-1 os 1 M\n \
                     glibc x86_64 0:2.39-1 os 1 M\n\nTransaction Summary\n";
         assert_eq!(installs(&transaction(text)), [("glibc:i686", None, "2.39-1"), ("glibc", None, "2.39-1")]);
+    }
+
+    #[test]
+    fn what_was_cut_short_is_told_from_what_there_is() {
+        for text in [
+            include_str!("../fixtures/dnf-transaction.txt"),
+            include_str!("../fixtures/dnf-long.txt"),
+            include_str!("../fixtures/dnf-obsoletes.txt"),
+        ] {
+            cut::is_all_or_nothing(text, simulation);
+        }
+        // Whatever is left of an error, it is one, or nothing that could be acted on.
+        for (out, err) in [
+            (include_str!("../fixtures/dnf-unmet.txt"), ""),
+            (include_str!("../fixtures/dnf-conflict.txt"), ""),
+            (include_str!("../fixtures/dnf-protected.txt"), ""),
+            (include_str!("../fixtures/dnf-not-fetched.txt"), include_str!("../fixtures/dnf-not-fetched-errors.txt")),
+            ("", include_str!("../fixtures/dnf-clash-errors.txt")),
+            ("", include_str!("../fixtures/dnf-not-signed-errors.txt")),
+        ] {
+            for out in cut::short(out) {
+                assert!(failed(out, err).is_some() || simulation(out).is_err(), "{out}{err}");
+            }
+            for err in cut::short(err) {
+                assert!(failed(out, err).is_some() || simulation(out).is_err() || out.contains("===="), "{out}{err}");
+            }
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ const ALWAYS_PROTECTED: &[&str] =
 const VERSIONLOCK: &str = "/etc/dnf/plugins/versionlock.conf";
 const LOCKS: &str = "/etc/dnf/plugins/versionlock.list";
 const LIMIT: u64 = 4 << 20;
+/// Settings of dnf.
+const SETTINGS: &str = "/etc/dnf/dnf.conf";
 /// The architecture of packages that fit all.
 const EVERY: &str = "noarch";
 
@@ -36,6 +38,8 @@ pub struct Database {
     protected: Vec<String>,
     /// What the versionlock plugin keeps, as it writes it; `None` where there is no such plugin.
     locks: Option<Vec<String>>,
+    /// Those of which several versions may be there side by side.
+    many: HashSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +52,38 @@ struct Entry {
 pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Error>>, Error> {
     let known: Vec<&str> = names.iter().copied().filter(|name| is_name(name)).collect();
     let database = Database::of_names(host, &known)?;
-    Ok(names.iter().map(|name| Ok(tool::Database::observed(&database, name))).collect())
+    let look = |name: &&str| match database.duplicates(name) {
+        None => Ok(tool::Database::observed(&database, name)),
+        Some(versions) => Err(twice(name, &versions)),
+    };
+    Ok(names.iter().map(look).collect())
+}
+
+fn twice(name: &str, versions: &[&str]) -> Error {
+    let (name, versions) = (one_line(name, 80), one_line(&versions.join(" and "), 200));
+    let why = format!(
+        "rpm has it as {versions}: an upgrade was cut short; `dnf remove --duplicates` leaves the newest of everything that \
+         is there twice, `rpm -e NAME-VERSION` takes one away"
+    );
+    Error::Unknown { thing: format!("package:{name}"), why }
+}
+
+/// Whether dnf keeps several versions of a package side by side, by what it provides; see `installonlypkgs` in dnf.conf(5).
+fn is_installonly(name: &str, provides: &str, settings: &str) -> bool {
+    const ALWAYS: &[&str] = &[
+        "kernel",
+        "kernel-PAE",
+        "installonlypkg(kernel)",
+        "installonlypkg(kernel-module)",
+        "installonlypkg(vm)",
+        "multiversion(kernel)",
+    ];
+    let own =
+        settings.lines().filter_map(|line| line.split_once('=')).filter(|(key, _)| key.trim() == "installonlypkgs");
+    let own: Vec<&str> =
+        own.flat_map(|(_, value)| value.split([' ', ',', '\t'])).filter(|word| !word.is_empty()).collect();
+    let provided = provides.lines().filter_map(|line| line.split_whitespace().next()).chain([name]);
+    provided.into_iter().any(|word| ALWAYS.contains(&word) || own.contains(&word))
 }
 
 impl Database {
@@ -68,7 +103,7 @@ impl Database {
         }
         let bare: Vec<&str> = names.iter().map(|name| bare(name)).collect();
         let output = host.query(&Program::new("rpm").args(["-q", "--qf", QUERY, "--"]).args(&bare).any_status())?;
-        let packages = answer(&output).map_err(|why| unknown("rpm", why))?;
+        let packages = answer(&output, &bare).map_err(|why| unknown("rpm", why))?;
         Self::of(host, packages, &bare)
     }
 
@@ -80,7 +115,50 @@ impl Database {
             false => automatic(host)?,
         };
         let native = rustix::system::uname().machine().to_string_lossy().into_owned();
-        Ok(Self { native, packages, automatic, protected: protected(host)?, locks: locks(host)? })
+        let many = HashSet::new();
+        let mut database = Self { native, packages, automatic, protected: protected(host)?, locks: locks(host)?, many };
+        database.many = database.side_by_side(host)?;
+        Ok(database)
+    }
+
+    /// Those of several versions that may be so.
+    fn side_by_side(&self, host: &Reader) -> Result<HashSet<String>, Error> {
+        let several = self.packages.keys().filter(|name| self.versions(name).len() > 1);
+        let mut many = HashSet::new();
+        for name in several {
+            let provides = host.query(&Program::new("rpm").args(["-q", "--provides", "--", name]))?;
+            sound(&provides).map_err(|why| unknown("rpm", why))?;
+            let settings = host.read_following(SETTINGS, LIMIT)?.unwrap_or_default();
+            if is_installonly(name, &provides.text(), &String::from_utf8_lossy(&settings)) {
+                many.insert(name.clone());
+            }
+        }
+        Ok(many)
+    }
+
+    /// The versions of `name` that are there side by side, the oldest first.
+    fn versions(&self, name: &str) -> Vec<&str> {
+        let name = tool::Database::canonical(self, name);
+        let (bare, foreign) = name.split_once(':').map_or((name, None), |(bare, foreign)| (bare, Some(foreign)));
+        let entries = self.packages.get(bare).map(Vec::as_slice).unwrap_or_default();
+        let mut versions: Vec<&str> =
+            entries.iter().filter(|entry| self.is_meant(entry, foreign)).map(|entry| entry.version.as_str()).collect();
+        versions.sort_by(|a, b| super::compare(a, b));
+        versions
+    }
+
+    /// What an upgrade that was cut short left twice: which one it is cannot be told.
+    fn duplicates(&self, name: &str) -> Option<Vec<&str>> {
+        let versions = self.versions(name);
+        (versions.len() > 1 && !self.many.contains(bare(tool::Database::canonical(self, name)))).then_some(versions)
+    }
+
+    /// Whether `entry` is of the architecture that a name says, or of that which it means without.
+    fn is_meant(&self, entry: &Entry, foreign: Option<&str>) -> bool {
+        match foreign {
+            Some(foreign) => entry.architecture == foreign,
+            None => entry.architecture == self.native || entry.architecture == EVERY,
+        }
     }
 
     /// The architecture of this machine.
@@ -96,13 +174,10 @@ impl Database {
     fn entry<'a>(&self, name: &'a str) -> Option<(&'a str, &Entry)> {
         let name = tool::Database::canonical(self, name);
         let (bare, foreign) = name.split_once(':').map_or((name, None), |(bare, foreign)| (bare, Some(foreign)));
-        let ours = |entry: &&Entry| match foreign {
-            Some(foreign) => entry.architecture == foreign,
-            None => entry.architecture == self.native || entry.architecture == EVERY,
-        };
         let entries = self.packages.get(bare)?;
-        // Several kernels are there side by side; an upgrade that was interrupted leaves two of anything.
-        Some((bare, entries.iter().filter(ours).max_by(|a, b| super::compare(&a.version, &b.version))?))
+        // Several kernels are there side by side.
+        let ours = entries.iter().filter(|entry| self.is_meant(entry, foreign));
+        Some((bare, ours.max_by(|a, b| super::compare(&a.version, &b.version))?))
     }
 }
 
@@ -117,10 +192,15 @@ impl tool::Database for Database {
 
     fn observed(&self, name: &str) -> Observed {
         let Some((bare, entry)) = self.entry(name) else { return Observed::Absent { config_files: false } };
+        let essential = self.protected.iter().any(|protected| protected == bare);
+        if let Some(versions) = self.duplicates(name) {
+            let status = format!("installed as {}", versions.join(" and as "));
+            return Observed::Broken { status, version: entry.version.clone(), essential };
+        }
         Observed::Installed {
             version: entry.version.clone(),
             architecture: entry.architecture.clone(),
-            essential: self.protected.iter().any(|protected| protected == bare),
+            essential,
             automatic: self.automatic.contains(&(bare.to_owned(), entry.architecture.clone())),
             held: self.locks.as_ref().map(|locks| locks.iter().any(|lock| keeps(lock, bare, entry))),
             order: Order::Rpm,
@@ -187,7 +267,14 @@ fn automatic(host: &Reader) -> Result<HashSet<(String, String)>, Error> {
     // Looked at first: what is written meanwhile is found to be another the next time.
     let files = WRITTEN_IN.iter().map(|path| written(host, path)).collect::<Result<Vec<_>, _>>().unwrap_or_default();
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    remembered(&mut known, files, || parse_reasons(&command::reasons(host)?).map_err(|why| unknown("dnf", why)))
+    remembered(&mut known, files, || {
+        let said = command::reasons(host)?;
+        // It is asked only where something is installed.
+        if said.trim().is_empty() {
+            return Err(unknown("dnf", "it did not say why any package is installed".to_owned()));
+        }
+        parse_reasons(&said).map_err(|why| unknown("dnf", why))
+    })
 }
 
 /// What is `known` where `files` are the same, else what `ask` answers. Where the first of them is not to
@@ -233,23 +320,34 @@ pub fn sound(output: &Output) -> Result<(), String> {
     }
 }
 
-/// What rpm said of the packages that it was asked for by their names.
-fn answer(output: &Output) -> Result<HashMap<String, Vec<Entry>>, String> {
+/// What rpm said of the packages that it was `asked` for by their names: of each it says something.
+fn answer(output: &Output, asked: &[&str]) -> Result<HashMap<String, Vec<Entry>>, String> {
     sound(output)?;
-    let (text, missing) = without_missing(&output.text());
+    let text = output.text();
+    let missing: Vec<&str> = text.lines().filter_map(missing).collect();
     // It ends with the number of those that it did not find, 254 at most.
-    if usize::try_from(output.status).ok() != Some(missing.min(254)) {
+    if usize::try_from(output.status).ok() != Some(missing.len().min(254)) {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(format!("it ended with status {}: {}", output.status, one_line(&said, 300)));
     }
-    parse(&text)
+    let found: String =
+        text.lines().filter(|line| self::missing(line).is_none()).map(|line| format!("{line}\n")).collect();
+    let packages = parse(&found)?;
+    // A name is also that of a package with its version.
+    let is_told = |name: &&&str| {
+        packages.contains_key(**name)
+            || missing.contains(*name)
+            || packages.keys().any(|known| name.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('-')))
+    };
+    match asked.iter().find(|name| !is_told(name)) {
+        None => Ok(packages),
+        Some(name) => Err(format!("it said nothing of {}", one_line(name, 80))),
+    }
 }
 
-/// The answer without the lines that say that a package is not installed, and how many these were.
-fn without_missing(text: &str) -> (String, usize) {
-    let is_missing = |line: &&str| line.starts_with("package ") && line.ends_with(" is not installed");
-    let found = text.lines().filter(|line| !is_missing(line)).map(|line| format!("{line}\n")).collect();
-    (found, text.lines().filter(is_missing).count())
+/// The name of which a line says that no such package is installed.
+fn missing(line: &str) -> Option<&str> {
+    line.strip_prefix("package ")?.strip_suffix(" is not installed")
 }
 
 fn parse(text: &str) -> Result<HashMap<String, Vec<Entry>>, String> {
@@ -355,11 +453,13 @@ pub mod tests {
             stdout: b"package foo is not installed\npackage bar is not installed\n".to_vec(),
             stderr: stderr.as_bytes().to_vec(),
         };
-        assert!(answer(&said("")).expect("neither is there").is_empty());
-        assert!(answer(&said("warning: Found bdb database, using that\n")).is_ok());
-        let why = answer(&said(include_str!("../fixtures/rpm-damaged-errors.txt"))).expect_err("it cannot be told");
+        assert!(answer(&said(""), &["foo", "bar"]).expect("neither is there").is_empty());
+        assert!(answer(&said("warning: Found bdb database, using that\n"), &["foo", "bar"]).is_ok());
+        let why = answer(&said(include_str!("../fixtures/rpm-damaged-errors.txt")), &["foo", "bar"])
+            .expect_err("it cannot be told");
         assert!(why.contains("cannot open Packages database in /usr/lib/sysimage/rpm"), "{why}");
     }
+    use crate::kinds::package::cut;
     use crate::kinds::package::tool::Database as _;
 
     /// The packages of a real host, as its programs tell them.
@@ -370,6 +470,7 @@ pub mod tests {
             automatic: parse_reasons(include_str!("../fixtures/dnf-reasons.txt")).expect("understood"),
             protected: vec!["dnf".to_owned()],
             locks: Some(lines(include_bytes!("../fixtures/versionlock.list"))),
+            many: HashSet::from(["kernel".to_owned()]),
         }
     }
 
@@ -408,6 +509,24 @@ pub mod tests {
     }
 
     #[test]
+    fn what_is_there_twice_is_neither_of_the_two_unless_it_may_be() {
+        let text = "tool\t1.0-1\tnoarch\ntool\t1.1-1\tx86_64\nglibc\t2-1\ti686\nglibc\t2-1\tx86_64\nkernel\t6.8-1\tx86_64\n\
+                    kernel\t6.10-1\tx86_64\n";
+        let database = Database { packages: parse(text).expect("understood"), ..fixture() };
+        assert_eq!(database.duplicates("tool"), Some(vec!["1.0-1", "1.1-1"]));
+        assert!(
+            matches!(database.observed("tool"), Observed::Broken { status, .. } if status == "installed as 1.0-1 and as 1.1-1")
+        );
+        assert_eq!(twice("tool", &["1.0-1", "1.1-1"]).reason(), "cannot-tell");
+        for name in ["glibc", "glibc:i686", "kernel", "nothing"] {
+            assert_eq!(database.duplicates(name), None, "{name}");
+        }
+        assert!(is_installonly("kernel-core", "kernel-core = 6.8-1\ninstallonlypkg(kernel)\n", ""));
+        assert!(is_installonly("own", "own = 1\n", "[main]\nbest=True\ninstallonlypkgs = other, own\n"));
+        assert!(!is_installonly("tool", "tool = 1.0-1\n", "[main]\ninstallonlypkgs=other\n"));
+    }
+
+    #[test]
     fn a_lock_on_another_version_or_another_name_does_not_hold() {
         let entry = Entry { version: "1.1-1".to_owned(), architecture: "noarch".to_owned() };
         for lock in ["alpha-0:1.1-1.*", "alpha-1.1-1.noarch", "alpha-1.1-1", "alpha-0:1.*"] {
@@ -435,8 +554,30 @@ pub mod tests {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse_reasons("alpha\tuser\n").is_err());
-        let (found, missing) = without_missing("alpha\t1.0-1\tnoarch\npackage nope is not installed\n");
-        assert_eq!((found.as_str(), missing), ("alpha\t1.0-1\tnoarch\n", 1));
+        let said = |status, text: &str| Output { status, stdout: text.into(), stderr: Vec::new() };
+        let text = "alpha\t1.0-1\tnoarch\npackage nope is not installed\n";
+        let found = answer(&said(1, text), &["alpha", "nope"]).expect("both are told of");
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["alpha"]);
+        assert!(answer(&said(1, text), &["alpha", "beta", "nope"]).is_err(), "nothing was said of one");
+        assert!(answer(&said(0, ""), &["alpha"]).is_err(), "nothing was said at all");
+        assert!(answer(&said(0, text), &["alpha", "nope"]).is_err(), "the number is wrong");
+        assert!(answer(&said(0, "alpha\t1.0-1\tnoarch\n"), &["alpha-1.0"]).is_ok(), "by its version");
+    }
+
+    #[test]
+    fn what_rpm_did_not_say_to_its_end_is_not_absence() {
+        let text = include_str!("../fixtures/rpm-qa.txt").lines().filter(|line| !line.starts_with("gpg-pubkey"));
+        let asked: Vec<&str> =
+            text.clone().filter_map(|line| line.split('\t').next()).chain(["nope", "none"]).collect();
+        let text: String = text.map(|line| format!("{line}\n")).collect::<String>()
+            + "package nope is not installed\npackage none is not installed\n";
+        for status in [2, 1, 0] {
+            let said = |text: &str| Output { status, stdout: text.into(), stderr: Vec::new() };
+            assert_eq!(answer(&said(&text), &asked).is_ok(), status == 2, "the number of those that are not there");
+            for cut in cut::short(&text) {
+                assert!(answer(&said(cut), &asked).is_err(), "{status}: {cut}");
+            }
+        }
     }
 
     #[test]
