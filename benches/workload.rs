@@ -4,8 +4,8 @@
 //!
 //! Then the agent on the same host: what it takes while it waits, and for each poll with nothing new.
 //!
-//! `cargo bench` is N = 100 and 1,000; `cargo bench -- --full` adds 10,000; `-- --agent` is only the agent. Needs
-//! root, and what `tests/setup` installs. Absolute values move with the machine; the ratios below each table much less.
+//! `cargo bench` is N = 100 and 1,000; `cargo bench -- --full` adds 10,000; `-- --peers` measures CFEngine and Puppet
+//! too, as Debian has them; `-- --agent` is only the agent. Needs root, and what `tests/setup` installs. Absolute values move with the machine; the ratios below each table much less.
 //!
 //! This program is also copied to the host, where `floor` and `measure` are what it does there.
 #![allow(clippy::disallowed_methods, reason = "a benchmark makes processes and files; the ban is for the agent")]
@@ -19,6 +19,8 @@ mod agent;
 mod floor;
 #[path = "workload/measure.rs"]
 mod measure;
+#[path = "workload/peers.rs"]
+mod peers;
 #[path = "workload/table.rs"]
 mod table;
 
@@ -43,6 +45,7 @@ use hosts::apt::Package;
 use hosts::host::Host;
 use hosts::lab::Lab;
 use measure::Measured;
+use peers::Peer;
 
 /// Where the files of the workload are on the host.
 const ROOT: &str = "/srv/workload";
@@ -66,9 +69,11 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).filter(|word| *word != "--bench").collect();
     match words[..] {
-        [] => bench(&[100, 1_000], true),
-        ["--full"] => bench(&[100, 1_000, 10_000], true),
-        ["--agent"] => bench(&[100, 1_000], false),
+        [] => bench(&[100, 1_000], What::Trueup),
+        ["--full"] => bench(&[100, 1_000, 10_000], What::Trueup),
+        ["--peers"] => bench(&[100, 1_000], What::Peers),
+        ["--full", "--peers"] | ["--peers", "--full"] => bench(&[100, 1_000, 10_000], What::Peers),
+        ["--agent"] => bench(&[100, 1_000], What::Agent),
         ["floor", files, scratch] => {
             floor::print(Path::new(files), Path::new(scratch), &units());
             ExitCode::SUCCESS
@@ -78,23 +83,37 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("usage: cargo bench [-- --full | --agent]");
+            eprintln!("usage: cargo bench [-- [--full] [--peers] | --agent]");
             ExitCode::from(2)
         }
     }
 }
 
-/// What trueup took for one size.
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// Passes of trueup, the floor, and the agent.
+    Trueup,
+    /// Those, and the same workload by others.
+    Peers,
+    /// The agent alone.
+    Agent,
+}
+
+/// What one size took.
 struct Passes {
     first: Measured,
     idle: Measured,
     repaired: Measured,
 }
 
-fn bench(sizes: &[usize], whole: bool) -> ExitCode {
+fn bench(sizes: &[usize], what: What) -> ExitCode {
     let Some(mut lab) = Lab::new(1) else { return ExitCode::FAILURE };
     let packages: Vec<Package> = (0..PACKAGES).map(|k| Package::new(&package(k), "1.0")).collect();
     lab.apt().publish(&packages);
+    if what == What::Peers {
+        lab.apt().stock(&peers::debs());
+    }
     for &n in sizes {
         declare(&lab, n);
     }
@@ -102,18 +121,25 @@ fn bench(sizes: &[usize], whole: bool) -> ExitCode {
     let host = lab.boot("bench");
     prepare(&host, &lab);
     println!("{}\n", table::machine(&host.ok(&["systemctl", "--version"])));
+    if what == What::Peers {
+        peers::prepare(&host);
+        println!("Beside it {}.\n", peers::versions(&host));
+    }
+    let mut known = vec![None; sizes.len()];
+    for (&n, known) in sizes.iter().zip(&mut known).filter(|_| what != What::Agent) {
+        let passes = passes(&host, n);
+        let floor = host.ok(&[PROGRAM, "floor", ROOT, "/srv/floor"]);
+        let floors = floor::parse(&floor);
+        let peers: Vec<_> = match what {
+            What::Peers => Peer::ALL.map(|peer| (peer, peers::passes(&host, peer, n))).into(),
+            _ => Vec::new(),
+        };
+        println!("{}", table::table(n, &passes, &floors, &peers));
+        *known = Some(table::idle(&floors, floor::Part::Agent).1);
+    }
     let mut agents = Vec::new();
-    for &n in sizes {
-        let mut known = None;
-        if whole {
-            let passes = passes(&host, n);
-            let floor = host.ok(&[PROGRAM, "floor", ROOT, "/srv/floor"]);
-            let floors = floor::parse(&floor);
-            println!("{}", table::table(n, &passes, &floors));
-            known = Some(table::idle(&floors, floor::Part::Agent).1);
-        } else {
-            host.shell(&format!("rm -rf {ROOT} /var/lib/trueup"));
-        }
+    for (&n, known) in sizes.iter().zip(known) {
+        host.shell(&format!("rm -rf {ROOT} /var/lib/trueup"));
         agents.push((n, agent::measure(&host, &lab, n), known));
     }
     println!("{}", table::agents(&agents));

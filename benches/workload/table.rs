@@ -1,11 +1,12 @@
 //! What was measured, for people.
 
 use std::fmt::Write;
-use std::fs;
+use std::{fs, iter};
 
 use super::Passes;
 use super::agent::Agent;
 use super::floor::{Floor, Part};
+use super::peers::Peer;
 
 /// The machine, in one line.
 pub fn machine(systemctl_version: &str) -> String {
@@ -24,19 +25,19 @@ pub fn machine(systemctl_version: &str) -> String {
     )
 }
 
-/// One size: what trueup took, what the floor took, and how they compare.
-pub fn table(n: usize, passes: &Passes, floors: &[Floor]) -> String {
+/// One size: what trueup took, what others took, what the floor took, and how they compare.
+pub fn table(n: usize, passes: &Passes, floors: &[Floor], peers: &[(Peer, Passes)]) -> String {
     let mut out = format!("| W({n}) | wall, ms | CPU, ms | peak memory, MB |\n| --- | ---: | ---: | ---: |\n");
     let mut row = |what: &str, wall: f64, cpu: f64, peak: Option<u64>| {
         let peak = peak.map_or(String::new(), |kib| format!("{:.1}", kib as f64 * 1024.0 / 1e6));
         let _ = writeln!(out, "| {what} | {} | {} | {peak} |", number(wall), number(cpu));
     };
-    for (what, measured) in [
-        ("**trueup**, first convergence", &passes.first),
-        ("**trueup**, nothing to do", &passes.idle),
-        ("**trueup**, one file repaired", &passes.repaired),
-    ] {
-        row(what, measured.wall, measured.cpu, Some(measured.peak));
+    let others = peers.iter().map(|(peer, passes)| (peer.name(), passes));
+    for (who, passes) in iter::once(("**trueup**", passes)).chain(others) {
+        let Passes { first, idle, repaired } = passes;
+        for (what, took) in [("first convergence", first), ("nothing to do", idle), ("one file repaired", repaired)] {
+            row(&format!("{who}, {what}"), took.wall, took.cpu, Some(took.peak));
+        }
     }
     let (wall, cpu) = idle(floors, Part::Fresh);
     row("floor of nothing to do: the sum of what is marked ·", wall, cpu, None);
