@@ -19,8 +19,11 @@ pub struct Users {
     group: Table,
     asked: RefCell<BTreeMap<(What, Question), Answer>>,
     /// Names of numbers that were asked for.
-    named: RefCell<BTreeMap<(What, u32), Arc<[String]>>>,
+    named: RefCell<Named>,
 }
+
+/// All names of users and groups by their numbers, shared by whoever asks.
+type Named = BTreeMap<(What, u32), Arc<[String]>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
