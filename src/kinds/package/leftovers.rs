@@ -58,10 +58,13 @@ fn standing(host: &Reader) -> Result<Standing, Error> {
                 why: format!("there are more than {NAMES} names in it"),
             });
         }
-        for name in listed {
+        // No package manager lays down names that nobody can write.
+        for name in listed.into_iter().filter(|name| !name.contains(char::is_control)) {
             let path = format!("{place}/{name}");
             let Some(meta) = host.look(&path)? else { continue };
             match meta.node {
+                // What is mounted below is nobody's configuration, and may not answer.
+                NodeType::Directory if meta.mount_point => {}
                 NodeType::Directory => places.push(path),
                 NodeType::Regular if beside(&path).is_some() => {
                     found.insert(path, (meta.inode, meta.size, meta.modified));

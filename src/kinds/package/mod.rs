@@ -31,7 +31,7 @@ use crate::host::{self, Payloads, Reader, Writer};
 use crate::kinds::{Around, Foreseen, Job, Kind, Need, Phase};
 use crate::model::{Cause, Change, Id, glob, one_line};
 
-pub use owners::{is_working_name, owned};
+pub use owners::{at_work, is_working_name, owned};
 pub use solve::WOULD_CHANGE_RESTING;
 pub use spec::{Downgrade, Spec, Version};
 pub use transient::{running, sweep};

@@ -32,9 +32,14 @@ pub fn owned(host: &Reader, paths: &BTreeSet<String>) -> Result<BTreeSet<String>
     Ok(owned)
 }
 
-fn nobody_is_at_work(host: &Reader) -> Result<(), Error> {
+/// Who is at work with packages, trueup's own transactions included, as far as that can be told.
+pub fn at_work(host: &Reader) -> Option<String> {
     let ours = || transient::running(host).ok().filter(|running| !running.is_empty()).map(|_| "trueup".to_owned());
-    match apt::lock_holder(host).or_else(|| dnf::at_work(host)).or_else(ours) {
+    apt::lock_holder(host).or_else(|| dnf::at_work(host)).or_else(ours)
+}
+
+fn nobody_is_at_work(host: &Reader) -> Result<(), Error> {
+    match at_work(host) {
         None => Ok(()),
         Some(holder) => Err(Error::Refused {
             thing: "packages".to_owned(),

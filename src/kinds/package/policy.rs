@@ -25,13 +25,15 @@ pub fn withhold(host: &mut Writer, units: &[&str]) -> Result<bool, Error> {
     match (Standing::at(host, POLICY)?, Standing::at(host, ASIDE)?) {
         (Standing::Other, _) => return Ok(false),
         (theirs @ (Standing::File { .. } | Standing::Link { .. }), aside) if !theirs.is_ours() => {
-            // Another that was put aside once is nobody's to write over.
-            if aside != Standing::Nothing && aside != theirs {
+            // One that was put aside before is of no use any more: this is the one that they have now.
+            if aside == Standing::Other {
                 return Ok(false);
             }
             // At no time is there none: this is a copy, and ours takes the place of theirs at once.
             theirs.put(host, ASIDE)?;
         }
+        // Ours takes its place at once, so it was somebody else who took it away: with the package that it came in.
+        (Standing::Nothing, Standing::File { .. } | Standing::Link { .. }) => host.remove(ASIDE)?,
         _ => {}
     }
     let attributes = Attributes { uid: Some(0), gid: Some(0), mode: Some(0o755) };
@@ -48,13 +50,11 @@ pub fn release(host: &mut Writer) -> Result<(), Error> {
     if !standing.is_ours() && !is_there || !transient::running(host)?.is_empty() {
         return Ok(());
     }
-    match standing {
-        Standing::Nothing => aside.put(host, POLICY)?,
-        ref ours if ours.is_ours() && is_there => aside.put(host, POLICY)?,
-        ref ours if ours.is_ours() => return host.remove(POLICY),
-        // Somebody wrote one since; only a copy of that is left over.
-        theirs if theirs != aside => return Ok(()),
-        _ => {}
+    match (standing.is_ours(), is_there) {
+        (true, true) => aside.put(host, POLICY)?,
+        (true, false) => return host.remove(POLICY),
+        // There is theirs, or none, as they have it now: what was put aside is only a copy of what they had.
+        (false, _) => {}
     }
     host.remove(ASIDE)
 }
@@ -230,21 +230,32 @@ mod tests {
             assert_eq!(Standing::at(&host, POLICY).expect("looked at"), before);
             assert_eq!(Standing::at(&host, ASIDE).expect("looked at"), Standing::Nothing);
 
-            // Cut short before ours was there, and before theirs was again.
+            // Cut short before ours was there.
             before.put(&mut host, ASIDE).expect("put");
             release(&mut host).expect("done");
             assert_eq!(Standing::at(&host, ASIDE).expect("looked at"), Standing::Nothing);
-            before.put(&mut host, ASIDE).expect("put");
-            host.remove(POLICY).expect("gone");
-            release(&mut host).expect("done");
             assert_eq!(Standing::at(&host, POLICY).expect("looked at"), before);
         }
-        // One that somebody wrote meanwhile is theirs too, and neither is lost.
+        // One that somebody wrote meanwhile is theirs from now on, and is asked like any other.
+        let newer = b"#!/bin/sh\nexit 101\n";
         assert!(withhold(&mut host, &units).expect("done"));
-        host.write_file(POLICY, attributes(0o755), b"#!/bin/sh\nexit 101\n", Over::Leaf).expect("written");
+        host.write_file(POLICY, attributes(0o755), newer, Over::Leaf).expect("written");
         release(&mut host).expect("done");
-        assert!(!withhold(&mut host, &units).expect("left alone"));
-        assert_eq!(host.read(POLICY, LIMIT).expect("read").expect("there"), b"#!/bin/sh\nexit 101\n");
-        assert!(host.look(ASIDE).expect("looked at").is_some());
+        assert!(withhold(&mut host, &units).expect("done"));
+        assert_eq!(host.read(ASIDE, LIMIT).expect("read").expect("there"), newer);
+        release(&mut host).expect("done");
+        assert_eq!(host.read(POLICY, LIMIT).expect("read").expect("there"), newer);
+        // One that went meanwhile, with the package that it came in, does not come back.
+        for again in [false, true] {
+            assert!(withhold(&mut host, &units).expect("done"));
+            host.remove(POLICY).expect("gone");
+            if again {
+                assert!(withhold(&mut host, &units).expect("done"));
+            }
+            release(&mut host).expect("done");
+            for path in [POLICY, ASIDE] {
+                assert_eq!(Standing::at(&host, path).expect("looked at"), Standing::Nothing, "{path}");
+            }
+        }
     }
 }

@@ -50,7 +50,9 @@ fn program(name: &str) -> Program {
 /// What apt knows of `names`, without writing anything.
 pub fn policy(host: &Reader, names: &[&str]) -> Result<HashMap<String, Policy>, Fault> {
     // It answers in the order that it was asked in, and does not say where it ends: of this it always knows something.
-    let last = ["dpkg", "apt", "base-files"].into_iter().find(|name| !names.contains(name)).unwrap_or("coreutils");
+    let is_asked = |last: &&str| names.iter().any(|name| name.split(':').next() == Some(*last));
+    let known = ["dpkg", "apt", "base-files", "coreutils", "bash", "debianutils", "libc6", "perl-base"];
+    let last = known.into_iter().find(|name| !is_asked(name)).unwrap_or("init-system-helpers");
     let output = host.query(&program("apt-cache").args(NO_TRACE).arg("policy").args(names).arg(last))?;
     match output.status {
         0 => answers::policy(&output.text(), last).map_err(|why| Fault::new("cannot-tell", why).with(Remedy::General)),
@@ -205,7 +207,12 @@ fn patiently(host: &mut Writer, program: &Program) -> Result<Output, Fault> {
 /// Runs a program that must not be killed half-way. Meanwhile it starts none of the units that are `withheld`.
 fn transact(host: &mut Writer, program: &str, arguments: &[String], withheld: &[&str]) -> Result<String, Fault> {
     // Where that cannot be done services start early and are restarted: no reason not to install.
-    let withholds = policy::withhold(host, withheld).unwrap_or(false);
+    let withholds = policy::withhold(host, withheld).unwrap_or_else(|error| {
+        // It may be there all the same.
+        let _ = policy::release(host);
+        host.say(&error.chain());
+        false
+    });
     let afterwards = withholds.then(policy::removal);
     let transaction =
         transient::Transaction { program, arguments, script: None, environment: ENVIRONMENT, telling, afterwards };

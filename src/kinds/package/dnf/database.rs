@@ -333,12 +333,11 @@ fn answer(output: &Output, asked: &[&str]) -> Result<HashMap<String, Vec<Entry>>
     let found: String =
         text.lines().filter(|line| self::missing(line).is_none()).map(|line| format!("{line}\n")).collect();
     let packages = parse(&found)?;
-    // A name is also that of a package with its version.
-    let is_told = |name: &&&str| {
-        packages.contains_key(**name)
-            || missing.contains(*name)
-            || packages.keys().any(|known| name.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('-')))
-    };
+    // A name is also that of a package with its version, or with its architecture.
+    let is_label = |rest: &str| rest.is_empty() || rest.starts_with(['-', '.']);
+    let names = || text.lines().filter_map(|line| line.split('\t').next());
+    let is_told =
+        |name: &&&str| missing.contains(*name) || names().any(|known| name.strip_prefix(known).is_some_and(is_label));
     match asked.iter().find(|name| !is_told(name)) {
         None => Ok(packages),
         Some(name) => Err(format!("it said nothing of {}", one_line(name, 80))),
@@ -562,6 +561,8 @@ pub mod tests {
         assert!(answer(&said(0, ""), &["alpha"]).is_err(), "nothing was said at all");
         assert!(answer(&said(0, text), &["alpha", "nope"]).is_err(), "the number is wrong");
         assert!(answer(&said(0, "alpha\t1.0-1\tnoarch\n"), &["alpha-1.0"]).is_ok(), "by its version");
+        assert!(answer(&said(0, "alpha\t1.0-1\tnoarch\n"), &["alpha.noarch"]).is_ok(), "by its architecture");
+        assert!(answer(&said(0, "gpg-pubkey\t1-1\t(none)\n"), &["gpg-pubkey"]).is_ok(), "a key is no package");
     }
 
     #[test]
