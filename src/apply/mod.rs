@@ -347,7 +347,10 @@ fn refresh(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Resul
     fall_back(ground, &mut refreshed);
     // What failed stays owed: the unit still runs on what was there before.
     for done in refreshed.iter().filter(|refreshed| refreshed.outcome == Outcome::Done) {
-        ground.ledger.refreshes.remove(&done.id);
+        // Nor does a reload pay for a restart that came to be owed meanwhile.
+        if ground.ledger.refreshes.get(&done.id).is_some_and(|owed| owed.how >= done.how) {
+            ground.ledger.refreshes.remove(&done.id);
+        }
     }
     applied.refreshed.extend(refreshed);
     if !plan.refreshes.is_empty() || !plan.owing.is_empty() {

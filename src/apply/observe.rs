@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use crate::compile::Desired;
 use crate::host::{self, Reader};
 use crate::kinds::file::What;
+use crate::kinds::file::protected::is_our_unit;
 use crate::kinds::unit::{self, Behind, Declared};
-use crate::kinds::{self, Observed, Spec};
+use crate::kinds::{self, Observed, Spec, package};
 use crate::model::{Drift, Id};
 
 /// Looks at every one of `ids`, and of the units among them that `desired` has, whether what they run is what stands on
@@ -32,7 +33,8 @@ fn behind(
     let wanted = desired.resources.range(&first..).take_while(|(id, _)| id.kind() == "unit");
     let running = wanted.filter_map(|(id, wanted)| match (&wanted.spec, observed.get(id)) {
         (Spec::Unit(want), Some(Ok(Observed::Unit(seen)))) if seen.main.is_some() && wanted.drift != Drift::Ignore => {
-            Some((id, want, seen))
+            // The package of trueup restarts trueup.
+            (!is_our_unit(id.name())).then_some((id, want, seen))
         }
         _ => None,
     });
@@ -52,5 +54,8 @@ fn behind(
         Some(content && wanted.drift != Drift::Ignore && as_declared)
     };
     let found = unit::behind(host, &units, &Declared { below: &below, holds: &holds });
-    running.into_iter().map(|(id, ..)| id.clone()).zip(found).filter(|(_, found)| !found.is_empty()).collect()
+    let found: Vec<(Id, Vec<Behind>)> =
+        running.into_iter().map(|(id, ..)| id.clone()).zip(found).filter(|(_, found)| !found.is_empty()).collect();
+    // What is half unpacked is nothing to be started on, and whoever is at it may restart what it brings: later.
+    if !found.is_empty() && package::at_work(host).is_some() { Vec::new() } else { found }
 }

@@ -48,6 +48,10 @@ pub(super) fn note(ground: &mut Ground<'_>) -> Result<(), Error> {
 /// scripts restarted is another invocation by now, which pays the debt.
 pub(super) fn owe(host: &Reader, ledger: &mut Ledger) -> BTreeSet<Id> {
     let mut owing = BTreeSet::new();
+    // Whoever is at it now may not have done with these files.
+    if ledger.replacing.is_empty() || kinds::package::at_work(host).is_some() {
+        return owing;
+    }
     for (unit, before) in std::mem::take(&mut ledger.replacing) {
         match stamp(host, &before.path) {
             Ok(now) if now == before.stamp => {}

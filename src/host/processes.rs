@@ -54,9 +54,8 @@ impl Reader {
         libraries.sort_unstable();
         libraries.dedup();
         libraries.retain(|path| stands(path).is_some_and(|now| !is_mapped(&maps, path, &now)));
-        let running = fs::metadata(of.join("exe")).ok();
         let binary = binary.filter(|path| {
-            let now = stands(path);
+            let (now, running) = (stands(path), fs::metadata(of.join("exe")).ok());
             now.zip(running).is_some_and(|(now, running)| (now.dev(), now.ino()) != (running.dev(), running.ino()))
         });
         Replaced { binary: binary.map(text), libraries: libraries.into_iter().map(text).collect() }

@@ -165,6 +165,7 @@ mod tests {
                 (Action::Change, Cause::Corrective, Some(Refresh::Restart))
             );
             assert_eq!(step.changes.len(), 1, "a restart also loads libraries anew");
+            assert!(!plan.is_work(), "no revision has asked for it");
             assert!(plan.told.is_empty() && plan.in_sync.is_empty() && plan.adopted.is_empty(), "{plan:?}");
             // First seen as declared: nothing is taken over.
             host.ledger.entries.clear();
@@ -207,12 +208,23 @@ mod tests {
     #[test]
     fn what_is_owed_to_it_is_done_once() {
         let mut host = Host::new(vec![binary()]);
-        let because = vec![Id::new("file", "/etc/app.conf")];
-        let owed = OwedRefresh { how: Refresh::Restart, because, invocation: Some("a".to_owned()) };
-        host.ledger.refreshes.insert(app(), owed);
-        let plan = host.plan(&Holds::default());
-        assert!(plan.steps.is_empty() && plan.refreshes.len() == 1, "{plan:?}");
-        assert_eq!(plan.in_sync, [app()]);
+        let owed = |how| OwedRefresh {
+            how,
+            because: vec![Id::new("file", "/etc/app.conf")],
+            invocation: Some("a".to_owned()),
+        };
+        for how in [Refresh::Restart, Refresh::Reload] {
+            host.ledger.refreshes.insert(app(), owed(how));
+            let plan = host.plan(&Holds::default());
+            assert!(plan.steps.is_empty() && plan.refreshes.len() == 1 && plan.is_work(), "{plan:?}");
+            assert_eq!((plan.refreshes[0].how, plan.in_sync), (Refresh::Restart, vec![app()]), "what either needs");
+        }
+        // The files that a restart was owed for may not be known any more, and a reload would do for the others.
+        let mut host = Host::new(Vec::new());
+        host.ledger.refreshes.insert(app(), owed(Refresh::Restart));
+        let watch_reload = vec!["/etc/app.conf".to_owned()];
+        host.wanted().spec = Spec::Unit(unit::Spec { active: Some(true), watch_reload, ..unit::Spec::default() });
+        assert_eq!(host.plan(&Holds::default()).refreshes[0].how, Refresh::Restart);
     }
 
     #[test]

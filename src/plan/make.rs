@@ -401,17 +401,20 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
         }
         // What is owed and what comes to it are one thing to do: a reload does not do where a restart was owed.
         let how = wanted.spec.refresh(id.name(), seen, &because);
-        if let Some(how) = how.or(owed.map(|owed| owed.how)) {
+        // Nor does a reload do where only the files for which a restart was owed are not known any more.
+        if let Some(how) = how.into_iter().chain(owed.map(|owed| owed.how)).min() {
             let drift = because.is_disjoint(&intended);
             let corrective = drift && how_now.is_some();
             let because = because.into_iter().collect();
-            let refresh = PlannedRefresh { id: id.clone(), how, because, invocation, drift, corrective };
-            // Whatever it is behind in, it catches up by this.
-            let caught_up = |step: &Step| step.id == *id && step.remedy().is_some_and(|remedy| remedy >= how);
-            if plan.steps.iter().any(caught_up) {
-                plan.steps.retain(|step| !caught_up(step));
+            // Whatever it is behind in, it catches up by this: once, and as thoroughly as either needs it.
+            let remedy = |step: &Step| step.remedy().filter(|_| step.id == *id);
+            let catching_up = plan.steps.iter().find_map(remedy);
+            if catching_up.is_some() {
+                plan.steps.retain(|step| remedy(step).is_none());
                 plan.in_sync.push(id.clone());
             }
+            let how = catching_up.into_iter().fold(how, Ord::min);
+            let refresh = PlannedRefresh { id: id.clone(), how, because, invocation, drift, corrective };
             hold::refresh(situation.held, plan, refresh);
         }
     }

@@ -209,6 +209,14 @@ impl Plan {
         self.steps.is_empty() && self.refreshes.is_empty() && self.activations.is_empty()
     }
 
+    /// There is something to do that a revision asks for, or what was changed on the host: more than to start anew what runs
+    /// on something older.
+    pub fn is_work(&self) -> bool {
+        !self.refreshes.is_empty()
+            || !self.activations.is_empty()
+            || self.steps.iter().any(|step| step.remedy().is_none())
+    }
+
     /// Leaves what can be done while a host comes up: files, and which units it goes on to start. Whatever is left out is
     /// planned by the next pass.
     pub fn only_what_lies_in_files(&mut self) {

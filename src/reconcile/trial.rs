@@ -143,8 +143,8 @@ pub(super) fn begin(
         Err(stop) if stop.class == Class::Stalled => Trial::default(),
         before => before?,
     };
-    let Some(mut trial) = before.clone().of(&commit_text(revision), !plan.is_empty()) else { return Ok(None) };
-    if !plan.is_empty() {
+    let Some(mut trial) = before.clone().of(&commit_text(revision), plan.is_work()) else { return Ok(None) };
+    if plan.is_work() {
         trial.touch(host, plan, desired);
         let new: Vec<Thing> = apply::things(desired)
             .into_iter()
@@ -189,7 +189,9 @@ fn interrupted() -> Stop {
 impl Trial {
     /// Takes in what `plan` touches, and what depends on that.
     fn touch(&mut self, host: &Reader, plan: &Plan, desired: &Desired) {
-        let changed: BTreeSet<Id> = plan.steps.iter().map(|step| step.id.clone()).collect();
+        // What catches up with a binary that somebody replaced is no work of this revision, and no fault of it.
+        let steps = plan.steps.iter().filter(|step| step.remedy().is_none());
+        let changed: BTreeSet<Id> = steps.map(|step| step.id.clone()).collect();
         let moved = plan.refreshes.iter().map(|refresh| &refresh.id);
         let mut units: BTreeSet<String> =
             changed.iter().chain(moved).filter(|id| id.kind() == "unit").map(|id| id.name().to_owned()).collect();

@@ -183,7 +183,7 @@ fn a_reload_that_fails_or_cannot_be_done_falls_back_as_declared() {
     lab.fleet.write("hosts/web-01/host.toml", manifest.concat().replace("watch = { reload", "watch = { restart"));
     lab.fleet.commit("third");
     host.trueup(&["run"]).converged();
-    assert_eq!(units.map(told), ["", "", "start ", ""]);
+    assert_eq!(units.map(told), ["", "start ", "start ", ""], "the one that was reloaded reads it by a restart now");
 }
 
 #[test]

@@ -84,12 +84,13 @@ pub(super) fn verdict(name: &str, want: &Spec, seen: &Observed, why: Why, file: 
         // What runs once runs what stands there.
         (_, OnChange::Start, _) => Verdict::Nothing,
         (Why::ReplacedLibrary, ..) => Verdict::Told,
-        (Why::ReplacedBinary, OnChange::Restart, _) if rules::may_restart(name) => Verdict::Done(Refresh::Restart),
+        (Why::ReplacedBinary, OnChange::Restart, _) if may_restart(name) => Verdict::Done(Refresh::Restart),
         (Why::ReplacedBinary, ..) => Verdict::Told,
         (_, _, None) => Verdict::Nothing,
         (_, _, Some(file)) => {
             let changed = BTreeSet::from([file.clone()]);
             match rules::refresh(name, want, seen, &changed) {
+                Some(Refresh::Restart) if !may_restart(name) => Verdict::Told,
                 Some(how) => Verdict::Done(how),
                 // Whoever says so wants what is written to wait for the next start, and not to be told of it until then.
                 None if !rules::moves(name, want, &seen.start_files, &changed) => Verdict::Nothing,
@@ -97,6 +98,27 @@ pub(super) fn verdict(name: &str, want: &Spec, seen: &Observed, why: Why, file: 
             }
         }
     }
+}
+
+/// Units whose restart ends what people are doing, where nobody asked for it; how their names begin.
+const SESSIONS: [&str; 12] = [
+    "display-manager.",
+    "gdm.",
+    "gdm3.",
+    "lightdm.",
+    "sddm.",
+    "lxdm.",
+    "xdm.",
+    "getty@",
+    "serial-getty@",
+    "console-getty.",
+    "user@",
+    "session-",
+];
+
+/// Whether it may be restarted though no commit says so.
+fn may_restart(name: &str) -> bool {
+    rules::may_restart(name) && !SESSIONS.iter().any(|session| name.starts_with(session))
 }
 
 /// Whether a file that was written at `modified` is newer than what was read at an instant, which was `reckoned` by the
@@ -189,6 +211,11 @@ mod tests {
             [(ReplacedBinary, None), (OlderUnitFile, Some(&Id::new("file", "/etc/systemd/system/dbus.service")))]
         {
             assert_eq!(verdict("dbus.service", &want(Restart), &running(), why, file), Told, "{why:?}");
+        }
+        // People are at work in these, whoever upgraded them.
+        for name in ["getty@tty1.service", "gdm3.service", "user@1000.service"] {
+            assert_eq!(verdict(name, &want(Restart), &running(), ReplacedBinary, None), Told, "{name}");
+            assert_eq!(verdict(name, &want(Restart), &running(), OlderConfiguration, Some(&conf)), Told, "{name}");
         }
     }
 

@@ -91,7 +91,12 @@ fn newer(
         if why == Why::OlderUnitFile && !read.contains(id.name()) {
             return None;
         }
-        let verdict = effective::verdict(name, want, seen, why, Some(&id));
+        // What is for all units of a type comes with systemd's own package: no commit asks for a restart of all.
+        let anybodys = (declared.holds)(&id).is_none() && !is_its_own(name, &id);
+        let verdict = match effective::verdict(name, want, seen, why, Some(&id)) {
+            Verdict::Done(_) if anybodys => Verdict::Told,
+            verdict => verdict,
+        };
         let (reckoned, recorded) = match verdict {
             Verdict::Nothing => return None,
             // Whichever way it was told to read them, a reload is what the declaration asks for.
@@ -101,6 +106,14 @@ fn newer(
         effective::is_newer(modified, reckoned, recorded, now).then_some((id, why, verdict))
     };
     Some(found.into_iter().filter_map(judge).collect())
+}
+
+/// Whether a unit file or drop-in is for this unit, or its template, and not for more of them.
+fn is_its_own(name: &str, id: &Id) -> bool {
+    name::files(name).iter().any(|file| {
+        let path = id.name();
+        path.rsplit('/').next() == Some(file.as_str()) || path.contains(&format!("/{file}.d/"))
+    })
 }
 
 /// Where the unit file and drop-ins of `name` may be, those that are not there included.
@@ -120,4 +133,24 @@ fn unit_files(host: &Reader, name: &str) -> Vec<Id> {
 /// Where `/lib` is a link, systemd may have found a file by that.
 fn of_usr(path: String) -> String {
     if path.starts_with("/lib/") { format!("/usr{path}") } else { path }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_all_units_of_a_type_or_prefix_is_not_a_units_own() {
+        let is_own = |path: &str| is_its_own("app-web@one.service", &Id::new("file", path));
+        for own in [
+            "/etc/systemd/system/app-web@.service",
+            "/usr/lib/systemd/system/app-web@one.service.d/a.conf",
+            "/etc/systemd/system/app-web@.service.d/a.conf",
+        ] {
+            assert!(is_own(own), "{own}");
+        }
+        for other in ["/usr/lib/systemd/system/service.d/a.conf", "/etc/systemd/system/app-.service.d/a.conf"] {
+            assert!(!is_own(other), "{other}");
+        }
+    }
 }

@@ -2,7 +2,6 @@ use serde::{Deserialize, Serialize};
 
 /// What is wanted of a unit. `None` leaves that property alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Spec {
     /// Started at boot, by its `[Install]` section.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -188,7 +188,6 @@ impl FileState {
 
 /// How a unit was before trueup first changed it. What is `None` was not to be told, or cannot be set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Before {
     /// It was there.
     pub present: bool,
