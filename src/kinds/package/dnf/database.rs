@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{command, is_name};
 use crate::host::{Error, Output, Program, Reader};
-use crate::kinds::package::{Observed, Order, tool};
+use crate::kinds::package::{Observed, Order, tool, transient};
 use crate::model::{glob, one_line};
 
 /// One package a line.
@@ -51,12 +51,38 @@ struct Entry {
 /// What is installed under `names`.
 pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Error>>, Error> {
     let known: Vec<&str> = names.iter().copied().filter(|name| is_name(name)).collect();
-    let database = Database::of_names(host, &known)?;
-    let look = |name: &&str| match database.duplicates(name) {
-        None => Ok(tool::Database::observed(&database, name)),
-        Some(versions) => Err(twice(name, &versions)),
-    };
-    Ok(names.iter().map(look).collect())
+    let mut database = Database::of_names(host, &known)?;
+    let mut amid = Amid::Nothing;
+    if names.iter().any(|name| database.duplicates(name).is_some()) {
+        amid = Amid::now(host);
+        if amid == Amid::Nothing {
+            // Whose upgrade it was may have ended since rpm was asked.
+            database = Database::of_names(host, &known)?;
+            amid = Amid::now(host);
+        }
+    }
+    Ok(names.iter().map(|name| database.look(name, &amid)).collect())
+}
+
+/// In the middle of what packages are looked at. Each upgrade has both versions for a while: rpm takes the old one away
+/// once the new one is there.
+#[derive(Debug, PartialEq, Eq)]
+enum Amid {
+    Nothing,
+    /// A transaction of ours, which is waited for, and from which it goes on.
+    Ours,
+    /// The work of somebody else.
+    Theirs(String),
+}
+
+impl Amid {
+    fn now(host: &Reader) -> Self {
+        match transient::running(host) {
+            // What cannot be told is as good as one that goes on: it is looked at again.
+            Ok(running) if running.is_empty() => command::at_work(host).map_or(Self::Nothing, Self::Theirs),
+            Ok(_) | Err(_) => Self::Ours,
+        }
+    }
 }
 
 fn twice(name: &str, versions: &[&str]) -> Error {
@@ -147,6 +173,41 @@ impl Database {
         versions
     }
 
+    /// What is known of `name`.
+    fn look(&self, name: &str, amid: &Amid) -> Result<Observed, Error> {
+        match (self.duplicates(name), amid) {
+            (None, _) => Ok(tool::Database::observed(self, name)),
+            (Some(_), Amid::Ours) => Ok(self.newest(name)),
+            (Some(versions), Amid::Theirs(holder)) => Err(Error::Refused {
+                thing: format!("package:{name}"),
+                reason: "package-lock-held",
+                why: format!(
+                    "it is there as {} while {} is at work with packages; it is looked at again later",
+                    one_line(&versions.join(" and as "), 200),
+                    one_line(holder, 80)
+                ),
+            }),
+            (Some(versions), Amid::Nothing) => Err(twice(name, &versions)),
+        }
+    }
+
+    /// The newest of all that is there under this name.
+    fn newest(&self, name: &str) -> Observed {
+        let Some((bare, entry)) = self.entry(name) else { return Observed::Absent { config_files: false } };
+        Observed::Installed {
+            version: entry.version.clone(),
+            architecture: entry.architecture.clone(),
+            essential: self.is_protected(bare),
+            automatic: self.automatic.contains(&(bare.to_owned(), entry.architecture.clone())),
+            held: self.locks.as_ref().map(|locks| locks.iter().any(|lock| keeps(lock, bare, entry))),
+            order: Order::Rpm,
+        }
+    }
+
+    fn is_protected(&self, bare: &str) -> bool {
+        self.protected.iter().any(|protected| protected == bare)
+    }
+
     /// What an upgrade that was cut short left twice: which one it is cannot be told.
     fn duplicates(&self, name: &str) -> Option<Vec<&str>> {
         let versions = self.versions(name);
@@ -191,19 +252,13 @@ impl tool::Database for Database {
     }
 
     fn observed(&self, name: &str) -> Observed {
-        let Some((bare, entry)) = self.entry(name) else { return Observed::Absent { config_files: false } };
-        let essential = self.protected.iter().any(|protected| protected == bare);
-        if let Some(versions) = self.duplicates(name) {
-            let status = format!("installed as {}", versions.join(" and as "));
-            return Observed::Broken { status, version: entry.version.clone(), essential };
-        }
-        Observed::Installed {
-            version: entry.version.clone(),
-            architecture: entry.architecture.clone(),
-            essential,
-            automatic: self.automatic.contains(&(bare.to_owned(), entry.architecture.clone())),
-            held: self.locks.as_ref().map(|locks| locks.iter().any(|lock| keeps(lock, bare, entry))),
-            order: Order::Rpm,
+        match (self.duplicates(name), self.entry(name)) {
+            (Some(versions), Some((bare, entry))) => Observed::Broken {
+                status: format!("installed as {}", versions.join(" and as ")),
+                version: entry.version.clone(),
+                essential: self.is_protected(bare),
+            },
+            _ => self.newest(name),
         }
     }
 
@@ -516,7 +571,12 @@ pub mod tests {
         assert!(
             matches!(database.observed("tool"), Observed::Broken { status, .. } if status == "installed as 1.0-1 and as 1.1-1")
         );
-        assert_eq!(twice("tool", &["1.0-1", "1.1-1"]).reason(), "cannot-tell");
+        let looked = |amid| database.look("tool", &amid);
+        assert_eq!(looked(Amid::Nothing).expect_err("which of the two").reason(), "cannot-tell");
+        let theirs = looked(Amid::Theirs("dnf (pid 7)".to_owned())).expect_err("later");
+        assert_eq!(theirs.reason(), "package-lock-held");
+        let ours = looked(Amid::Ours).expect("an upgrade has both for a while");
+        assert!(matches!(ours, Observed::Installed { version, .. } if version == "1.1-1"));
         for name in ["glibc", "glibc:i686", "kernel", "nothing"] {
             assert_eq!(database.duplicates(name), None, "{name}");
         }
