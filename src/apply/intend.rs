@@ -84,15 +84,11 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
     ground.ledger.activations.extend(plan.activations.iter().copied().chain(waiting));
     let owing = plan.owing.iter().map(|held| &held.refresh);
     for refresh in plan.refreshes.iter().chain(owing).filter(|refresh| refresh.because.iter().any(starting)) {
-        let mut owed =
+        let owed =
             OwedRefresh { how: refresh.how, because: refresh.because.clone(), invocation: refresh.invocation.clone() };
         // What came to be known since the plan was made.
-        if let Some(known) = ground.ledger.refreshes.remove(&refresh.id)
-            && known.invocation == owed.invocation
-        {
-            owed.how = owed.how.min(known.how);
-            owed.because.extend(known.because.into_iter().filter(|id| !refresh.because.contains(id)));
-        }
+        let known = ground.ledger.refreshes.remove(&refresh.id).filter(|known| known.invocation == owed.invocation);
+        let owed = known.into_iter().fold(owed, OwedRefresh::join);
         ground.ledger.refreshes.insert(refresh.id.clone(), owed);
     }
     ledger::save(ground.state, ground.ledger)?;

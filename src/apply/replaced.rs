@@ -58,14 +58,11 @@ pub(super) fn owe(host: &Reader, ledger: &mut Ledger) -> BTreeSet<Id> {
             Ok(_) => {
                 let file = Id::new("file", &before.path);
                 let known = ledger.refreshes.remove(&unit).filter(|owed| owed.invocation == before.invocation);
-                let mut owed = known.unwrap_or(OwedRefresh {
-                    how: before.how,
-                    because: Vec::new(),
-                    invocation: before.invocation,
-                });
-                if !owed.because.contains(&file) {
-                    owed.because.push(file);
-                }
+                let new = OwedRefresh { how: before.how, because: vec![file], invocation: before.invocation };
+                let owed = match known {
+                    Some(known) => known.join(new),
+                    None => new,
+                };
                 ledger.refreshes.insert(unit.clone(), owed);
                 owing.insert(unit);
             }

@@ -151,6 +151,17 @@ pub struct UnitFile {
     pub invocation: Option<String>,
 }
 
+impl OwedRefresh {
+    /// This and what `other` says of the same run of the unit: one thing to do, as thorough as either needs it.
+    #[must_use]
+    pub fn join(mut self, other: Self) -> Self {
+        self.how = self.how.min(other.how);
+        let new = other.because.into_iter().filter(|id| !self.because.contains(id)).collect::<Vec<_>>();
+        self.because.extend(new);
+        self
+    }
+}
+
 impl Entry {
     /// Ours from now on, nothing applied yet.
     pub fn new(origin: Origin, drift: Drift, release: Release, layer: &str) -> Self {

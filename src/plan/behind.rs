@@ -102,15 +102,11 @@ mod tests {
             let seen = unit::Observed {
                 load: unit::Load::Loaded,
                 file: unit::FileState::Enabled,
-                active: Some(unit::Active::Active),
                 sub: "running".to_owned(),
-                oneshot: false,
-                condition_failed: false,
                 invocation: Some("a".to_owned()),
-                need_daemon_reload: false,
-                start_files: Vec::new(),
                 main: Some(7),
                 behind,
+                ..unit::Observed::nothing(Some(unit::Active::Active))
             };
             Self {
                 desired: Desired {

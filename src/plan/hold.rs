@@ -213,15 +213,9 @@ mod tests {
             let running = Observed::Unit(unit::Observed {
                 load: unit::Load::Loaded,
                 file: unit::FileState::Enabled,
-                active: Some(unit::Active::Active),
                 sub: "running".to_owned(),
-                oneshot: false,
-                condition_failed: false,
                 invocation: Some("a".to_owned()),
-                need_daemon_reload: false,
-                start_files: Vec::new(),
-                main: None,
-                behind: Vec::new(),
+                ..unit::Observed::nothing(Some(unit::Active::Active))
             });
             let mut host = Self {
                 desired: Desired {

@@ -381,15 +381,10 @@ mod tests {
         let seen = unit::Observed {
             load: unit::Load::Loaded,
             file: unit::FileState::Enabled,
-            active: Some(unit::Active::Active),
             sub: "running".to_owned(),
-            oneshot: false,
-            condition_failed: false,
-            invocation: None,
-            need_daemon_reload: false,
-            start_files: Vec::new(),
             main: Some(7),
             behind: vec![behind],
+            ..unit::Observed::nothing(Some(unit::Active::Active))
         };
         let step = Step {
             id: app(),

@@ -107,19 +107,7 @@ mod tests {
     use super::*;
 
     fn seen(file: FileState, active: Active) -> Observed {
-        Observed {
-            load: Load::Loaded,
-            file,
-            active: Some(active),
-            sub: String::new(),
-            oneshot: false,
-            condition_failed: false,
-            invocation: None,
-            need_daemon_reload: false,
-            start_files: Vec::new(),
-            main: None,
-            behind: Vec::new(),
-        }
+        Observed { load: Load::Loaded, file, ..Observed::nothing(Some(active)) }
     }
 
     fn said(seen: &Observed, triggered: bool) -> Result<String, &'static str> {

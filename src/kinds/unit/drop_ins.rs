@@ -26,18 +26,16 @@ const FEW: usize = 5;
 pub fn strange(host: &Reader, units: &BTreeSet<&str>, declared: &dyn Fn(&Id) -> bool) -> Result<Vec<String>, Error> {
     let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (place, what) in PLACES {
-        let there: BTreeSet<String> = host.list(place)?.into_iter().filter(|entry| entry.ends_with(".d")).collect();
-        if there.is_empty() {
+        let place = Place::look(host, place)?;
+        if place.there.is_empty() {
             continue;
         }
         for unit in units {
             let mut directories = name::drop_in_directories(unit);
             // The last is that of the type.
             directories.pop();
-            for directory in directories.into_iter().filter(|directory| there.contains(directory)) {
-                let directory = format!("{place}/{directory}");
-                let files = host.list(&directory)?.into_iter().filter(|file| file.ends_with(".conf"));
-                let files = files.map(|file| format!("{directory}/{file}"));
+            for directory in directories {
+                let files = place.files(host, &directory)?.into_iter();
                 let strange = files.filter(|path| !declared(&Id::new("file", path)));
                 let told = strange.map(|path| if what.is_empty() { path } else { format!("{path} ({what})") });
                 all.entry(unit).or_default().extend(told);
@@ -51,6 +49,29 @@ pub fn strange(host: &Reader, units: &BTreeSet<&str>, declared: &dyn Fn(&Id) -> 
         format!("unit:{unit} has drop-ins that nobody declares, left alone: {}{more}", one_line(&shown, 1500))
     });
     Ok(lines.collect())
+}
+
+/// Where unit files are, of which it is known which directories of drop-ins are in it: most that a unit may have are not.
+pub(super) struct Place<'p> {
+    path: &'p str,
+    there: BTreeSet<String>,
+}
+
+impl<'p> Place<'p> {
+    pub(super) fn look(host: &Reader, path: &'p str) -> Result<Self, Error> {
+        let there = host.list(path)?.into_iter().filter(|entry| entry.ends_with(".d")).collect();
+        Ok(Self { path, there })
+    }
+
+    /// The drop-ins in `directory`, with their paths.
+    pub(super) fn files(&self, host: &Reader, directory: &str) -> Result<Vec<String>, Error> {
+        if !self.there.contains(directory) {
+            return Ok(Vec::new());
+        }
+        let directory = format!("{}/{directory}", self.path);
+        let files = host.list(&directory)?.into_iter().filter(|file| file.ends_with(".conf"));
+        Ok(files.map(|file| format!("{directory}/{file}")).collect())
+    }
 }
 
 #[cfg(test)]

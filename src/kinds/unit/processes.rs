@@ -3,15 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::drop_ins::Place;
 use super::effective::{self, Behind, Verdict, Why};
 use super::{Observed, OnChange, Spec, name, rules};
 use crate::host::Reader;
 use crate::kinds::Refresh;
 use crate::model::Id;
-
-/// Where unit files of the running system may be besides; what generators and `systemctl set-property` leave in other
-/// places is in force as soon as it is written. See systemd.unit(5).
-const RUNTIME: &str = "/run/systemd/system";
 
 /// What of the declared files has to be known for it.
 pub struct Declared<'a> {
@@ -23,10 +20,20 @@ pub struct Declared<'a> {
 
 /// In what each of `units` is behind. Nothing is concluded of what cannot be told.
 pub fn behind(host: &Reader, units: &[(&str, &Spec, &Observed)], declared: &Declared<'_>) -> Vec<Vec<Behind>> {
-    units.iter().map(|(name, want, seen)| of_one(host, name, want, seen, declared)).collect()
+    let places = match units.is_empty() {
+        true => Vec::new(),
+        false => name::DIRECTORIES.into_iter().filter_map(|path| Place::look(host, path).ok()).collect(),
+    };
+    units.iter().map(|(name, want, seen)| of_one(host, name, (want, seen), declared, &places)).collect()
 }
 
-fn of_one(host: &Reader, name: &str, want: &Spec, seen: &Observed, declared: &Declared<'_>) -> Vec<Behind> {
+fn of_one(
+    host: &Reader,
+    name: &str,
+    (want, seen): (&Spec, &Observed),
+    declared: &Declared<'_>,
+    places: &[Place<'_>],
+) -> Vec<Behind> {
     let mut all = Vec::new();
     let Some(main) = seen.main else { return all };
     // A library is told of whatever runs and is to run.
@@ -42,7 +49,7 @@ fn of_one(host: &Reader, name: &str, want: &Spec, seen: &Observed, declared: &De
         effective::add(&mut all, Why::ReplacedLibrary, path, Verdict::Told);
     }
     if want.on_change != OnChange::None || !want.watch_restart.is_empty() || !want.watch_reload.is_empty() {
-        let files = newer(host, name, want, seen, (main, declared));
+        let files = newer(host, name, (want, seen), (main, declared), places);
         for (id, why, verdict) in files.unwrap_or_default() {
             effective::add(&mut all, why, id.name().to_owned(), verdict);
         }
@@ -55,9 +62,9 @@ fn of_one(host: &Reader, name: &str, want: &Spec, seen: &Observed, declared: &De
 fn newer(
     host: &Reader,
     name: &str,
-    want: &Spec,
-    seen: &Observed,
+    (want, seen): (&Spec, &Observed),
     (main, declared): (u32, &Declared<'_>),
+    places: &[Place<'_>],
 ) -> Option<Vec<(Id, Why, Verdict)>> {
     let now = host.since_1970();
     let started = host.began(main)?;
@@ -68,7 +75,7 @@ fn newer(
     let mut found: Vec<(Id, Why, Duration)> = Vec::new();
     // What systemd has not read yet is no definition of what it would start.
     if !seen.need_daemon_reload {
-        let files = unit_files(host, name).into_iter().filter(|id| (declared.holds)(id) != Some(false));
+        let files = unit_files(host, name, places).into_iter().filter(|id| (declared.holds)(id) != Some(false));
         found.extend(files.filter_map(|id| suspect(&id).map(|modified| (id, Why::OlderUnitFile, modified))));
     }
     let below =
@@ -116,18 +123,15 @@ fn is_its_own(name: &str, id: &Id) -> bool {
     })
 }
 
-/// Where the unit file and drop-ins of `name` may be, those that are not there included.
-fn unit_files(host: &Reader, name: &str) -> Vec<Id> {
-    let mut all = Vec::new();
-    for directory in name::DIRECTORIES.into_iter().chain([RUNTIME]) {
-        all.extend(name::files(name).iter().map(|file| Id::new("file", &format!("{directory}/{file}"))));
-        for drop_ins in name::drop_in_directories(name) {
-            let drop_ins = format!("{directory}/{drop_ins}");
-            let names = host.list(&drop_ins).unwrap_or_default().into_iter().filter(|file| file.ends_with(".conf"));
-            all.extend(names.map(|file| Id::new("file", &format!("{drop_ins}/{file}"))));
-        }
-    }
-    all
+/// The drop-ins of `name`, and where its unit file may be.
+fn unit_files(host: &Reader, name: &str, places: &[Place<'_>]) -> Vec<Id> {
+    let directories = name::drop_in_directories(name);
+    let drop_ins = |place: &Place<'_>| {
+        let files = directories.iter().flat_map(|directory| place.files(host, directory).unwrap_or_default());
+        files.collect::<Vec<String>>()
+    };
+    let all = rules::unit_files(name).into_iter().chain(places.iter().flat_map(drop_ins));
+    all.map(|path| Id::new("file", &path)).collect()
 }
 
 /// Where `/lib` is a link, systemd may have found a file by that.

@@ -33,7 +33,7 @@ pub struct Observed {
 
 impl Observed {
     /// A unit of which nothing is there; `active` is `None` in a directory.
-    pub(super) fn nothing(active: Option<Active>) -> Self {
+    pub fn nothing(active: Option<Active>) -> Self {
         Self {
             load: Load::NotFound,
             file: FileState::None,
