@@ -239,25 +239,36 @@ fn passes(host: &Host, n: usize) -> Passes {
         assert_eq!(measured.status, 0, "trueup {run:?} failed: {}", measured.said);
         measured
     };
-    let first = median(FIRST, || {
-        host.shell(&format!("rm -rf {ROOT} /var/lib/trueup; sync"));
+    let first = first(host, n, FIRST, "/var/lib/trueup", measured);
+    host.trueup(&run).idle();
+    let (idle, repaired) = idle_and_repaired(host, n, ROUNDS, measured);
+    Passes { first, idle, repaired }
+}
+
+/// First convergences, each from nothing: without the files and without `state`.
+fn first(host: &Host, n: usize, rounds: usize, state: &str, measured: impl Fn() -> Measured) -> Measured {
+    let first = median(rounds, || {
+        host.shell(&format!("rm -rf {ROOT} {state}; sync"));
         measured()
     });
     // What was measured is a host that converged, and nothing less.
-    host.trueup(&run).idle();
     assert_eq!(host.shell(&format!("find {ROOT} -type f | wc -l")).trim(), n.to_string());
+    first
+}
 
-    let idle = median(ROUNDS, measured);
+/// Passes with nothing to do, and passes with one file to put back.
+fn idle_and_repaired(host: &Host, n: usize, rounds: usize, measured: impl Fn() -> Measured) -> (Measured, Measured) {
+    let idle = median(rounds, &measured);
     // Another one each time: one file that changes so often would be contested.
     let mut which = n / 2;
     let path = |k: usize| format!("{ROOT}/{}", path_of(k));
-    let repaired = median(ROUNDS, || {
+    let repaired = median(rounds, || {
         which += 1;
         host.shell(&format!("echo changed >>{}", path(which)));
         measured()
     });
     assert_eq!(host.peek(&path(which)), content_of(which).into_bytes(), "it was put back");
-    Passes { first, idle, repaired }
+    (idle, repaired)
 }
 
 /// The middle of `rounds` measurements, by wall time.

@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use super::hosts::host::Host;
+use super::hosts::image::prepared;
 use super::measure::Measured;
-use super::{MODES, OWNERS, PACKAGES, PROGRAM, Passes, ROOT, content_of, median, package, path_of, units};
+use super::{
+    MODES, OWNERS, PACKAGES, PROGRAM, Passes, ROOT, content_of, first, idle_and_repaired, package, path_of, units,
+};
 
 /// Where the contents are that they copy from; none of them has a repository of its own in this.
 const CONTENTS: &str = "/srv/contents";
@@ -57,11 +59,7 @@ impl Peer {
 
 /// Debian's packages of them, with all that these need: fetched once, where there is an archive to fetch them from.
 pub fn debs() -> PathBuf {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hosts/debs");
-    let output = Command::new(script).arg("peers").stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.unwrap_or_else(|error| panic!("cannot run {script}: {error}"));
-    assert!(output.status.success(), "{script} ended with {}", output.status);
-    PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim_end())
+    prepared("debs", "peers")
 }
 
 /// Installs them. Their own daemons do not run: one pass at a time is measured.
@@ -92,20 +90,10 @@ pub fn passes(host: &Host, peer: Peer, n: usize) -> Passes {
         assert!(matches!(measured.status, 0 | 2), "{} failed: {}", peer.name(), measured.said);
         measured
     };
-    let first = median(ROUNDS, || {
-        host.shell(&format!("rm -rf {ROOT}; sync"));
-        measured()
-    });
-    let idle = median(ROUNDS, measured);
-    let mut which = n / 2;
+    let first = first(host, n, ROUNDS, "", measured);
+    let (idle, repaired) = idle_and_repaired(host, n, ROUNDS, measured);
     let path = |k: usize| format!("{ROOT}/{}", path_of(k));
-    let repaired = median(ROUNDS, || {
-        which += 1;
-        host.shell(&format!("echo changed >>{}", path(which)));
-        measured()
-    });
-    assert_eq!(host.shell(&format!("find {ROOT} -type f | wc -l")).trim(), n.to_string());
-    for k in [0, which, n - 1] {
+    for k in [0, n / 2 + ROUNDS, n - 1] {
         assert_eq!(host.peek(&path(k)), content_of(k).into_bytes(), "{} brought {}", peer.name(), path(k));
         let (owner, group) = OWNERS[k / 3 % 3];
         let is = host.ok(&["stat", "-c", "0%a %U %G", &path(k)]);

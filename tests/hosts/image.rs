@@ -29,16 +29,15 @@ impl Variant {
     /// so that `tests/setup` and any number of tests share one.
     pub fn image(self) -> &'static Path {
         static IMAGES: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
-        IMAGES[self as usize].get_or_init(|| {
-            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hosts/image");
-            let output = Command::new(script)
-                .arg(self.word())
-                .stdin(Stdio::null())
-                .stderr(Stdio::inherit())
-                .output()
-                .unwrap_or_else(|error| panic!("cannot run {script}: {error}"));
-            assert!(output.status.success(), "{script} ended with {}", output.status);
-            PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim_end())
-        })
+        IMAGES[self as usize].get_or_init(|| prepared("image", self.word()))
     }
+}
+
+/// What a script beside this file has prepared, and prepares first where it is not there: the directory that it prints.
+pub fn prepared(script: &str, which: &str) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts").join(script);
+    let output = Command::new(&script).arg(which).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run {}: {error}", script.display()));
+    assert!(output.status.success(), "{} ended with {}", script.display(), output.status);
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim_end())
 }

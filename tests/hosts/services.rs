@@ -2,21 +2,16 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 
+use super::image::prepared;
 use super::server::done;
 use super::{Host, Lab};
 
 /// Where Debian's own packages of these are, with what they need; fetched once.
 fn debs() -> PathBuf {
-    static DEBS: LazyLock<PathBuf> = LazyLock::new(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hosts/debs");
-        let output = Command::new(script).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-        let output = output.unwrap_or_else(|error| panic!("cannot run {script}: {error}"));
-        assert!(output.status.success(), "{script} ended with {}", output.status);
-        PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim_end())
-    });
+    static DEBS: LazyLock<PathBuf> = LazyLock::new(|| prepared("debs", "services"));
     DEBS.clone()
 }
 
