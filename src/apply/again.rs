@@ -19,6 +19,10 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
         if applied.made.contains(&step.id) && ground.ledger.entries.get(&step.id).is_some_and(|e| e.applied.is_none()) {
             ground.ledger.entries.remove(&step.id);
         }
+        // What it is behind in now is found anew.
+        if step.remedy().is_some() && !applied.owed.contains(&step.id) {
+            ground.ledger.refreshes.remove(&step.id);
+        }
     }
     let desired = still_strange(ground);
     let desired = desired.as_ref().unwrap_or(ground.desired);

@@ -5,7 +5,7 @@ use crate::host::{self, Payloads, Reader, StateDir, StateError};
 use crate::kinds::{Before, Observed, Phase, Spec, file, package};
 use crate::ledger::{self, Entry, KEPT_BYTES, Origin, OwedRefresh, Why};
 use crate::model::{Digest, Id, Outcome};
-use crate::plan::{Action, Plan, Step};
+use crate::plan::{Action, Plan, PlannedRefresh, Step};
 use crate::secret::Plain;
 
 /// Removes the temporary files that a pass which was cut short may have left beside what it was writing.
@@ -83,9 +83,12 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
     let waiting = plan.waiting.iter().map(|(what, _)| *what);
     ground.ledger.activations.extend(plan.activations.iter().copied().chain(waiting));
     let owing = plan.owing.iter().map(|held| &held.refresh);
-    for refresh in plan.refreshes.iter().chain(owing).filter(|refresh| refresh.because.iter().any(starting)) {
-        let owed =
-            OwedRefresh { how: refresh.how, because: refresh.because.clone(), invocation: refresh.invocation.clone() };
+    let all = plan.refreshes.iter().chain(owing).filter(|refresh| refresh.because.iter().any(starting)).cloned();
+    // What catches up is owed too: once it was tried, systemd's own dates tell of it, whether it was done or failed.
+    let steps = plan.steps.iter().filter(|step| starting(&step.id));
+    for refresh in all.chain(steps.filter_map(Step::catching_up)) {
+        let PlannedRefresh { how, because, invocation, catches_up, .. } = refresh;
+        let owed = OwedRefresh { how, because, invocation, catches_up };
         // What came to be known since the plan was made.
         let known = ground.ledger.refreshes.remove(&refresh.id).filter(|known| known.invocation == owed.invocation);
         let owed = known.into_iter().fold(owed, OwedRefresh::join);

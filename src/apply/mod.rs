@@ -9,7 +9,7 @@ use crate::host::{self, Aside, Payloads, StateDir, StateError, Writer};
 use crate::kinds::{self, Activation, AnyJob, Around, Phase, Refresh, file};
 use crate::ledger::{self, Ledger};
 use crate::model::{Id, Outcome, Takeover};
-use crate::plan::{Action, Leave, Plan, PlannedRefresh, Refusal, Step};
+use crate::plan::{Action, Leave, Plan, Refusal, Step};
 
 mod activate;
 mod again;
@@ -18,6 +18,7 @@ mod hand;
 mod intend;
 mod observe;
 mod record;
+mod refresh;
 mod replaced;
 mod set;
 mod settle;
@@ -169,8 +170,9 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     if !ground.settled {
         refuse_starts(ground, plan, &mut applied);
     }
+    let runs = refresh::runs(ground, plan);
     walk(ground, plan, &[Phase::Units], &mut applied)?;
-    refresh(ground, plan, &mut applied)?;
+    refresh::refresh(ground, plan, &runs, &mut applied)?;
     Ok(applied)
 }
 
@@ -300,114 +302,6 @@ fn activation(ground: &mut Ground<'_>, what: Activation, applied: &mut Applied) 
     };
     applied.activated.push((what, outcome));
     Ok(())
-}
-
-/// Restarts, reloads and runs what uses something that changed; each debt is dropped once paid.
-fn refresh(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) -> Result<(), Error> {
-    let changed = |id: &Id| !matches!(applied.outcomes.get(id), Some(Outcome::Failed { .. } | Outcome::Skipped { .. }));
-    // A file that could not be changed triggers nothing.
-    let (due, moot): (Vec<&PlannedRefresh>, Vec<_>) =
-        plan.refreshes.iter().partition(|refresh| refresh.because.iter().any(changed));
-    let owing = plan.owing.iter().map(|held| &held.refresh);
-    let moot = moot.into_iter().chain(owing.filter(|refresh| !refresh.because.iter().any(changed)));
-    for refresh in moot.filter(|refresh| !applied.owed.contains(&refresh.id)) {
-        ground.ledger.refreshes.remove(&refresh.id);
-    }
-    if ground.host.interrupted() && !due.is_empty() {
-        applied.interrupted = true;
-        return Ok(());
-    }
-    // By its new unit file a unit can only run once systemd has read that. Until then it stays owed.
-    let unread = ground.ledger.activations.contains(&Activation::DaemonReload);
-    let defined =
-        |refresh: &&PlannedRefresh| refresh.because.iter().any(|id| kinds::unit::is_its_file(refresh.id.name(), id));
-    let (blind, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|refresh| unread && defined(refresh));
-    // Where that was not tried in this pass, it waits, and this with it.
-    let why = applied.activated.iter().find(|(what, _)| *what == Activation::DaemonReload);
-    if let Some((_, outcome @ Outcome::Failed { .. })) = why.cloned() {
-        applied.refreshed.extend(blind.into_iter().map(|refresh| Refreshed {
-            id: refresh.id.clone(),
-            how: refresh.how,
-            because: refresh.because.clone(),
-            outcome: outcome.clone(),
-            instead: None,
-        }));
-    }
-    let due = if ground.settled { due } else { accepted(ground, due, applied) };
-    let jobs: Vec<(&str, Refresh)> = due.iter().map(|refresh| (refresh.id.name(), refresh.how)).collect();
-    let results = if jobs.is_empty() { Vec::new() } else { kinds::unit::refresh(ground.host, &jobs) };
-    let ended = |(refresh, result): (&&PlannedRefresh, Result<(), host::Error>)| Refreshed {
-        id: refresh.id.clone(),
-        how: refresh.how,
-        because: refresh.because.clone(),
-        outcome: result.map_or_else(|error| failed(&error), |()| Outcome::Done),
-        instead: None,
-    };
-    let mut refreshed: Vec<Refreshed> = due.iter().zip(results).map(ended).collect();
-    fall_back(ground, &mut refreshed);
-    // What failed stays owed: the unit still runs on what was there before.
-    for done in refreshed.iter().filter(|refreshed| refreshed.outcome == Outcome::Done) {
-        // Nor does a reload pay for a restart that came to be owed meanwhile.
-        if ground.ledger.refreshes.get(&done.id).is_some_and(|owed| owed.how >= done.how) {
-            ground.ledger.refreshes.remove(&done.id);
-        }
-    }
-    applied.refreshed.extend(refreshed);
-    if !plan.refreshes.is_empty() || !plan.owing.is_empty() {
-        ledger::save(ground.state, ground.ledger)?;
-    }
-    Ok(())
-}
-
-/// Restarts the units that failed to reload, still run, and are declared to be restarted then: once, whatever comes of it.
-fn fall_back(ground: &mut Ground<'_>, refreshed: &mut [Refreshed]) {
-    let falls = |one: &&mut Refreshed| {
-        let declared = || set::spec_of(ground.desired, &one.id);
-        one.how == Refresh::Reload
-            && one.outcome != Outcome::Done
-            && declared().is_some_and(|spec| kinds::unit::falls_back(one.id.name(), spec))
-    };
-    let failed: Vec<&mut Refreshed> = refreshed.iter_mut().filter(falls).collect();
-    if failed.is_empty() || ground.host.interrupted() {
-        return;
-    }
-    let seen = kinds::observe(ground.host, &failed.iter().map(|one| &one.id).collect::<Vec<_>>());
-    let runs = |seen| matches!(seen, Ok(kinds::Observed::Unit(seen)) if seen.is_active());
-    let running = failed.into_iter().zip(seen).filter_map(|(one, seen)| runs(seen).then_some(one)).collect::<Vec<_>>();
-    let jobs: Vec<(&str, Refresh)> = running.iter().map(|one| (one.id.name(), Refresh::Restart)).collect();
-    let results = kinds::unit::refresh(ground.host, &jobs);
-    for (one, result) in running.into_iter().zip(results) {
-        let Outcome::Failed { message: reload, .. } = std::mem::replace(&mut one.outcome, Outcome::Done) else {
-            continue;
-        };
-        if let Err(error) = result {
-            let message = format!("{}; its reload had failed before: {reload}", error.chain());
-            one.outcome = Outcome::Failed { reason: error.reason().to_owned(), message };
-        }
-        (one.how, one.instead) = (Refresh::Restart, Some(reload));
-    }
-}
-
-/// Those of `due` whose unit accepts what stands in place. The others stay owed: they run on what was there before.
-fn accepted<'p>(
-    ground: &mut Ground<'_>,
-    due: Vec<&'p PlannedRefresh>,
-    applied: &mut Applied,
-) -> Vec<&'p PlannedRefresh> {
-    let mut accepted = Vec::new();
-    for refresh in due {
-        match verdict(ground, &refresh.id, applied) {
-            Ok(()) => accepted.push(refresh),
-            Err(message) => applied.refreshed.push(Refreshed {
-                id: refresh.id.clone(),
-                how: refresh.how,
-                because: refresh.because.clone(),
-                outcome: Outcome::Failed { reason: validate::FAILED.to_owned(), message },
-                instead: None,
-            }),
-        }
-    }
-    accepted
 }
 
 /// What the `validate` of `unit` says of what stands in place, if it has one.

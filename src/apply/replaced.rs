@@ -58,7 +58,12 @@ pub(super) fn owe(host: &Reader, ledger: &mut Ledger) -> BTreeSet<Id> {
             Ok(_) => {
                 let file = Id::new("file", &before.path);
                 let known = ledger.refreshes.remove(&unit).filter(|owed| owed.invocation == before.invocation);
-                let new = OwedRefresh { how: before.how, because: vec![file], invocation: before.invocation };
+                let new = OwedRefresh {
+                    how: before.how,
+                    because: vec![file],
+                    invocation: before.invocation,
+                    catches_up: false,
+                };
                 let owed = match known {
                     Some(known) => known.join(new),
                     None => new,
@@ -118,6 +123,7 @@ mod tests {
             how: Refresh::Reload,
             because: vec![Id::new("file", "/etc/a")],
             invocation: Some(invocation.to_owned()),
+            catches_up: false,
         };
         ledger.refreshes.insert(one.clone(), older("a"));
         ledger.refreshes.insert(third.clone(), older("of another run"));

@@ -135,6 +135,9 @@ pub struct OwedRefresh {
     /// The unit's invocation when the debt was written down: another one proves that it restarted since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invocation: Option<String>,
+    /// What it ran was older than what stood on the host, and nothing else asks for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub catches_up: bool,
 }
 
 /// A unit file as it stood, and what ran by it.
@@ -158,6 +161,7 @@ impl OwedRefresh {
         self.how = self.how.min(other.how);
         let new = other.because.into_iter().filter(|id| !self.because.contains(id)).collect::<Vec<_>>();
         self.because.extend(new);
+        self.catches_up &= other.catches_up;
         self
     }
 }

@@ -74,7 +74,7 @@ mod tests {
     use crate::host::Error;
     use crate::ledger::{Entry, Ledger, Origin, OwedRefresh};
     use crate::model::{Release, Takeover};
-    use crate::plan::{Situation, make};
+    use crate::plan::{PlannedRefresh, Situation, make};
 
     fn app() -> Id {
         Id::new("unit", "app.service")
@@ -208,6 +208,7 @@ mod tests {
             how,
             because: vec![Id::new("file", "/etc/app.conf")],
             invocation: Some("a".to_owned()),
+            catches_up: false,
         };
         for how in [Refresh::Restart, Refresh::Reload] {
             host.ledger.refreshes.insert(app(), owed(how));
@@ -221,6 +222,26 @@ mod tests {
         let watch_reload = vec!["/etc/app.conf".to_owned()];
         host.wanted().spec = Spec::Unit(unit::Spec { active: Some(true), watch_reload, ..unit::Spec::default() });
         assert_eq!(host.plan(&Holds::default()).refreshes[0].how, Refresh::Restart);
+    }
+
+    #[test]
+    fn what_failed_to_catch_up_is_owed_and_still_no_work_of_a_revision() {
+        let reload = behind(unit::Why::OlderConfiguration, Some(Refresh::Reload));
+        let plan = Host::new(vec![library(), reload]).plan(&Holds::default());
+        let late = plan.steps[0].catching_up().expect("it catches up");
+        assert_eq!((late.how, late.because.as_slice()), (Refresh::Reload, &[Id::new("file", "/usr/bin/app")][..]));
+
+        // A reload that failed has moved the date by which it was told.
+        let mut host = Host::new(Vec::new());
+        let PlannedRefresh { how, because, invocation, catches_up, .. } = late;
+        host.ledger.refreshes.insert(app(), OwedRefresh { how, because, invocation, catches_up });
+        let plan = host.plan(&Holds::default());
+        assert_eq!((plan.refreshes.len(), plan.refreshes[0].how), (1, Refresh::Reload), "{plan:?}");
+        assert!(plan.refreshes[0].catches_up && !plan.is_work() && !plan.is_empty(), "{plan:?}");
+        let text = serde_json::to_string(&host.ledger).expect("written");
+        assert_eq!(serde_json::from_str::<Ledger>(&text).expect("read again"), host.ledger);
+        host.seen.invocation = Some("b".to_owned());
+        assert!(host.plan(&Holds::default()).is_empty(), "another run has read everything");
     }
 
     #[test]

@@ -332,7 +332,12 @@ mod tests {
         host.want(&conf(), file("two"));
         let how = |host: &Host| host.plan(&Holds::default()).refreshes.iter().map(|one| one.how).collect::<Vec<_>>();
         assert_eq!(how(&host), [Refresh::Reload]);
-        let owed = OwedRefresh { how: Refresh::Restart, because: vec![sysctl()], invocation: Some("a".to_owned()) };
+        let owed = OwedRefresh {
+            how: Refresh::Restart,
+            because: vec![sysctl()],
+            invocation: Some("a".to_owned()),
+            catches_up: false,
+        };
         host.ledger.refreshes.insert(unit(), owed);
         assert_eq!(how(&host), [Refresh::Restart], "a reload would leave the other file unread");
     }
@@ -347,7 +352,12 @@ mod tests {
         assert_eq!(plan.owing[0].refresh.because, [conf()]);
 
         let mut host = Host::new();
-        let owed = OwedRefresh { how: Refresh::Restart, because: vec![conf()], invocation: Some("a".to_owned()) };
+        let owed = OwedRefresh {
+            how: Refresh::Restart,
+            because: vec![conf()],
+            invocation: Some("a".to_owned()),
+            catches_up: false,
+        };
         host.ledger.refreshes.insert(unit(), owed);
         let plan = host.plan(&holding(unit(), suspended()));
         assert!(plan.is_empty(), "nothing is done: {plan:?}");
@@ -364,7 +374,12 @@ mod tests {
     fn a_unit_that_started_anew_before_systemd_read_its_file_owes_its_restart_still() {
         let mut host = Host::new();
         let own = Id::new("file", "/etc/systemd/system/app.service");
-        let owed = |because| OwedRefresh { how: Refresh::Restart, because, invocation: Some("before".to_owned()) };
+        let owed = |because| OwedRefresh {
+            how: Refresh::Restart,
+            because,
+            invocation: Some("before".to_owned()),
+            catches_up: false,
+        };
         host.ledger.refreshes.insert(unit(), owed(vec![own.clone()]));
         assert!(host.plan(&Holds::default()).refreshes.is_empty(), "it has read everything anew");
         host.ledger.activations.insert(Activation::DaemonReload);
@@ -398,7 +413,12 @@ mod tests {
     #[test]
     fn a_restart_that_failed_waits_until_the_repository_says_something_new() {
         let mut host = Host::new();
-        let owed = OwedRefresh { how: Refresh::Restart, because: vec![conf()], invocation: Some("a".to_owned()) };
+        let owed = OwedRefresh {
+            how: Refresh::Restart,
+            because: vec![conf()],
+            invocation: Some("a".to_owned()),
+            catches_up: false,
+        };
         host.ledger.refreshes.insert(unit(), owed);
         let holds = Holds { refreshes: BTreeMap::from([(unit(), waiting())]), ..Holds::default() };
         let plan = host.plan(&holds);

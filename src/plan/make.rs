@@ -414,7 +414,8 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
                 plan.in_sync.push(id.clone());
             }
             let how = catching_up.into_iter().fold(how, Ord::min);
-            let refresh = PlannedRefresh { id: id.clone(), how, because, invocation, drift, corrective };
+            let catches_up = how_now.is_none() && owed.is_some_and(|owed| owed.catches_up);
+            let refresh = PlannedRefresh { id: id.clone(), how, because, invocation, drift, corrective, catches_up };
             hold::refresh(situation.held, plan, refresh);
         }
     }

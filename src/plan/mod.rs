@@ -172,6 +172,8 @@ pub struct PlannedRefresh {
     pub drift: bool,
     /// It follows what this pass puts back. What an earlier pass owed was counted there, if it was that.
     pub corrective: bool,
+    /// An earlier pass owed it since the unit ran what was older than what stood on the host, and nothing else asks for it.
+    pub catches_up: bool,
 }
 
 /// A refresh that is not done for now.
@@ -184,6 +186,21 @@ pub struct HeldRefresh {
 }
 
 impl Step {
+    /// What catches up with what stands on the host, where this step is that.
+    pub fn catching_up(&self) -> Option<PlannedRefresh> {
+        let Observed::Unit(seen) = &self.seen else { return None };
+        let files = seen.behind.iter().filter(|behind| behind.remedy.is_some()).flat_map(|behind| &behind.paths);
+        Some(PlannedRefresh {
+            id: self.id.clone(),
+            how: seen.remedy()?,
+            because: files.map(|path| Id::new("file", path)).collect(),
+            invocation: seen.invocation.clone(),
+            drift: true,
+            corrective: true,
+            catches_up: true,
+        })
+    }
+
     /// What it does to a unit since that runs what is older than what stands on the host.
     pub fn remedy(&self) -> Option<Refresh> {
         match &self.seen {
@@ -212,7 +229,7 @@ impl Plan {
     /// There is something to do that a revision asks for, or what was changed on the host: more than to start anew what runs
     /// on something older.
     pub fn is_work(&self) -> bool {
-        !self.refreshes.is_empty()
+        self.refreshes.iter().any(|refresh| !refresh.catches_up)
             || !self.activations.is_empty()
             || self.steps.iter().any(|step| step.remedy().is_none())
     }

@@ -170,12 +170,19 @@ impl Restraint {
             let id = &step.id;
             let Some(outcome @ (Outcome::Done | Outcome::Failed { .. })) = applied.outcomes.get(id) else { continue };
             match failure(outcome, host) {
-                Some(failure) => met.failed(id, tried_as(desired, id), failure, now),
+                Some(failure) => {
+                    // What it has not caught up with it owes from now on.
+                    if step.remedy().is_some() {
+                        met.refresh_failed(id, wanted(id), failure, now);
+                    }
+                    met.failed(id, tried_as(desired, id), failure, now);
+                }
                 None if *outcome == Outcome::Done => drop(met.retries.remove(id)),
                 None => {}
             }
             touched.insert(id, failure(outcome, host).is_some());
-            if self.budget.is_some() && step.remedy().is_some() && was_touched(outcome) {
+            let told = applied.refreshed.iter().any(|refreshed| refreshed.id == *id);
+            if self.budget.is_some() && step.remedy().is_some() && was_touched(outcome) && !told {
                 met.restart(id, now);
             }
         }
@@ -297,6 +304,7 @@ mod tests {
                 invocation: None,
                 drift,
                 corrective: drift,
+                catches_up: false,
             };
             let plan = Plan { refreshes: vec![refresh], ..Plan::default() };
             let mut applied = Applied::default();

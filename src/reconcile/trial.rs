@@ -192,9 +192,14 @@ impl Trial {
         // What catches up with a binary that somebody replaced is no work of this revision, and no fault of it.
         let steps = plan.steps.iter().filter(|step| step.remedy().is_none());
         let changed: BTreeSet<Id> = steps.map(|step| step.id.clone()).collect();
-        let moved = plan.refreshes.iter().map(|refresh| &refresh.id);
-        let mut units: BTreeSet<String> =
-            changed.iter().chain(moved).filter(|id| id.kind() == "unit").map(|id| id.name().to_owned()).collect();
+        let moved: Vec<&Id> =
+            plan.refreshes.iter().filter(|refresh| !refresh.catches_up).map(|refresh| &refresh.id).collect();
+        let mut units: BTreeSet<String> = changed
+            .iter()
+            .chain(moved.iter().copied())
+            .filter(|id| id.kind() == "unit")
+            .map(|id| id.name().to_owned())
+            .collect();
         for (id, wanted) in desired.resources.iter().filter(|(id, _)| id.kind() == "unit") {
             if !wanted.spec.declared_used(id.name(), &changed).is_empty() {
                 units.insert(id.name().to_owned());
@@ -211,7 +216,7 @@ impl Trial {
         let others: Vec<&str> =
             watched.iter().map(String::as_str).filter(|name| !packages && !units.contains(*name)).collect();
         units.extend(apply::depending(host, &others, &units));
-        let at_stake = apply::at_stake(changed.iter().chain(plan.refreshes.iter().map(|refresh| &refresh.id)));
+        let at_stake = apply::at_stake(changed.iter().chain(moved));
         let touched = |thing: &Thing| match thing {
             Thing::Unit(name) => packages || units.contains(name),
             Thing::Check(_) => true,

@@ -7,7 +7,7 @@ use super::{Host, Lab, Variant};
 fn unit(name: &str) -> String {
     format!(
         "[Service]\nPrivateTmp=yes\nProtectSystem=full\nExecStartPre=/bin/sh -c 'echo start >>/run/{name}.told'\nExecStart=/opt/app/{name} infinity\n\
-         ExecReload=/bin/sh -c 'echo reload >>/run/{name}.told'\n[Install]\nWantedBy=multi-user.target\n"
+         ExecReload=/bin/sh -c 'echo reload >>/run/{name}.told; test ! -e /run/{name}.refuses'\n[Install]\nWantedBy=multi-user.target\n"
     )
 }
 
@@ -217,6 +217,49 @@ fn an_older_configuration_is_caught_up_with_once() {
         host.trueup(&["run"]).idle();
     }
     assert_eq!((told(&host, "restarts"), told(&host, "reloads")), (String::new(), String::new()));
+}
+
+#[test]
+fn a_reload_that_fails_to_catch_up_falls_back_as_declared_or_stays_owed() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let units = ["reports", "falls"];
+    let mut manifest = String::new();
+    for name in units {
+        lab.fleet.write(&format!("hosts/web-01/units/{name}.service"), unit(name));
+        lab.fleet.write(&format!("hosts/web-01/files/etc/{name}/app.conf"), "port = 80\n");
+        let falls_back = if name == "falls" { "reload_failed = \"restart\"\n" } else { "" };
+        manifest += &format!(
+            "[units.\"{name}.service\"]\nactive = true\non_change = \"reload\"\nwatch = [\"/etc/{name}/*\"]\n{falls_back}"
+        );
+    }
+    lab.fleet.write("hosts/web-01/host.toml", manifest);
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    host.shell("mkdir /opt/app; for name in reports falls; do cp /bin/sleep /opt/app/$name; done");
+    host.trueup(&["run"]).converged();
+    assert_eq!(units.map(|unit| told(&host, unit)), ["start\n", "start\n"]);
+
+    host.shell("touch /etc/reports/app.conf /etc/falls/app.conf /run/reports.refuses /run/falls.refuses");
+    let run = host.trueup(&["run"]);
+    assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+    assert_eq!(run.step("unit:reports.service").outcome, "failed", "{run:#?}");
+    assert_eq!(run.step("unit:falls.service").outcome, "done", "{run:#?}");
+    let line = run.refresh("unit:falls.service");
+    assert_eq!((line.how.as_str(), line.outcome.as_str()), ("restart", "done"), "{run:#?}");
+    assert_eq!(units.map(|unit| told(&host, unit)), ["reload\n", "reload\nstart\n"]);
+
+    // systemd counts the reload that failed as one; what it was for has not been read all the same.
+    let run = host.trueup(&["run"]);
+    assert_eq!(run.report.state, "degraded", "{run:#?}");
+    assert_eq!(run.refresh("unit:reports.service").outcome, "failed", "{run:#?}");
+    assert_eq!(told(&host, "reports"), "", "it waits as all that failed");
+    host.shell("rm /run/reports.refuses");
+    let run = host.trueup(&["run", "--retry"]);
+    run.converged();
+    assert_eq!(run.refresh("unit:reports.service").outcome, "done", "{run:#?}");
+    assert_eq!(units.map(|unit| told(&host, unit)), ["reload\n", ""]);
+    host.trueup(&["run"]).idle();
+    assert_eq!(units.map(|unit| told(&host, unit)), ["", ""]);
 }
 
 /// A package of a service whose program is another file in each version, and whose scripts restart nothing.

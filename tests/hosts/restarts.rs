@@ -187,6 +187,49 @@ fn a_reload_that_fails_or_cannot_be_done_falls_back_as_declared() {
 }
 
 #[test]
+fn a_unit_that_restarts_along_with_another_does_not_restart_again() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    // Named so that neither the order of names nor that of declarations puts them right.
+    let units = ["a-part", "b-whole", "c-reads"];
+    let mut manifest = String::new();
+    for unit in units {
+        let text = match unit {
+            "b-whole" => FAILS_TO_RELOAD.replace("/bin/sleep", "/opt/sleep"),
+            _ => format!("[Unit]\nPartOf=b-whole.service\nAfter=b-whole.service\n{FAILS_TO_RELOAD}"),
+        };
+        lab.fleet.write(&format!("hosts/web-01/units/{unit}.service"), text);
+        let how = if unit == "c-reads" { "reload" } else { "restart" };
+        manifest +=
+            &format!("[units.\"{unit}.service\"]\nactive = true\nwatch = {{ {how} = [\"/etc/{unit}.conf\"] }}\n");
+    }
+    lab.fleet.write("hosts/web-01/host.toml", manifest);
+    let files = |lab: &mut Lab, units: &[&str], content: &str| {
+        for unit in units {
+            lab.fleet.write(&format!("hosts/web-01/files/etc/{unit}.conf"), content);
+        }
+        lab.fleet.commit(content);
+    };
+    files(&mut lab, &units, "first");
+    let host = lab.boot("web-01");
+    host.shell("cp /bin/sleep /opt/sleep");
+    host.trueup(&["run"]).converged();
+    let told = |unit: &str| host.shell(&format!("cat /run/{unit}.told; : >/run/{unit}.told")).replace('\n', " ");
+    assert_eq!(units.map(told), ["start "; 3]);
+
+    files(&mut lab, &units, "second");
+    host.trueup(&["run"]).converged();
+    assert_eq!(units.map(told), ["start "; 3], "all three, and what restarts has read all there is to read");
+
+    // The whole catches up with its program; the parts owe what a file asks of them.
+    host.shell("cp /opt/sleep /opt/sleep.new; mv /opt/sleep.new /opt/sleep");
+    files(&mut lab, &["a-part", "c-reads"], "third");
+    host.trueup(&["run"]).converged();
+    assert_eq!(units.map(told), ["start "; 3]);
+    host.trueup(&["run"]).idle();
+    assert_eq!(units.map(told), [""; 3]);
+}
+
+#[test]
 fn what_a_unit_reads_as_it_starts_restarts_it_once() {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.fleet.write(

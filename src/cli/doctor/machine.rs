@@ -299,7 +299,7 @@ mod tests {
     fn what_is_owed_is_named() {
         let mut ledger = Ledger::default();
         ledger.activations.insert(Activation::DaemonReload);
-        let owed = OwedRefresh { how: Refresh::Reload, because: Vec::new(), invocation: None };
+        let owed = OwedRefresh { how: Refresh::Reload, because: Vec::new(), invocation: None, catches_up: false };
         ledger.refreshes.insert(Id::new("unit", "a.service"), owed);
         let mut looked = healthy();
         assert_eq!(level(&owed_of(&looked)), Level::Ok);

@@ -329,10 +329,19 @@ impl Bus {
 
     /// The units that each of these cannot do without: `Requires=`, `Requisite=`, `BindsTo=`; systemd.unit(5).
     pub fn required(&self, names: &[&str]) -> Vec<Result<Vec<String>, Error>> {
-        const BINDING: [&str; 3] = ["Requires", "Requisite", "BindsTo"];
+        self.units_of(names, &["Requires", "Requisite", "BindsTo"])
+    }
+
+    /// The units that each of these restarts along with: `PartOf=`, `Requires=`, `BindsTo=`; systemd.unit(5).
+    pub fn restarts_with(&self, names: &[&str]) -> Vec<Result<Vec<String>, Error>> {
+        self.units_of(names, &["PartOf", "Requires", "BindsTo"])
+    }
+
+    /// The units that these properties of each name.
+    fn units_of(&self, names: &[&str], properties: &[&'static str]) -> Vec<Result<Vec<String>, Error>> {
         self.all(names.iter().map(|name| async move {
             let mut all = Vec::new();
-            for property in BINDING {
+            for property in properties {
                 let units = self.property(name, UNIT, property).await;
                 let units = units.and_then(Vec::<String>::try_from);
                 let units: Vec<String> = units.map_err(|error: zbus::Error| Refusal::from(error).unknown(name))?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rules::{self, Work};
-use super::{Active, FileState, Install, Load, Observed, Unit};
+use super::{Active, FileState, Install, Load, Observed, Turn, Unit};
 use super::{directory, name};
 use crate::host::{Asked, Error, Reader, UnitDetails, UnitFileResults, UnitStatus, Writer};
 use crate::kinds::{Job, Refresh};
@@ -150,7 +150,7 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(),
     unmask(host, jobs, &names, &mut now);
 
     let mut works: Vec<Result<Work, Error>> =
-        now.into_iter().zip(jobs).map(|(seen, job)| all_work(job, &seen?)).collect();
+        now.into_iter().zip(jobs).map(|(seen, job)| rules::work(job.name, job.want, &seen?)).collect();
     let mut changed = false;
     let mut keep = |(results, any): UnitFileResults| {
         changed |= any;
@@ -167,16 +167,7 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(),
     }
     stage(&mut works, &names, |work| work.stop && !work.mask, |names| host.stop_units(names));
     stage(&mut works, &names, |work| work.start, |names| host.start_units(names));
-    stage(&mut works, &names, |work| work.catch_up == Some(Refresh::Reload), |names| host.reload_units(names));
-    stage(&mut works, &names, |work| work.catch_up == Some(Refresh::Restart), |names| host.restart_units(names));
     works.into_iter().map(|work| work.map(drop)).collect()
-}
-
-/// What one unit needs done, and what its process is behind in: unless it was started anew since that was seen.
-fn all_work(job: &Job<'_, Unit>, now: &Observed) -> Result<Work, Error> {
-    let work = rules::work(job.name, job.want, now)?;
-    let as_seen = now.is_active() && now.invocation == job.seen.invocation;
-    Ok(Work { catch_up: job.seen.remedy().filter(|_| as_seen), ..work })
 }
 
 /// Those whose unit file is a link of the administrator's: systemd's own disabling would remove that too, and the unit
@@ -242,52 +233,114 @@ fn stage(
     }
 }
 
-/// Restarts, reloads and starts; each answers for itself. What is not active is neither restarted nor reloaded.
-pub(super) fn refresh(host: &mut Writer, jobs: &[(&str, Refresh)]) -> Vec<Result<(), Error>> {
-    let names: Vec<&str> = jobs.iter().map(|job| job.0).collect();
+/// Restarts, reloads and starts; each answers for itself. What is not active is neither restarted nor reloaded; nor is
+/// what has restarted already along with another, see `PartOf=` and its like in systemd.unit(5).
+pub(super) fn refresh(host: &mut Writer, turns: &[Turn<'_>]) -> Vec<Result<(), Error>> {
+    let names: Vec<&str> = turns.iter().map(|turn| turn.name).collect();
     let statuses = match host.bus() {
         Ok(bus) => bus.statuses(&names),
         Err(error) => return everybody(&names, &error),
     };
-    let mut results: Vec<Result<(), Error>> = Vec::with_capacity(jobs.len());
+    let mut results: Vec<Result<(), Error>> = Vec::with_capacity(turns.len());
     let mut due = [Vec::new(), Vec::new(), Vec::new()];
-    for (i, (status, (_, what))) in statuses.into_iter().zip(jobs).enumerate() {
+    for (i, (status, turn)) in statuses.into_iter().zip(turns).enumerate() {
         let active = status.map(|status| Active::parse(&status.active).is_active());
-        match (&active, what) {
-            (Ok(true), Refresh::Reload) => due[0].push(i),
-            (Ok(true), Refresh::Restart) => due[1].push(i),
+        match (&active, turn.how) {
+            (Ok(true), Refresh::Restart) => due[0].push(i),
+            (Ok(true), Refresh::Reload) => due[1].push(i),
             (Ok(_), Refresh::Start) => due[2].push(i),
             (Ok(false), _) | (Err(_), _) => {}
         }
         results.push(active.map(drop));
     }
-    read_anew(host, &names, &mut due, &mut results);
+    let runs = read_anew(host, turns, &mut due, &mut results);
+    let [restarts, reloads, starts] = due;
     let batch = |which: &[usize]| which.iter().map(|&i| names[i]).collect::<Vec<_>>();
-    let done =
-        [host.reload_units(&batch(&due[0])), host.restart_units(&batch(&due[1])), host.start_units(&batch(&due[2]))];
-    for (i, result) in due.into_iter().flatten().zip(done.into_iter().flatten()) {
+    let mut done: Vec<(usize, Result<(), Error>)> = Vec::new();
+    for wave in waves(host, turns, restarts) {
+        let wave = run_still(host, turns, &runs, wave);
+        done.extend(wave.iter().copied().zip(host.restart_units(&batch(&wave))));
+    }
+    // What restarts has read all there is to read: whoever is a part of it needs no reload then.
+    let reloads = run_still(host, turns, &runs, reloads);
+    done.extend(reloads.iter().copied().zip(host.reload_units(&batch(&reloads))));
+    done.extend(starts.iter().copied().zip(host.start_units(&batch(&starts))));
+    for (i, result) in done {
         results[i] = result;
     }
     results
 }
 
-/// Makes systemd read what it has not yet of the units that are `due`: what replaced their files did not. Where it
-/// cannot, these are out of the rest.
-fn read_anew(host: &mut Writer, names: &[&str], due: &mut [Vec<usize>; 3], results: &mut [Result<(), Error>]) {
-    let all: Vec<usize> = due.iter().flatten().copied().collect();
-    let asks: Vec<(&str, Asked)> = all.iter().map(|&i| (names[i], Asked::Nothing)).collect();
-    let Ok(details) = host.bus().map(|bus| bus.details(&asks)) else { return };
-    let is_behind = |details: Result<UnitDetails, Error>| details.is_ok_and(|details| details.need_daemon_reload);
-    let behind: Vec<usize> = all.into_iter().zip(details).filter_map(|(i, it)| is_behind(it).then_some(i)).collect();
-    if behind.is_empty() {
-        return;
+/// Those of `due` that restart, in the order in which they have to: what restarts along with another comes after that.
+fn waves(host: &Reader, turns: &[Turn<'_>], due: Vec<usize>) -> Vec<Vec<usize>> {
+    if due.len() < 2 {
+        return vec![due];
     }
-    if let Err(error) = host.daemon_reload() {
-        for i in behind {
-            results[i] = Err(again(names[i], &error));
+    let names: Vec<&str> = due.iter().map(|&i| turns[i].name).collect();
+    // Of what cannot be told nothing is known to restart with another: at worst it does so twice.
+    let Ok(follows) = host.bus().map(|bus| bus.restarts_with(&names)) else { return vec![due] };
+    let follows = follows.into_iter().map(Result::unwrap_or_default).collect::<Vec<_>>();
+    layers(&names, &follows).into_iter().map(|layer| layer.into_iter().map(|at| due[at]).collect()).collect()
+}
+
+/// The places of `names`, each after those of them that it `follows`; those that follow each other are together.
+fn layers(names: &[&str], follows: &[Vec<String>]) -> Vec<Vec<usize>> {
+    let mut left: Vec<usize> = (0..names.len()).collect();
+    let mut layers = Vec::new();
+    while !left.is_empty() {
+        let waits =
+            |&at: &usize| left.iter().any(|&other| other != at && follows[at].iter().any(|it| it == names[other]));
+        let (rest, now): (Vec<usize>, Vec<usize>) = left.iter().copied().partition(waits);
+        let (now, rest) = if now.is_empty() { (rest, Vec::new()) } else { (now, rest) };
+        layers.push(now);
+        left = rest;
+    }
+    layers
+}
+
+/// Those of `due` that are still the one of their `runs` that has to, as far as can be told: another one has read
+/// everything.
+fn run_still(host: &Reader, turns: &[Turn<'_>], runs: &[Option<String>], mut due: Vec<usize>) -> Vec<usize> {
+    if due.iter().all(|&i| runs[i].is_none()) {
+        return due;
+    }
+    let asks: Vec<(&str, Asked)> = due.iter().map(|&i| (turns[i].name, Asked::Nothing)).collect();
+    let Ok(details) = host.bus().map(|bus| bus.details(&asks)) else { return due };
+    let is_over = |(&i, now): (&usize, Result<UnitDetails, Error>)| {
+        now.is_ok_and(|now| runs[i].is_some() && now.invocation.is_some() && now.invocation != runs[i]).then_some(i)
+    };
+    let over: BTreeSet<usize> = due.iter().zip(details).filter_map(is_over).collect();
+    due.retain(|i| !over.contains(i));
+    due
+}
+
+/// Makes systemd read what it has not yet of the units that are `due`: what replaced their files did not. Where it
+/// cannot, these are out of the rest. Answers with the run of each that has to: where systemd reads only now, the one there
+/// is now.
+fn read_anew(
+    host: &mut Writer,
+    turns: &[Turn<'_>],
+    due: &mut [Vec<usize>; 3],
+    results: &mut [Result<(), Error>],
+) -> Vec<Option<String>> {
+    let mut runs: Vec<Option<String>> = turns.iter().map(|turn| turn.run.map(str::to_owned)).collect();
+    let all: Vec<usize> = due.iter().flatten().copied().collect();
+    let asks: Vec<(&str, Asked)> = all.iter().map(|&i| (turns[i].name, Asked::Nothing)).collect();
+    let Ok(details) = host.bus().map(|bus| bus.details(&asks)) else { return runs };
+    let now = all.into_iter().zip(details).filter_map(|(i, details)| Some((i, details.ok()?)));
+    let behind: Vec<(usize, UnitDetails)> = now.filter(|(_, details)| details.need_daemon_reload).collect();
+    if behind.is_empty() {
+        return runs;
+    }
+    let read = host.daemon_reload();
+    for (i, details) in behind {
+        runs[i] = details.invocation;
+        if let Err(error) = &read {
+            results[i] = Err(again(turns[i].name, error));
             due.iter_mut().for_each(|due| due.retain(|&other| other != i));
         }
     }
+    runs
 }
 
 /// One cause, told for each name.
@@ -337,6 +390,21 @@ mod tests {
         assert_eq!(found[2].as_ref().map(|seen| seen.file).ok(), Some(FileState::Static));
         let last = found[4].as_ref().expect("both are told");
         assert_eq!((last.file, last.active), (FileState::Enabled, Some(Active::Failed)));
+    }
+
+    #[test]
+    fn what_restarts_along_with_another_comes_after_that() {
+        let of = |names: [&'static str; 3], follows: [&[&str]; 3]| {
+            let follows = follows.map(|others| others.iter().map(|&other| other.to_owned()).collect::<Vec<_>>());
+            let layers = layers(&names, &follows).into_iter();
+            layers.map(|layer| layer.into_iter().map(|at| names[at]).collect::<Vec<_>>()).collect::<Vec<_>>()
+        };
+        let names = ["a", "b", "c"];
+        assert_eq!(of(names, [&[], &[], &[]]), [vec!["a", "b", "c"]]);
+        assert_eq!(of(names, [&["b"], &["c", "not-due"], &[]]), [vec!["c"], vec!["b"], vec!["a"]]);
+        assert_eq!(of(names, [&["c"], &["b"], &[]]), [vec!["b", "c"], vec!["a"]]);
+        let round = of(names, [&["b"], &["a"], &["a"]]);
+        assert_eq!(round.concat().len(), 3, "each once, whatever they say of each other: {round:?}");
     }
 
     #[test]

@@ -118,10 +118,29 @@ impl Kind for Unit {
     }
 }
 
+/// What one unit is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What.
+    pub how: Refresh,
+    /// Which run of it has to, by its invocation: another one has read everything anew. None where that is not known.
+    pub run: Option<&'a str>,
+}
+
 /// Does what [`Kind::refresh`] found to be due, in one batch; each answers for itself, in order. In a
 /// directory nothing runs, and nothing is done.
-pub fn refresh(host: &mut Writer, jobs: &[(&str, Refresh)]) -> Vec<Result<(), host::Error>> {
-    if host.is_machine() { machine::refresh(host, jobs) } else { jobs.iter().map(|_| Ok(())).collect() }
+pub fn refresh(host: &mut Writer, turns: &[Turn<'_>]) -> Vec<Result<(), host::Error>> {
+    if host.is_machine() { machine::refresh(host, turns) } else { turns.iter().map(|_| Ok(())).collect() }
+}
+
+/// Which run each of `names` is now, by its invocation. None where it never ran, or where that is not to be told.
+pub fn runs(host: &Reader, names: &[&str]) -> Vec<Option<String>> {
+    let Some(bus) = host.bus().ok().filter(|_| host.is_machine() && !names.is_empty()) else {
+        return vec![None; names.len()];
+    };
+    names.iter().map(|name| bus.invocation(name).ok().flatten()).collect()
 }
 
 /// Those of `names` that systemd can only restart, though they are to be reloaded. What it does not tell is found when

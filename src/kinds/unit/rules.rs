@@ -260,8 +260,6 @@ pub(super) struct Work {
     pub(super) disable_runtime: bool,
     pub(super) stop: bool,
     pub(super) start: bool,
-    /// Since what it runs is older than what stands on the host.
-    pub(super) catch_up: Option<Refresh>,
 }
 
 /// What is to be done so that `now`, looked at after any unmasking, becomes `want`.
@@ -278,7 +276,6 @@ pub(super) fn work(name: &str, want: &Spec, now: &Observed) -> Result<Work, Erro
         disable_runtime: has("enabled", "disabled") && now.file == FileState::EnabledRuntime,
         stop: has("active", "inactive"),
         start: has("active", "active"),
-        catch_up: None,
     };
     if !(work.enable || work.start) {
         return Ok(work);
