@@ -148,6 +148,7 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     }
     walk(ground, plan, &[Phase::Packages], &mut applied)?;
     applied.asides = ground.host.take_asides();
+    not_begun(ground, plan, &applied)?;
 
     // Installing packages runs other people's scripts: all that is ours is looked at again.
     applied.interrupted |= packages && ground.host.interrupted();
@@ -223,6 +224,20 @@ fn walk(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Ap
             ledger::save(ground.state, ground.ledger)?;
         }
     }
+    Ok(())
+}
+
+/// Looks at the packages that failed, whether anything of what was to be done to them is begun.
+fn not_begun(ground: &mut Ground<'_>, plan: &Plan, applied: &Applied) -> Result<(), Error> {
+    let failed = |id: &&Id| matches!(applied.outcomes.get(*id), Some(Outcome::Failed { .. }));
+    let packages = plan.steps.iter().filter(|step| step.phase == Phase::Packages).map(|step| &step.id);
+    let ids: Vec<&Id> = packages.filter(failed).collect();
+    if ids.is_empty() || applied.interrupted {
+        return Ok(());
+    }
+    let seen = kinds::observe(ground.host, &ids);
+    record::not_begun(ground.ledger, &ids.into_iter().zip(seen).collect::<Vec<_>>());
+    ledger::save(ground.state, ground.ledger)?;
     Ok(())
 }
 

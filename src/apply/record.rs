@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Applied, Error, Ground};
 use crate::compile::Desired;
-use crate::kinds::Spec;
+use crate::host;
+use crate::kinds::{Observed, Spec};
 use crate::ledger::{self, Cleared, Entry, KeptLimits, Ledger, Origin};
 use crate::model::{Id, Outcome, Revision};
 use crate::plan::{Action, Plan, Step};
@@ -26,6 +27,22 @@ pub(super) fn done(ledger: &mut Ledger, desired: &Desired, step: &Step) {
         {
             // Where only attributes are ours by now the content was put back.
             *overwritten = !before.expires() || entry.applied.as_ref().is_some_and(Spec::overwrites);
+        }
+    }
+}
+
+/// What became of the packages that failed to be changed, as they are `seen` now that their transaction has ended: where
+/// nothing of it is there, nothing is begun, and what somebody else does to them later is not ours to go on with.
+pub(super) fn not_begun(ledger: &mut Ledger, seen: &[(&Id, Result<Observed, host::Error>)]) {
+    for (id, seen) in seen {
+        // What cannot be told may be half there.
+        let (Some(entry), Ok(seen)) = (ledger.entries.get_mut(*id), seen) else { continue };
+        if entry.intended.as_ref().is_none_or(|intended| intended.is_begun(seen)) {
+            continue;
+        }
+        entry.intended = None;
+        if entry.applied.is_none() {
+            ledger.entries.remove(*id);
         }
     }
 }
@@ -180,4 +197,52 @@ fn give_up(ledger: &mut Ledger, step: &Step, applied: &Applied) {
     // Nothing was overwritten, so there is nothing to give back.
     let kept = applied.kept.get(&step.id);
     ledger.kept.retain(|copy| Some(&copy.id) != kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::{Before, package};
+    use crate::model::{Drift, Release};
+
+    fn exact(version: &str) -> Spec {
+        let version = package::Version::Exact(version.to_owned());
+        Spec::Package(package::Spec::present(version, package::Downgrade::Intended))
+    }
+
+    fn installed(version: &str) -> Observed {
+        Observed::Package(package::Observed::Installed {
+            version: version.to_owned(),
+            architecture: "amd64".to_owned(),
+            essential: false,
+            automatic: false,
+            held: Some(true),
+            order: package::Order::Deb,
+        })
+    }
+
+    #[test]
+    fn what_failed_and_has_begun_nothing_is_not_gone_on_with() {
+        let absent = || Observed::Package(package::Observed::Absent { config_files: false });
+        let half = || {
+            let (status, version) = ("half-configured".to_owned(), "2.0".to_owned());
+            Observed::Package(package::Observed::Broken { status, version, essential: false })
+        };
+        let unknown = || Err(host::Error::Unknown { thing: "dpkg".to_owned(), why: "no answer".to_owned() });
+        let id = Id::new("package", "app");
+        // What the ledger has afterwards: what was applied, and what is being applied.
+        let after = |applied: Option<&str>, seen: Result<Observed, host::Error>| {
+            let origin = Origin::Found { before: Before::Package(package::Before::Absent), at: 0, overwritten: false };
+            let mut entry = Entry::new(origin, Drift::Report, Release::Restore, "");
+            (entry.applied, entry.intended) = (applied.map(exact), Some(exact("2.0")));
+            let mut ledger = Ledger { entries: BTreeMap::from([(id.clone(), entry)]), ..Ledger::default() };
+            not_begun(&mut ledger, &[(&id, seen)]);
+            ledger.entries.remove(&id).map(|entry| (entry.applied, entry.intended))
+        };
+        assert_eq!(after(Some("1.0"), Ok(installed("1.0"))), Some((Some(exact("1.0")), None)));
+        assert_eq!(after(None, Ok(absent())), None, "nothing of it is ours");
+        for seen in [Ok(half()), Ok(installed("2.0")), unknown()] {
+            assert_eq!(after(Some("1.0"), seen), Some((Some(exact("1.0")), Some(exact("2.0")))), "it may be ours");
+        }
+    }
 }
