@@ -57,5 +57,5 @@ fn behind(
     let found: Vec<(Id, Vec<Behind>)> =
         running.into_iter().map(|(id, ..)| id.clone()).zip(found).filter(|(_, found)| !found.is_empty()).collect();
     // What is half unpacked is nothing to be started on, and whoever is at it may restart what it brings: later.
-    if !found.is_empty() && package::at_work(host).is_some() { Vec::new() } else { found }
+    if found.is_empty() || package::nobody_is_at_work(host) { found } else { Vec::new() }
 }

@@ -49,7 +49,7 @@ pub(super) fn note(ground: &mut Ground<'_>) -> Result<(), Error> {
 pub(super) fn owe(host: &Reader, ledger: &mut Ledger) -> BTreeSet<Id> {
     let mut owing = BTreeSet::new();
     // Whoever is at it now may not have done with these files.
-    if ledger.replacing.is_empty() || kinds::package::at_work(host).is_some() {
+    if ledger.replacing.is_empty() || !kinds::package::nobody_is_at_work(host) {
         return owing;
     }
     for (unit, before) in std::mem::take(&mut ledger.replacing) {

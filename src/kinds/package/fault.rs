@@ -1,5 +1,8 @@
 //! Why something is not done.
 
+use crate::host::Error;
+use crate::model::one_line;
+
 /// Why something is not done. It is told to each package that it concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -35,14 +38,23 @@ impl Fault {
     }
 }
 
-impl From<crate::host::Error> for Fault {
-    fn from(error: crate::host::Error) -> Self {
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
         Self { reason: error.reason(), why: error.chain(), remedy: Remedy::General }
     }
 }
 
 /// Somebody else is at work with packages.
+const LOCK_HELD: &str = "package-lock-held";
+
+/// What is to be done is not, since `holder` is at work.
 pub fn lock_held(holder: &str) -> Fault {
     let why = format!("the package lock is held by {holder}; it was waited for, and is tried again later");
-    Fault::new("package-lock-held", why).with(Remedy::General)
+    Fault::new(LOCK_HELD, why).with(Remedy::General)
+}
+
+/// What a look found of `thing`, `it is so while `, may be another thing once `holder` has done.
+pub fn later(thing: &str, so: &str, holder: &str) -> Error {
+    let why = format!("{so}{} is at work with packages; it is looked at again later", one_line(holder, 80));
+    Error::Refused { thing: thing.to_owned(), reason: LOCK_HELD, why }
 }

@@ -6,6 +6,7 @@
 //! `tool` asks, and its word in `backend`.
 
 mod apt;
+mod at_work;
 mod backend;
 mod converge;
 #[cfg(test)]
@@ -31,7 +32,8 @@ use crate::host::{self, Payloads, Reader, Writer};
 use crate::kinds::{Around, Foreseen, Job, Kind, Need, Phase};
 use crate::model::{Cause, Change, Id, glob, one_line};
 
-pub use owners::{at_work, is_working_name, owned};
+pub use at_work::nobody_is_at_work;
+pub use owners::{is_working_name, owned};
 pub use solve::WOULD_CHANGE_RESTING;
 pub use spec::{Downgrade, Spec, Version};
 pub use transient::{running, sweep};

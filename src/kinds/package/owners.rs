@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use super::{apt, dnf, transient};
+use super::at_work::AtWork;
+use super::{dnf, fault};
 use crate::host::{Error, Output, Program, Reader};
 use crate::kinds::file::protected::unaliased;
 use crate::model::one_line;
@@ -32,20 +33,11 @@ pub fn owned(host: &Reader, paths: &BTreeSet<String>) -> Result<BTreeSet<String>
     Ok(owned)
 }
 
-/// Who is at work with packages, trueup's own transactions included, as far as that can be told.
-pub fn at_work(host: &Reader) -> Option<String> {
-    let ours = || transient::running(host).ok().filter(|running| !running.is_empty()).map(|_| "trueup".to_owned());
-    apt::lock_holder(host).or_else(|| dnf::at_work(host)).or_else(ours)
-}
-
 fn nobody_is_at_work(host: &Reader) -> Result<(), Error> {
-    match at_work(host) {
-        None => Ok(()),
-        Some(holder) => Err(Error::Refused {
-            thing: "packages".to_owned(),
-            reason: "package-lock-held",
-            why: format!("{holder} is at work with them; it is looked at again later"),
-        }),
+    match AtWork::now(host)? {
+        AtWork::Nobody => Ok(()),
+        AtWork::Ours => Err(fault::later("packages", "", "trueup")),
+        AtWork::Theirs(holder) => Err(fault::later("packages", "", &holder)),
     }
 }
 

@@ -198,12 +198,15 @@ pub(super) fn running_in(list: &str) -> Result<Vec<String>, String> {
 }
 
 /// Waits until no transaction that a trueup began goes on: it holds the lock, or is about to take it.
+///
+/// # Errors
+/// Also where systemd does not tell: the lock may not be taken yet.
 pub fn after_ours(host: &Reader) -> Result<(), Fault> {
-    // Where systemd does not tell, the lock itself is there to be waited for.
-    alone(host, |host| {
-        let unit = running(host).unwrap_or_default().into_iter().next()?;
-        Some(format!("the transaction that trueup began before ({unit}.service)"))
-    })
+    let mut waited = Duration::ZERO;
+    while let Some(unit) = running(host)?.into_iter().next() {
+        wait_for(host, &format!("the transaction that trueup began before ({unit}.service)"), &mut waited)?;
+    }
+    Ok(())
 }
 
 /// Removes what a trueup that was killed left of its transaction, once that has ended.

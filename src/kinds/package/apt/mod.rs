@@ -9,10 +9,11 @@ use std::collections::HashMap;
 
 pub use self::database::Database;
 pub use self::version::compare;
-use super::fault::Fault;
+use super::at_work::AtWork;
+use super::fault::{self, Fault};
 use super::solve::{Policy, Rules, Task};
 use super::tool::{self, Mark, Tool};
-use super::{Observed, Order, Transaction, transient};
+use super::{Observed, Order, Transaction};
 use crate::host::{Error, Reader, Writer};
 use crate::model::one_line;
 
@@ -24,7 +25,7 @@ pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Err
     let database = Database::read(host)?;
     let look = |name: &&str| match tool::Database::observed(&database, name) {
         Observed::Absent { .. } if is_name(name) && database.is_lost(host, name) => Err(lost(name)),
-        seen => settled(name, seen, || at_work(host)),
+        seen => settled(name, seen, || AtWork::now(host)),
     };
     Ok(names.iter().map(look).collect())
 }
@@ -39,34 +40,35 @@ fn lost(name: &str) -> Error {
 }
 
 /// What is half there while somebody is at work is on its way, and will be another by the next look.
-fn settled(name: &str, seen: Observed, at_work: impl Fn() -> Option<String>) -> Result<Observed, Error> {
+fn settled(name: &str, seen: Observed, at_work: impl Fn() -> Result<AtWork, Error>) -> Result<Observed, Error> {
     let Observed::Broken { status, .. } = &seen else { return Ok(seen) };
     match at_work() {
-        None => Ok(seen),
-        Some(holder) => Err(Error::Refused {
-            thing: format!("package:{name}"),
-            reason: "package-lock-held",
-            why: format!("it is {status} while {holder} is at work with packages; it is looked at again later"),
-        }),
+        // From what a transaction of ours has left so far it goes on.
+        Ok(AtWork::Nobody | AtWork::Ours) => Ok(seen),
+        Ok(AtWork::Theirs(holder)) => {
+            Err(fault::later(&format!("package:{name}"), &format!("it is {status} while "), &holder))
+        }
+        Err(error) => {
+            let why = format!("it is {status}, and whether anybody is at work with it is not known: {}", error.chain());
+            Err(Error::Unknown { thing: format!("package:{name}"), why })
+        }
     }
-}
-
-/// Whoever holds dpkg's lock now, but for a transaction of ours: that is waited for, and goes on from there.
-fn at_work(host: &Reader) -> Option<String> {
-    if !transient::running(host).unwrap_or_default().is_empty() {
-        return None;
-    }
-    lock_holder(host)
 }
 
 /// Whoever holds dpkg's lock now.
-pub(super) fn lock_holder(host: &Reader) -> Option<String> {
-    let pid = LOCKS.iter().find_map(|lock| host.locked_by(lock).ok().flatten())?;
-    let name = host.read(&format!("/proc/{pid}/comm"), 64).ok().flatten().unwrap_or_default();
-    Some(match String::from_utf8_lossy(&name).trim() {
-        "" => "another process".to_owned(),
-        name => format!("{} (pid {pid})", one_line(name, 40)),
-    })
+///
+/// # Errors
+/// Where a lock cannot be looked at.
+pub(super) fn lock_holder(host: &Reader) -> Result<Option<String>, Error> {
+    for lock in LOCKS {
+        let Some(pid) = host.locked_by(lock)? else { continue };
+        let name = host.read(&format!("/proc/{pid}/comm"), 64).ok().flatten().unwrap_or_default();
+        return Ok(Some(match String::from_utf8_lossy(&name).trim() {
+            "" => "another process".to_owned(),
+            name => format!("{} (pid {pid})", one_line(name, 40)),
+        }));
+    }
+    Ok(None)
 }
 
 /// apt-get(8) and its like.
@@ -132,11 +134,15 @@ mod tests {
     #[test]
     fn what_is_half_there_is_drift_only_where_nobody_is_at_work() {
         let half = || Observed::Broken { status: "half-configured".into(), version: "1.0".into(), essential: false };
-        assert_eq!(settled("a", half(), || None).ok(), Some(half()));
-        let error = settled("a", half(), || Some("apt-get (pid 812)".to_owned())).expect_err("looked at later");
+        let theirs = || Ok(AtWork::Theirs("apt-get (pid 812)".to_owned()));
+        let unknown = || Err(Error::Unknown { thing: "systemctl".to_owned(), why: "no answer".to_owned() });
+        assert_eq!(settled("a", half(), || Ok(AtWork::Nobody)).ok(), Some(half()));
+        assert_eq!(settled("a", half(), || Ok(AtWork::Ours)).ok(), Some(half()), "it is waited for, and gone on from");
+        let error = settled("a", half(), theirs).expect_err("looked at later");
         assert_eq!(error.reason(), "package-lock-held");
+        assert_eq!(settled("a", half(), unknown).expect_err("nor is it mended blindly").reason(), "cannot-tell");
         let gone = || Observed::Absent { config_files: false };
-        assert_eq!(settled("a", gone(), || Some("apt-get (pid 812)".to_owned())).ok(), Some(gone()));
+        assert_eq!(settled("a", gone(), theirs).ok(), Some(gone()));
     }
 
     #[test]
