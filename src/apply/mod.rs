@@ -125,6 +125,7 @@ pub fn tidy(ground: &mut Ground<'_>) {
     intend::sweep(ground);
     // What was left behind would keep services from starting.
     let _ = kinds::package::start_services_again(ground.host);
+    kinds::package::tell_late(ground.host);
     replaced::late(ground);
 }
 
@@ -147,7 +148,6 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
         replaced::note(ground)?;
     }
     walk(ground, plan, &[Phase::Packages], &mut applied)?;
-    applied.asides = ground.host.take_asides();
     not_begun(ground, plan, &applied)?;
 
     // Installing packages runs other people's scripts: all that is ours is looked at again.

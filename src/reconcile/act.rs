@@ -62,6 +62,7 @@ pub(super) fn act(host: &mut Writer, ask: &Ask, looked: Looked) -> Report {
     if let Ok(applied) = &mut applied {
         ground.host.say("looking at what was done");
         apply::settle(ground.host, &plan, applied);
+        applied.asides = ground.host.take_asides();
     }
     let recorded = applied.at(Stage::Apply).and_then(|mut applied| {
         applied.interrupted |= ask.booting;

@@ -195,6 +195,7 @@ pub fn release(
     };
     let mut applied = perform(&mut ground, &plan)?;
     apply::settle(ground.host, &plan, &mut applied);
+    applied.asides = ground.host.take_asides();
     report.applied(&plan, &applied);
     if let Some(revision) = revision {
         let edits = seconds(settings.state.edits);

@@ -29,6 +29,18 @@ impl Leftovers {
         Self(standing(host))
     }
 
+    /// As it is written down for whoever sees the end of the transaction; read again by [`Leftovers::written`].
+    pub fn to_write(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.0.as_ref().ok()).expect("paths and numbers are plain data")
+    }
+
+    /// What was written down before a transaction.
+    pub fn written(text: &[u8]) -> Self {
+        let standing: Option<Standing> = serde_json::from_slice(text).unwrap_or_default();
+        let why = "it was not known before a package transaction, or was not kept".to_owned();
+        Self(standing.ok_or(Error::Unknown { thing: PLACE.to_owned(), why }))
+    }
+
     /// Tells what is there by now that was not. Where that cannot be told, it says so.
     pub fn tell_new(self, host: &mut Writer) {
         match (self.0, standing(host)) {
@@ -146,6 +158,17 @@ mod tests {
                 ("/etc/app/gone.conf", "what stood at /etc/app/gone.conf lies beside it: /etc/app/gone.conf.rpmsave"),
             ]
         );
+    }
+
+    #[test]
+    fn what_was_there_before_is_read_as_it_was_written() {
+        let before = Standing::from([("/etc/a.conf.rpmnew".to_owned(), (7, 9, 1_700_000_000_123_456_789))]);
+        let written = Leftovers(Ok(before.clone())).to_write();
+        assert_eq!(Leftovers::written(&written).0.ok(), Some(before));
+        let unknown = || Error::Unknown { thing: PLACE.to_owned(), why: String::new() };
+        for text in [&Leftovers(Err(unknown())).to_write()[..], b"", b"[1"] {
+            assert!(Leftovers::written(text).0.is_err(), "that is not the same as nothing");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use at_work::nobody_is_at_work;
 pub use owners::{is_working_name, owned};
 pub use solve::WOULD_CHANGE_RESTING;
 pub use spec::{Downgrade, Spec, Version};
-pub use transient::{running, sweep};
+pub use transient::{running, sweep, tell_late};
 pub use version::Order;
 
 /// The kind whose word is `package`.

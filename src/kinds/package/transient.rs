@@ -20,6 +20,8 @@ const NOTICE: Duration = Duration::from_millis(200);
 const TRANSACTION: Duration = Duration::from_secs(30 * 60);
 /// Where our directory keeps what a transaction reads and prints while it runs.
 const LOGS: &str = "packages";
+/// How the name of what lay beside configuration files before one ends.
+const BEFORE: &str = "before";
 /// What of a log is read at the end.
 const LOG_LIMIT: u64 = 4 << 20;
 /// What of it is read for what goes on now.
@@ -57,15 +59,18 @@ impl Transaction<'_> {
     pub fn run(&self, host: &mut Writer) -> Result<String, Fault> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let unit = format!("{UNIT}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let (log, script) = (format!("{LOGS}/{unit}.log"), format!("{LOGS}/{unit}.script"));
+        let [log, script, before] = ["log", "script", BEFORE].map(|what| format!("{LOGS}/{unit}.{what}"));
         let state = host.state();
+        tell_late(host);
         sweep(host).map_err(failed)?;
         let mut arguments = self.arguments.to_vec();
         if let Some(content) = self.script {
             state.write(&script, content.as_bytes()).map_err(failed)?;
             arguments.push(state.path().join(&script).to_string_lossy().into_owned());
         }
+        // Its end may be somebody else's to see.
         let beside = Leftovers::look(host);
+        state.write(&before, &beside.to_write()).map_err(failed)?;
         // Where systemd is the service manager, see sd_booted(3).
         let said = match host.below_root("/run/systemd/system").is_dir() {
             true => self.run_in(host, &unit, &log, &arguments),
@@ -75,10 +80,10 @@ impl Transaction<'_> {
                 output.map(|output| both(&output)).map_err(Fault::from)
             }
         };
-        beside.tell_new(host);
-        // What goes on still prints there, and may not have read its script yet.
+        // What goes on still prints there, may not have read its script yet, and has not laid down all that it will.
         if !matches!(&said, Err(fault) if fault.reason == INTERRUPTED) {
-            for name in [&log, &script] {
+            beside.tell_new(host);
+            for name in [&log, &script, &before] {
                 state.remove(name).map_err(failed)?;
             }
         }
@@ -221,11 +226,39 @@ pub fn sweep(host: &Reader) -> Result<(), StateError> {
     }
     // What cannot be told now is swept the next time.
     let Ok(running) = running(host) else { return Ok(()) };
-    let goes_on = |name: &str| running.iter().any(|unit| name.rsplit_once('.').is_some_and(|(of, _)| of == unit));
-    for name in names.iter().filter(|name| !goes_on(name)) {
+    for name in names.iter().filter(|name| !goes_on(name, &running) && !is_before(name)) {
         state.remove(&format!("{LOGS}/{name}"))?;
     }
     Ok(())
+}
+
+/// Whether what is kept under this name is of a transaction that is still `running`.
+fn goes_on(name: &str, running: &[String]) -> bool {
+    name.rsplit_once('.').is_some_and(|(of, _)| running.iter().any(|unit| of == unit))
+}
+
+/// Whether it is what lay beside configuration files before.
+fn is_before(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, what)| what == BEFORE)
+}
+
+/// Tells what transactions that outlived their trueup have laid beside configuration files, once each has ended. What
+/// cannot be told now is told the next time.
+pub fn tell_late(host: &mut Writer) {
+    let state = host.state();
+    let names: Vec<String> = state.list(LOGS).unwrap_or_default().into_iter().filter(|name| is_before(name)).collect();
+    if names.is_empty() {
+        return;
+    }
+    let Ok(running) = running(host) else { return };
+    for name in names.iter().filter(|name| !goes_on(name, &running)) {
+        let name = format!("{LOGS}/{name}");
+        let Ok(Some(before)) = state.read(&name) else { continue };
+        // Told once, or not at all.
+        if state.remove(&name).is_ok() {
+            Leftovers::written(&before).tell_new(host);
+        }
+    }
 }
 
 fn failed(error: StateError) -> Fault {
@@ -316,6 +349,30 @@ mod tests {
         assert!(running_in("").is_err());
         cut::is_all_or_nothing(include_str!("fixtures/list-units.txt"), running_in);
         cut::is_all_or_nothing(include_str!("fixtures/list-units-none.txt"), running_in);
+    }
+
+    #[test]
+    fn what_a_transaction_that_outlived_its_trueup_laid_down_is_told_once() {
+        let root = tempfile::tempdir().expect("a scratch directory");
+        let lay = |path: &str| {
+            let path = root.path().join(path);
+            std::fs::DirBuilder::new().recursive(true).create(path.parent().expect("below")).expect("made");
+            crate::host::write_new(&path, b"theirs").expect("written");
+        };
+        lay("etc/old.conf.dpkg-dist");
+        let mut host = Writer::take(Reader::directory(root.path()).expect("a directory")).expect("alone");
+        let before = format!("{LOGS}/{UNIT}1-0.{BEFORE}");
+        host.state().write(&before, &Leftovers::look(&host).to_write()).expect("written");
+        lay("etc/app.conf.dpkg-dist");
+        sweep(&host).expect("swept");
+        tell_late(&mut host);
+        let told: Vec<String> = host.take_asides().into_iter().map(|aside| aside.path).collect();
+        assert_eq!(told, ["/etc/app.conf"]);
+        tell_late(&mut host);
+        assert!(host.take_asides().is_empty() && host.state().list(LOGS).expect("listed").is_empty());
+
+        let running = ["trueup-packages-1-0".to_owned()];
+        assert!(goes_on("trueup-packages-1-0.before", &running) && !goes_on("trueup-packages-1-1.log", &running));
     }
 
     #[test]
