@@ -98,10 +98,14 @@ impl Database {
     /// dpkg has a list of the files of a package of this name, and does not know of any: what it has written down is not
     /// whole.
     pub fn is_lost(&self, host: &Reader, name: &str) -> bool {
-        let name = self.canonical(name);
-        let bare = name.split(':').next().unwrap_or(name);
-        let lists = [format!("{LISTS}/{bare}.list"), format!("{LISTS}/{bare}:{}.list", self.native)];
-        !self.packages.contains_key(bare) && lists.iter().any(|list| !matches!(host.look(list), Ok(None)))
+        if self.entry(name).is_some() {
+            return false;
+        }
+        let (bare, architecture) = self.canonical(name).split_once(':').unwrap_or((self.canonical(name), &self.native));
+        let is_there = |list: String| !matches!(host.look(&list), Ok(None));
+        // A name without an architecture is that of the only package of this name.
+        is_there(format!("{LISTS}/{bare}:{architecture}.list"))
+            || !self.packages.contains_key(bare) && is_there(format!("{LISTS}/{bare}.list"))
     }
 
     fn is_automatic(&self, bare: &str, architecture: &str) -> bool {
@@ -361,6 +365,33 @@ pub mod tests {
                 refused += usize::from(is_refused);
             }
             assert!(refused > 10, "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_was_lost_of_one_architecture_is_not_absent_beside_another() {
+        let root = tempfile::tempdir().expect("a scratch directory");
+        let lists = |names: &[&str]| {
+            for name in names {
+                let path = root.path().join(format!("var/lib/dpkg/info/{name}.list"));
+                std::fs::DirBuilder::new().recursive(true).create(path.parent().expect("below")).expect("made");
+                crate::host::write_new(&path, b"/.\n").expect("written");
+            }
+        };
+        let paragraph = |name: &str, architecture: &str| {
+            format!("Package: {name}\nStatus: install ok installed\nArchitecture: {architecture}\nVersion: 1\n\n")
+        };
+        let known = [("dpkg", "amd64"), ("libm", "amd64"), ("libn", "i386"), ("tool", "amd64")];
+        let text: String = known.iter().map(|(name, architecture)| paragraph(name, architecture)).collect();
+        let packages = parse_status(&text).expect("understood");
+        let database = Database::of(packages, HashSet::new(), false).expect("has dpkg");
+        let host = Reader::directory(root.path()).expect("opens");
+        lists(&["dpkg", "libm:amd64", "libm:i386", "libn:amd64", "libn:i386", "tool", "gone"]);
+        for lost in ["libm:i386", "libn", "libn:amd64", "gone", "gone:i386"] {
+            assert!(database.is_lost(&host, lost), "{lost}");
+        }
+        for known in ["libm", "libn:i386", "tool", "tool:i386", "libm:arm64", "nothing"] {
+            assert!(!database.is_lost(&host, known), "{known}");
         }
     }
 
