@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use super::{Error, Ground};
 use crate::host::{self, Reader};
 use crate::kinds::file::protected::is_our_unit;
-use crate::kinds::{self, Spec, unit};
+use crate::kinds::unit::{self, OnChange};
+use crate::kinds::{self, Spec};
 use crate::ledger::{self, Ledger, OwedRefresh, UnitFile};
 use crate::model::Id;
 
@@ -20,9 +21,15 @@ pub(super) fn note(ground: &mut Ground<'_>) -> Result<(), Error> {
         return Ok(());
     }
     let desired = ground.desired;
-    // The package of trueup restarts trueup.
-    let units = desired.resources.iter().filter(|(id, wanted)| {
-        matches!(wanted.spec, Spec::Unit(_)) && !is_our_unit(id.name()) && !ground.ledger.replacing.contains_key(*id)
+    // The package of trueup restarts trueup. Of the others only those are asked for that a package may replace.
+    let units = desired.resources.iter().filter(|(id, wanted)| match &wanted.spec {
+        Spec::Unit(want) => {
+            want.on_change != OnChange::None
+                && !is_our_unit(id.name())
+                && !ground.ledger.replacing.contains_key(*id)
+                && has_file_of_package(ground.host, id.name())
+        }
+        _ => false,
     });
     let ids: Vec<&Id> = units.map(|(id, _)| id).collect();
     let mut noted = Vec::new();
@@ -42,6 +49,17 @@ pub(super) fn note(ground: &mut Ground<'_>) -> Result<(), Error> {
         ledger::save(ground.state, ground.ledger)?;
     }
     Ok(())
+}
+
+/// Whether a unit file of a package is there under the name `unit`, or by a link of that name; also where that cannot be
+/// told.
+fn has_file_of_package(host: &Reader, unit: &str) -> bool {
+    let is = |hop: &String| Ok(host.canonical(hop)?.starts_with(OF_PACKAGES) && host.look(hop)?.is_some());
+    let leads = |path: &String| {
+        let found: Result<Vec<bool>, host::Error> = host.hops(path).and_then(|hops| hops.iter().map(is).collect());
+        found.map_or(true, |found| found.contains(&true))
+    };
+    unit::unit_files(unit).iter().any(leads)
 }
 
 /// Has the units whose files were replaced owe what their declaration says, and names them. A unit that the package's own
@@ -96,6 +114,32 @@ fn stamp(host: &Reader, path: &str) -> Result<Option<(u64, i128)>, host::Error> 
 mod tests {
     use super::*;
     use crate::kinds::Refresh;
+
+    #[allow(clippy::disallowed_methods, reason = "a scratch directory")]
+    #[test]
+    fn only_units_whose_file_a_package_brings_are_asked_for() {
+        let scene = tempfile::tempdir().expect("a scratch directory");
+        let at = |path: &str| scene.path().join(path);
+        for path in [
+            "usr/lib/systemd/system/ssh.service",
+            "usr/lib/systemd/system/in@.service",
+            "etc/systemd/system/own.service",
+        ] {
+            std::fs::create_dir_all(at(path).parent().expect("has one")).expect("made");
+            std::fs::write(at(path), "").expect("written");
+        }
+        let link = |target: &str, path: &str| std::os::unix::fs::symlink(target, at(path)).expect("made");
+        link("usr/lib", "lib");
+        link("/lib/systemd/system/ssh.service", "etc/systemd/system/sshd.service");
+        link("/lib/systemd/system/gone.service", "etc/systemd/system/old.service");
+        let host = Reader::directory(scene.path()).expect("it is there");
+        for unit in ["ssh.service", "sshd.service", "in@one.service"] {
+            assert!(has_file_of_package(&host, unit), "{unit}");
+        }
+        for unit in ["own.service", "old.service", "nowhere.service"] {
+            assert!(!has_file_of_package(&host, unit), "{unit}");
+        }
+    }
 
     #[test]
     fn a_unit_owes_a_restart_where_its_file_is_another_and_only_there() {

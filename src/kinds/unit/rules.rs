@@ -134,7 +134,7 @@ pub(super) fn needs(name: &str, want: &Spec) -> Vec<Need> {
 }
 
 /// Where the unit file of `name` may be declared, its template's too.
-pub(super) fn unit_files(name: &str) -> Vec<String> {
+pub fn unit_files(name: &str) -> Vec<String> {
     DIRECTORIES
         .into_iter()
         .flat_map(|directory| name::files(name).into_iter().map(move |file| format!("{directory}/{file}")))
