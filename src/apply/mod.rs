@@ -91,6 +91,8 @@ pub struct Applied {
     made: BTreeSet<Id>,
     /// What the `validate` of units said of what stands in place.
     judged: BTreeMap<Id, Result<(), String>>,
+    /// What units read as they start, as far as it is known.
+    reads: set::Reads,
     /// What was owed already when this pass began.
     owed: BTreeSet<Id>,
     /// Copies made of what was overwritten, by resource.
@@ -134,7 +136,8 @@ pub fn tidy(ground: &mut Ground<'_>) {
 /// # Errors
 /// Where our own state cannot be written: then nothing further is changed.
 pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
-    let mut applied = Applied { owed: ground.ledger.refreshes.keys().cloned().collect(), ..Applied::default() };
+    let owed = ground.ledger.refreshes.keys().cloned().collect();
+    let mut applied = Applied { owed, reads: plan.reads.clone(), ..Applied::default() };
     intend::intend(ground, plan, &mut applied)?;
 
     validate::validate(ground, plan, &[Phase::Stop, Phase::Early], &mut applied);
@@ -155,6 +158,7 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     let second = if packages && !applied.interrupted { again::again(ground, plan, &mut applied)? } else { None };
     let mut needed = plan.activations.clone();
     let plan = second.as_ref().unwrap_or(plan);
+    applied.reads.extend(plan.reads.clone());
     needed.extend(plan.activations.iter().copied());
 
     // What a package's script did to files that are read early is put right now. Judges may come with packages.
@@ -328,7 +332,7 @@ fn verdict(ground: &mut Ground<'_>, unit: &Id, applied: &mut Applied) -> Result<
     if command.is_empty() {
         return Ok(());
     }
-    let secret = set::reads_secrets(ground.ledger, unit, set::spec_of(ground.desired, unit));
+    let secret = set::reads_secrets(ground.ledger, unit, set::spec_of(ground.desired, unit), &applied.reads);
     let host = &mut *ground.host;
     applied.judged.entry(unit.clone()).or_insert_with(|| validate::in_place(host, command, secret)).clone()
 }

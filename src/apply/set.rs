@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Applied, Error, Ground, intend, validate};
 use crate::compile::Desired;
 use crate::host::{Payloads, StateDir, Writer};
-use crate::kinds::unit::{self, Unit};
-use crate::kinds::{self, AnyJob, Around, Before, Kind, Observed, Phase, Spec};
+use crate::kinds::unit;
+use crate::kinds::{self, AnyJob, Around, Before, Observed, Phase, Spec};
 use crate::ledger::{self, Ledger, Stands, Written};
 use crate::model::{Id, Outcome};
 use crate::plan::{Plan, Step};
@@ -25,14 +25,17 @@ pub(super) struct Set<'d> {
     pub(super) files: Vec<Id>,
 }
 
-/// What each declared unit uses of `files`; none that uses nothing of them.
-pub(super) fn of_units<'d>(desired: &'d Desired, files: &BTreeSet<Id>) -> Vec<Set<'d>> {
-    let set = |(id, spec): (&'d Id, &'d unit::Spec)| Set {
-        unit: id,
-        spec,
-        files: Unit::declared_used(id.name(), spec, files),
-    };
+/// What units read as they start, by their own settings: patterns of it. Of the others nothing is known of the kind.
+pub(super) type Reads = BTreeMap<Id, Vec<String>>;
+
+/// What each declared unit uses of `files`, what it `reads` as it starts with it; none that uses nothing of them.
+pub(super) fn of_units<'d>(desired: &'d Desired, reads: &Reads, files: &BTreeSet<Id>) -> Vec<Set<'d>> {
+    let set = |(id, spec): (&'d Id, &'d unit::Spec)| Set { unit: id, spec, files: used(id, spec, reads, files) };
     units(desired).map(set).filter(|set| !set.files.is_empty()).collect()
+}
+
+fn used(id: &Id, spec: &unit::Spec, reads: &Reads, files: &BTreeSet<Id>) -> Vec<Id> {
+    unit::used(id.name(), spec, reads.get(id).map_or(&[], Vec::as_slice), files)
 }
 
 fn units(desired: &Desired) -> impl Iterator<Item = (&Id, &unit::Spec)> {
@@ -51,10 +54,13 @@ pub(super) fn spec_of<'d>(desired: &'d Desired, unit: &Id) -> Option<&'d unit::S
 }
 
 /// Whether what judges the files of `unit` may read a secret; where nobody knows what it uses, whether there is any.
-pub(super) fn reads_secrets(ledger: &Ledger, unit: &Id, spec: Option<&unit::Spec>) -> bool {
-    let secrets = ledger.entries.iter().filter(|(_, entry)| entry.is_secret()).map(|(id, _)| id.clone()).collect();
+pub(super) fn reads_secrets(ledger: &Ledger, unit: &Id, spec: Option<&unit::Spec>, reads: &Reads) -> bool {
+    let secrets: BTreeSet<Id> =
+        ledger.entries.iter().filter(|(_, entry)| entry.is_secret()).map(|(id, _)| id.clone()).collect();
+    // What it reads as it starts is not known any more where a pass was cut short, but for what was written.
+    let written = ledger.unjudged.sets.get(unit).is_some_and(|set| !set.files.is_disjoint(&secrets));
     match spec {
-        Some(spec) => !Unit::declared_used(unit.name(), spec, &secrets).is_empty(),
+        Some(spec) => written || !used(unit, spec, reads, &secrets).is_empty(),
         None => !secrets.is_empty(),
     }
 }
@@ -87,7 +93,7 @@ pub(super) fn note(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], appli
         phases.contains(&step.phase) && !applied.outcomes.contains_key(&step.id) && step.id.kind() == "file"
     };
     let due: Vec<&Step> = plan.steps.iter().filter(due).collect();
-    let sets = of_units(desired, &due.iter().map(|step| step.id.clone()).collect());
+    let sets = of_units(desired, &plan.reads, &due.iter().map(|step| step.id.clone()).collect());
     let together = judged_together(&sets);
     if together.is_empty() {
         return Ok(());
@@ -150,7 +156,7 @@ pub(super) fn judge(ground: &mut Ground<'_>, applied: &mut Applied) -> Result<()
     ground.ledger.unjudged.retain(|id| applied.outcomes.get(id).is_none_or(|outcome| *outcome == Outcome::Done));
     let mut refused = BTreeMap::new();
     for (unit, set) in ground.ledger.unjudged.sets.iter().filter(|(_, set)| !set.validate.is_empty()) {
-        let secret = reads_secrets(ground.ledger, unit, spec_of(ground.desired, unit));
+        let secret = reads_secrets(ground.ledger, unit, spec_of(ground.desired, unit), &applied.reads);
         let verdict = validate::in_place(ground.host, &set.validate, secret);
         if let Err(why) = &verdict {
             refused.extend(set.files.iter().map(|file| (file.clone(), put_back_with(unit, why))));
@@ -219,7 +225,7 @@ pub fn judge_late(
                     Some(Spec::Unit(spec)) => Some(spec),
                     _ => None,
                 });
-                validate::in_place(host, &set.validate, reads_secrets(ledger, unit, spec))
+                validate::in_place(host, &set.validate, reads_secrets(ledger, unit, spec, &Reads::new()))
             }
         };
         if let Err(why) = verdict {
@@ -327,6 +333,9 @@ fn one_back(host: &mut Writer, contents: &Payloads, id: &Id, file: &Written, now
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::Wanted;
+    use crate::kinds::file;
+    use crate::model::{Digest, Drift, Release};
 
     fn files(names: &[&str]) -> Vec<Id> {
         names.iter().map(|name| Id::new("file", &format!("/etc/{name}"))).collect()
@@ -347,6 +356,38 @@ mod tests {
         let together: Vec<Id> = judged_together(&sets).into_iter().collect();
         assert_eq!(together, files(&["1", "2", "3", "4"]));
         assert!(judged_together(&[sets[0].same(), sets[3].same()]).is_empty(), "nobody judges these");
+    }
+
+    #[test]
+    fn what_a_unit_reads_as_it_starts_is_of_its_set() {
+        let spec = unit::Spec { watch: vec!["/etc/conf".to_owned()], ..unit::Spec::default() };
+        let id = Id::new("unit", "a.service");
+        let (drift, release) = (Drift::Correct, Release::Restore);
+        let spec = Spec::Unit(spec);
+        let wanted = Wanted { spec, drift, release, layer: String::new(), exclusive: None, stranger_of: None };
+        let desired = Desired {
+            host: String::new(),
+            resources: BTreeMap::from([(id.clone(), wanted)]),
+            update: None,
+            max_removals: None,
+            checks: BTreeMap::new(),
+            unlisted: BTreeMap::new(),
+        };
+        let all = files(&["conf", "default/a", "other"]).into_iter().collect();
+        let of =
+            |reads: &Reads| of_units(&desired, reads, &all).into_iter().flat_map(|set| set.files).collect::<Vec<_>>();
+        assert_eq!(of(&Reads::new()), files(&["conf"]));
+        let reads = Reads::from([(id.clone(), vec!["/etc/default/*".to_owned()])]);
+        assert_eq!(of(&reads), files(&["conf", "default/a"]));
+
+        // A judge that may have seen a secret there is not quoted.
+        let mut ledger = Ledger::default();
+        let mut entry = ledger::Entry::new(ledger::Origin::Adopted, drift, release, "");
+        let secret = Some(file::Sealed(Digest::of(b"sealed")));
+        entry.applied = Some(Spec::File(file::Spec { secret, ..file::Spec::of(file::What::Attributes) }));
+        ledger.entries.insert(files(&["default/a"])[0].clone(), entry);
+        let quiet = |reads: &Reads| reads_secrets(&ledger, &id, spec_of(&desired, &id), reads);
+        assert_eq!((quiet(&Reads::new()), quiet(&reads)), (false, true));
     }
 
     impl Set<'_> {

@@ -267,7 +267,7 @@ fn whole_sets(ground: &Ground<'_>, plan: &Plan, failed: &BTreeMap<Id, String>) -
         return others;
     }
     let files = plan.steps.iter().map(|step| &step.id).filter(|id| id.kind() == "file").cloned().collect();
-    for set in set::of_units(ground.desired, &files) {
+    for set in set::of_units(ground.desired, &plan.reads, &files) {
         let Some(because) = set.files.iter().find(|file| failed.contains_key(*file)) else { continue };
         let rest = set.files.iter().filter(|file| !failed.contains_key(*file));
         others.extend(rest.map(|file| (file.clone(), because.clone())));

@@ -383,6 +383,11 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
     let mut observed = Along::of(situation.observed);
     for (id, wanted) in &situation.desired.resources {
         let Some(Ok(seen)) = observed.at(id) else { continue };
+        if let Observed::Unit(unit) = seen
+            && !unit.start_files.is_empty()
+        {
+            plan.reads.insert(id.clone(), unit.start_files.clone());
+        }
         if stopping.contains(id) {
             continue;
         }

@@ -1,7 +1,7 @@
 //! Storey 9: from what is wanted, what is observed, what was last applied and what is held back to what is to be
 //! done. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::brakes::Held;
 use crate::kinds::{Activation, Observed, Phase, Refresh, Spec, file};
@@ -53,6 +53,8 @@ pub struct Plan {
     pub ignored: Vec<Id>,
     /// No longer declared and gone, or as it was before: dropped from the ledger.
     pub forgotten: Vec<Id>,
+    /// Patterns of what units read as they start, by their own settings, where systemd was asked.
+    pub reads: BTreeMap<Id, Vec<String>>,
     /// How many resources are wanted.
     pub wanted: usize,
 }

@@ -1,7 +1,7 @@
 //! What a broken file can do to a host: nothing, since it is judged before it is installed, with its set.
 
 use super::report::Told;
-use super::{Host, Lab};
+use super::{Host, Lab, Variant};
 
 fn failed(told: &Told, id: &str, words: &[&str]) {
     let step = told.step(id);
@@ -178,6 +178,54 @@ fn what_a_unit_refuses_once_it_is_in_place_is_put_back_whole_and_nothing_reads_i
     host.trueup(&["run", "--retry"]).converged();
     host.await_that("[ \"$(cat /run/app.log)\" = \"$(printf 'started\\nreloaded')\" ]");
     assert_eq!((host.has("/etc/app/c.conf"), host.has("/etc/app/gone.conf")), (true, false));
+    host.trueup(&["run"]).idle();
+}
+
+#[test]
+fn what_a_unit_reads_as_it_starts_is_judged_with_the_rest_and_put_back_with_it() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write(
+        "hosts/web-01/units/app.service",
+        "[Service]\nEnvironmentFile=/etc/default/app\nImportCredential=app.*\nExecStart=/usr/local/bin/app\n",
+    );
+    lab.fleet.write_executable("hosts/web-01/files/usr/local/bin/app", APP);
+    lab.fleet.write_executable(
+        "hosts/web-01/files/usr/local/bin/app-check",
+        "#!/bin/sh\ncmp /etc/app.conf /etc/default/app && cmp /etc/app.conf /etc/credstore/app.key\n",
+    );
+    let all = ["app.conf", "default/app", "credstore/app.key"];
+    let write = |lab: &Lab, paths: &[&str], content: &str| {
+        for path in paths {
+            lab.fleet.write(&format!("hosts/web-01/files/etc/{path}"), format!("A={content}\n"));
+        }
+    };
+    write(&lab, &all, "1");
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[units.\"app.service\"]\nactive = true\nwatch = [\"/etc/app.conf\"]\nvalidate = [\"/usr/local/bin/app-check\"]\n",
+    );
+    lab.fleet.commit("good");
+    let host = lab.boot_on(Variant::Trixie, "web-01", "");
+    host.trueup(&["run"]).converged();
+    let invocation = host.unit("app.service", "InvocationID");
+    for alone in &all[1..] {
+        write(&lab, &[*alone], "2");
+        lab.fleet.commit("they differ");
+        let told = host.trueup(&["run"]);
+        assert_eq!(told.status, 1, "{told:#?}");
+        failed(&told, &format!("file:/etc/{alone}"), &["app.service", "put back"]);
+        assert_eq!(all.map(|path| host.read(&format!("/etc/{path}"))), ["A=1\n"; 3]);
+        assert_eq!(host.unit("app.service", "InvocationID"), invocation, "nothing restarts");
+        write(&lab, &[*alone], "1");
+        lab.fleet.commit("as it was");
+        host.trueup(&["run", "--retry"]).converged();
+    }
+    write(&lab, &all, "3");
+    lab.fleet.commit("all of them");
+    host.trueup(&["run"]).converged();
+    assert_eq!(all.map(|path| host.read(&format!("/etc/{path}"))), ["A=3\n"; 3]);
+    assert_ne!(host.unit("app.service", "InvocationID"), invocation);
+    nothing_is_left(&host);
     host.trueup(&["run"]).idle();
 }
 

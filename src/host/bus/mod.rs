@@ -109,6 +109,8 @@ pub struct StartFiles {
     pub credentials: Vec<String>,
     /// `LoadCredentialEncrypted=`, the same.
     pub encrypted: Vec<String>,
+    /// `ImportCredential=`: names of credentials, or patterns of names.
+    pub imported: Vec<String>,
 }
 
 /// What a call was answered with instead of a result.
@@ -372,8 +374,13 @@ impl Bus {
                 }
             };
             let files = async {
-                let (environment, credentials, encrypted) =
-                    tokio::try_join!(ask("EnvironmentFiles"), ask("LoadCredential"), ask("LoadCredentialEncrypted"),)?;
+                let (environment, credentials, encrypted, imported) = tokio::try_join!(
+                    ask("EnvironmentFiles"),
+                    ask("LoadCredential"),
+                    ask("LoadCredentialEncrypted"),
+                    // Since version 254.
+                    ask("ImportCredential"),
+                )?;
                 let pairs = |value: Option<OwnedVariant>| {
                     let pairs = value.map(Vec::<(String, String)>::try_from).transpose()?.unwrap_or_default();
                     zbus::Result::Ok(pairs.into_iter().map(|(_, path)| path).collect())
@@ -383,6 +390,7 @@ impl Bus {
                     environment: files.into_iter().map(|(path, _)| path).collect(),
                     credentials: pairs(credentials)?,
                     encrypted: pairs(encrypted)?,
+                    imported: imported.map(Vec::<String>::try_from).transpose()?.unwrap_or_default(),
                 })
             };
             files.await.map_err(|error: zbus::Error| Refusal::from(error).unknown(name))

@@ -26,7 +26,7 @@ pub use effective::{Behind, Why, advice};
 use install::Install;
 pub use name::{DIRECTORIES, TYPES, is_valid};
 pub use processes::{Declared, behind};
-pub use rules::{falls_back, is_its_file, starts, unit_files};
+pub use rules::{falls_back, is_its_file, starts, unit_files, used};
 pub use spec::{OnChange, ReloadFailed, Spec};
 pub use start_files::add as add_start_files;
 pub use state::{Active, Before, FileState, Load, Observed};

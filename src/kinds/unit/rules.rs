@@ -174,7 +174,7 @@ fn matching<'c>(
 }
 
 /// Those of `changed` that the unit uses; `start_files` are patterns of what it reads as it starts.
-pub(super) fn used(name: &str, want: &Spec, start_files: &[String], changed: &BTreeSet<Id>) -> Vec<Id> {
+pub fn used(name: &str, want: &Spec, start_files: &[String], changed: &BTreeSet<Id>) -> Vec<Id> {
     let watched: BTreeSet<&Id> = matching(want.watched().chain(start_files), changed).collect();
     changed.iter().filter(|id| is_its_file(name, id) || watched.contains(id)).cloned().collect()
 }

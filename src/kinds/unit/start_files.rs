@@ -14,7 +14,8 @@ use crate::model::Id;
 /// Where systemd looks for a credential that is no path; systemd.exec(5).
 const STORES: [&str; 4] = ["/etc/credstore", "/run/credstore", "/usr/local/lib/credstore", "/usr/lib/credstore"];
 
-/// Adds to what was seen of each unit that is `wanted` the files that it reads as it starts, as far as these may move it.
+/// Adds to what was seen of each unit that is `wanted` the files that it reads as it starts, as far as these may move it
+/// or are judged with the others that it uses.
 /// Those that systemd does not tell of have their error from now on, and are the answer.
 pub fn add<'d>(
     host: &Reader,
@@ -24,7 +25,8 @@ pub fn add<'d>(
     let Some(bus) = host.bus().ok().filter(|_| host.is_machine()) else { return Vec::new() };
     let matters = |(id, spec): &(&Id, &Spec)| match (spec, observed.get(id)) {
         (Spec::Unit(want), Some(Ok(Observed::Unit(seen)))) => {
-            want.on_change != OnChange::None && seen.load == Load::Loaded && !name::is_template(id.name())
+            let matters = want.on_change != OnChange::None || !want.validate.is_empty();
+            matters && seen.load == Load::Loaded && !name::is_template(id.name())
         }
         _ => false,
     };
@@ -62,6 +64,11 @@ fn patterns(files: &StartFiles) -> Vec<String> {
             all.extend(places.iter().map(|place| format!("{place}/**")));
             all.extend(places);
         }
+    }
+    // From whichever store has one of that name, encrypted or not.
+    for names in &files.imported {
+        let names = as_ours(names);
+        all.extend(STORES.iter().flat_map(|store| ["", ".encrypted"].map(|ending| format!("{store}{ending}/{names}"))));
     }
     all
 }
@@ -105,19 +112,28 @@ mod tests {
     #[test]
     fn a_credential_is_a_file_a_directory_or_a_name_in_the_stores() {
         let credentials = ["/etc/app/*key", "/etc/app.d", "token"].map(str::to_owned).to_vec();
-        let files = StartFiles { credentials, encrypted: vec!["sealed".to_owned()], ..StartFiles::default() };
+        let (encrypted, imported) = (vec!["sealed".to_owned()], vec!["web.*".to_owned(), "whole".to_owned()]);
+        let files = StartFiles { credentials, encrypted, imported, ..StartFiles::default() };
         for used in [
             "/etc/app/*key",
             "/etc/app.d/a/b",
             "/etc/credstore/token",
             "/usr/lib/credstore/token/part",
             "/etc/credstore.encrypted/sealed",
+            "/etc/credstore/web.key",
+            "/usr/lib/credstore.encrypted/web.key",
+            "/run/credstore/whole",
         ] {
             assert!(matches(&files, used), "{used}");
         }
-        for other in
-            ["/etc/app/akey", "/etc/credstore/other", "/etc/credstore/sealed", "/etc/credstore.encrypted/token"]
-        {
+        for other in [
+            "/etc/app/akey",
+            "/etc/credstore/other",
+            "/etc/credstore/sealed",
+            "/etc/credstore.encrypted/token",
+            "/etc/credstore/webkey",
+            "/etc/credstore/web.d/key",
+        ] {
             assert!(!matches(&files, other), "{other}");
         }
     }
