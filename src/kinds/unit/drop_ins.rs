@@ -1,10 +1,10 @@
-//! Drop-ins that somebody else put beside a declared unit: an administrator, systemctl(1), a program. They are told and left
-//! alone.
+//! Drop-ins that somebody else put beside a declared unit, and unit files in the place of its package's: an administrator,
+//! systemctl(1), a program. They are told and left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::name;
-use crate::host::{Error, Reader};
+use crate::host::{Error, NodeType, Reader};
 use crate::model::{Id, one_line};
 
 /// Where they are, and what such a place says of them; systemd.unit(5), "Unit File Load Path".
@@ -18,27 +18,35 @@ const PLACES: [(&str, &str); 5] = [
 /// So many of one unit are named.
 const FEW: usize = 5;
 
-/// What there is to say of the drop-ins of `units` that are not `declared`, a line for each unit that has any. Those of
-/// packages, and those for all units of a type, are nobody's.
+/// Where packages have their unit files.
+const OF_PACKAGES: &str = name::DIRECTORIES[2];
+
+/// What there is to say of the drop-ins of `units` that are not `declared`, and of unit files in the place of a package's
+/// that are not, a line for each unit that has any. Drop-ins of packages, and those for all units of a type, are nobody's.
 ///
 /// # Errors
 /// Where one of the directories cannot be listed.
 pub fn strange(host: &Reader, units: &BTreeSet<&str>, declared: &dyn Fn(&Id) -> bool) -> Result<Vec<String>, Error> {
     let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut whole: BTreeMap<&str, String> = BTreeMap::new();
+    let packages = Place::look(host, OF_PACKAGES)?;
     for (place, what) in PLACES {
         let place = Place::look(host, place)?;
-        if place.there.is_empty() {
+        if place.is_empty() {
             continue;
         }
         for unit in units {
+            let instead = place.instead(host, unit, &packages)?.filter(|path| !declared(&Id::new("file", path)));
+            if let Some(path) = instead {
+                whole.entry(unit).or_insert_with(|| told(path, what));
+            }
             let mut directories = name::drop_in_directories(unit);
             // The last is that of the type.
             directories.pop();
             for directory in directories {
                 let files = place.files(host, &directory)?.into_iter();
                 let strange = files.filter(|path| !declared(&Id::new("file", path)));
-                let told = strange.map(|path| if what.is_empty() { path } else { format!("{path} ({what})") });
-                all.entry(unit).or_default().extend(told);
+                all.entry(unit).or_default().extend(strange.map(|path| told(path, what)));
             }
         }
     }
@@ -48,10 +56,20 @@ pub fn strange(host: &Reader, units: &BTreeSet<&str>, declared: &dyn Fn(&Id) -> 
         let shown = files[..files.len().min(FEW)].join(", ");
         format!("unit:{unit} has drop-ins that nobody declares, left alone: {}{more}", one_line(&shown, 1500))
     });
-    Ok(lines.collect())
+    let whole = whole.into_iter().map(|(unit, path)| {
+        let path = one_line(&path, 1500);
+        format!(
+            "unit:{unit} runs by a unit file that nobody declares, in the place of its package's, left alone: {path}"
+        )
+    });
+    Ok(whole.chain(lines).collect())
 }
 
-/// Where unit files are, of which it is known which directories of drop-ins are in it: most that a unit may have are not.
+fn told(path: String, what: &str) -> String {
+    if what.is_empty() { path } else { format!("{path} ({what})") }
+}
+
+/// Where unit files are, of which it is known what is in it: most that a unit may have is not.
 pub(super) struct Place<'p> {
     path: &'p str,
     there: BTreeSet<String>,
@@ -59,8 +77,34 @@ pub(super) struct Place<'p> {
 
 impl<'p> Place<'p> {
     pub(super) fn look(host: &Reader, path: &'p str) -> Result<Self, Error> {
-        let there = host.list(path)?.into_iter().filter(|entry| entry.ends_with(".d")).collect();
-        Ok(Self { path, there })
+        Ok(Self { path, there: host.list(path)?.into_iter().collect() })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.there.is_empty()
+    }
+
+    /// The unit file here that `unit` runs by in the place of one of `packages`: neither a mask nor a link to that.
+    fn instead(&self, host: &Reader, unit: &str, packages: &Self) -> Result<Option<String>, Error> {
+        // What is for the unit itself goes before what is for its template, wherever it is.
+        let names = name::files(unit);
+        let Some(place) = names.iter().position(|name| self.there.contains(name)) else { return Ok(None) };
+        if !names[place..].iter().any(|name| packages.there.contains(name)) {
+            return Ok(None);
+        }
+        let path = format!("{}/{}", self.path, names[place]);
+        let of_package = |hop: &String| host.canonical(hop).map(|real| real.starts_with(OF_PACKAGES));
+        Ok(match host.look(&path)? {
+            // An empty one is a mask, see systemd.unit(5).
+            Some(meta) if meta.node == NodeType::Regular && meta.size > 0 => Some(path),
+            Some(meta) if meta.node == NodeType::Symlink => {
+                let hops = host.hops(&path)?;
+                let masks = hops.last().is_some_and(|last| last == "/dev/null");
+                let theirs = hops[1..].iter().map(of_package).collect::<Result<Vec<bool>, Error>>()?;
+                (!masks && !theirs.contains(&true)).then_some(path)
+            }
+            _ => None,
+        })
     }
 
     /// The drop-ins in `directory`, with their paths.
@@ -77,6 +121,49 @@ impl<'p> Place<'p> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[allow(clippy::disallowed_methods, reason = "a scratch directory")]
+    #[test]
+    fn a_unit_file_in_the_place_of_a_packages_is_told() {
+        let scene = tempfile::tempdir().expect("a scratch directory");
+        let write = |path: &str, content: &str| {
+            let path = scene.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("has one")).expect("made");
+            std::fs::write(path, content).expect("written");
+        };
+        let host = Reader::directory(scene.path()).expect("it is there");
+        let units = ["app.service", "own.service", "in@one.service", "out@one.service"];
+        let told = || {
+            let declared = |id: &Id| id.name() == "/etc/systemd/system/ours.service";
+            let units = units.into_iter().chain(["ours.service", "masked.service", "alias.service", "empty.service"]);
+            strange(&host, &units.collect(), &declared).expect("can be looked at")
+        };
+        for unit in ["app", "in@", "out@one", "ours", "masked", "alias", "empty"] {
+            write(&format!("usr/lib/systemd/system/{unit}.service"), "[Service]\n");
+        }
+        write("etc/systemd/system/own.service", "[Service]\n");
+        write("etc/systemd/system/ours.service", "[Service]\n");
+        write("etc/systemd/system/empty.service", "");
+        write("etc/systemd/system/out@.service", "[Service]\n");
+        let link = |target: &str, path: &str| {
+            std::os::unix::fs::symlink(target, scene.path().join(path)).expect("made");
+        };
+        link("usr/lib", "lib");
+        link("/dev/null", "etc/systemd/system/masked.service");
+        link("/lib/systemd/system/app.service", "etc/systemd/system/alias.service");
+        assert!(told().is_empty(), "{:?}", told());
+        write("etc/systemd/system/app.service", "[Service]\n");
+        write("run/systemd/system/app.service", "[Service]\n");
+        write("run/systemd/system/in@one.service", "[Service]\n");
+        let line = "runs by a unit file that nobody declares, in the place of its package's, left alone:";
+        assert_eq!(
+            told(),
+            [
+                format!("unit:app.service {line} /etc/systemd/system/app.service"),
+                format!("unit:in@one.service {line} /run/systemd/system/in@one.service (until the next reboot)"),
+            ]
+        );
+    }
 
     #[allow(clippy::disallowed_methods, reason = "a scratch directory")]
     #[test]
