@@ -151,6 +151,8 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
         replaced::note(ground)?;
     }
     walk(ground, plan, &[Phase::Packages], &mut applied)?;
+    // One that was waited for has ended by now.
+    kinds::package::tell_late(ground.host);
     not_begun(ground, plan, &applied)?;
 
     // Installing packages runs other people's scripts: all that is ours is looked at again.

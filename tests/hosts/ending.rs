@@ -113,7 +113,7 @@ fn a_first_start_is_withheld_until_the_package_is_there_though_the_agent_was_kil
 #[test]
 fn a_package_whose_script_waits_for_the_agent_to_restart_is_installed() {
     let Some(mut lab) = Lab::new(1) else { return };
-    let postinst = "#!/bin/sh\nset -e\nsystemctl restart trueup\necho done >>/run/configured\n";
+    let postinst = "#!/bin/sh\nset -e\nsystemctl restart trueup\necho theirs >/etc/plugin.conf.dpkg-dist\necho done >>/run/configured\n";
     lab.apt().publish(&[Package::new("plugin", "1.0").script("postinst", postinst)]);
     lab.fleet.write("hosts/web-01/host.toml", "[packages]\n");
     let first = lab.fleet.commit("no package");
@@ -124,6 +124,12 @@ fn a_package_whose_script_waits_for_the_agent_to_restart_is_installed() {
     host.await_applied(&second);
     assert_eq!(host.read("/run/configured"), "done\n", "once, and not cut short");
     assert_eq!(host.journal(&["TRUEUP_EVENT=failed"]).len(), 0, "to be restarted is no failure");
+    // What it laid down once its agent had gone.
+    host.await_that("journalctl -q -o cat TRUEUP_EVENT=left-beside | grep -q .");
+    let told = host.journal(&["TRUEUP_EVENT=left-beside"]);
+    assert_eq!(told.len(), 1, "once: {told:#?}");
+    assert_eq!(told[0]["TRUEUP_RESOURCE"], "file:/etc/plugin.conf", "{told:#?}");
+    assert_eq!(host.shell("ls /var/lib/trueup/packages"), "");
 }
 
 #[test]
