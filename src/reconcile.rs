@@ -427,7 +427,7 @@ fn weigh(
 
 fn observe(host: &Reader, desired: &Desired, ledger: &Ledger) -> BTreeMap<Id, Result<Observed, host::Error>> {
     let ids: Vec<&Id> = plan::concerned(desired, ledger).into_iter().collect();
-    apply::observe(host, desired, &ids)
+    apply::observe(host, desired, ledger, &ids)
 }
 
 /// Asks each kind what its steps would do beside what they say; what would be refused is no step. Where package

@@ -29,7 +29,7 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
     let all = plan::concerned(desired, ground.ledger);
     let ids: Vec<Id> =
         all.into_iter().filter(|id| ground.only.is_none_or(|only| only.contains(*id))).cloned().collect();
-    let mut observed = observe(ground.host, desired, &ids.iter().collect::<Vec<_>>());
+    let mut observed = observe(ground.host, desired, ground.ledger, &ids.iter().collect::<Vec<_>>());
     if ground.host.interrupted() {
         applied.interrupted = true;
         return Ok(None);

@@ -6,16 +6,22 @@ use crate::kinds::file::What;
 use crate::kinds::file::protected::is_our_unit;
 use crate::kinds::unit::{self, Behind, Declared};
 use crate::kinds::{self, Observed, Spec, package};
+use crate::ledger::Ledger;
 use crate::model::{Drift, Id};
 
 /// Looks at every one of `ids`, and of the units among them that `desired` has, whether what they run is what stands on
-/// the host.
-pub fn observe(host: &Reader, desired: &Desired, ids: &[&Id]) -> BTreeMap<Id, Result<Observed, host::Error>> {
+/// the host; what `ledger` says that one has caught up with it does not catch up with over and over.
+pub fn observe(
+    host: &Reader,
+    desired: &Desired,
+    ledger: &Ledger,
+    ids: &[&Id],
+) -> BTreeMap<Id, Result<Observed, host::Error>> {
     let found = kinds::observe(host, ids);
     let mut observed: BTreeMap<Id, Result<Observed, host::Error>> =
         ids.iter().map(|id| (*id).clone()).zip(found).collect();
     if host.is_machine() && !host.interrupted() {
-        for (id, found) in behind(host, desired, &observed) {
+        for (id, found) in behind(host, desired, ledger, &observed) {
             if let Some(Ok(Observed::Unit(seen))) = observed.get_mut(&id) {
                 seen.behind = found;
             }
@@ -27,6 +33,7 @@ pub fn observe(host: &Reader, desired: &Desired, ids: &[&Id]) -> BTreeMap<Id, Re
 fn behind(
     host: &Reader,
     desired: &Desired,
+    ledger: &Ledger,
     observed: &BTreeMap<Id, Result<Observed, host::Error>>,
 ) -> Vec<(Id, Vec<Behind>)> {
     let first = Id::new("unit", "");
@@ -53,7 +60,11 @@ fn behind(
         let as_declared = matches!(observed.get(id), Some(Ok(seen)) if wanted.spec.diff(seen).is_empty());
         Some(content && wanted.drift != Drift::Ignore && as_declared)
     };
-    let found = unit::behind(host, &units, &Declared { below: &below, holds: &holds });
+    let began_with = |unit: &str, run: &str, file: &Id| {
+        let known = ledger.caught_up.get(&Id::new("unit", unit));
+        known.is_some_and(|known| known.run == run && known.with.contains(file))
+    };
+    let found = unit::behind(host, &units, &Declared { below: &below, holds: &holds, began_with: &began_with });
     let found: Vec<(Id, Vec<Behind>)> =
         running.into_iter().map(|(id, ..)| id.clone()).zip(found).filter(|(_, found)| !found.is_empty()).collect();
     // What is half unpacked is nothing to be started on, and whoever is at it may restart what it brings: later.

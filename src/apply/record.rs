@@ -100,6 +100,7 @@ pub fn record(
     }
     let desired = ground.desired;
     ground.ledger.refreshes.retain(|id, _| desired.resources.contains_key(id));
+    ground.ledger.caught_up.retain(|id, _| desired.resources.contains_key(id));
     ground.ledger.attempted = Some(revision.clone());
     ground.ledger.making.clear();
     ground.ledger.writing.clear();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{Applied, Error, Ground, Refreshed, failed, set, validate, verdict};
 use crate::host;
 use crate::kinds::{self, Activation, Refresh, unit};
-use crate::ledger;
+use crate::ledger::{self, CaughtUp};
 use crate::model::{Id, Outcome};
 use crate::plan::{Plan, PlannedRefresh, Step};
 
@@ -68,6 +68,7 @@ pub(super) fn refresh(ground: &mut Ground<'_>, plan: &Plan, runs: &Runs, applied
             ground.ledger.refreshes.remove(&done.id);
         }
     }
+    caught_up(ground, &due, &refreshed);
     for one in refreshed {
         if !late.iter().any(|late| late.id == one.id) {
             applied.refreshed.push(one);
@@ -95,6 +96,19 @@ fn catching_up(ground: &mut Ground<'_>, plan: &Plan, applied: &Applied) -> Vec<P
         }
     }
     due
+}
+
+/// Notes which runs have begun with what their units had to catch up with.
+fn caught_up(ground: &mut Ground<'_>, due: &[&PlannedRefresh], refreshed: &[Refreshed]) {
+    let restarted = |one: &Refreshed| one.outcome == Outcome::Done && one.how == Refresh::Restart;
+    let all = due.iter().zip(refreshed).filter(|(late, one)| late.catches_up && restarted(one));
+    let late: Vec<&PlannedRefresh> = all.map(|(late, _)| *late).collect();
+    let runs = unit::runs(ground.host, &late.iter().map(|late| late.id.name()).collect::<Vec<_>>());
+    for (late, run) in late.into_iter().zip(runs) {
+        if let Some(run) = run.filter(|run| late.invocation.as_ref() != Some(run)) {
+            ground.ledger.caught_up.insert(late.id.clone(), CaughtUp { with: late.because.clone(), run });
+        }
+    }
 }
 
 fn turn<'t>(id: &'t Id, how: Refresh, runs: &'t Runs) -> unit::Turn<'t> {

@@ -33,6 +33,9 @@ pub struct Ledger {
     pub activations: BTreeSet<Activation>,
     /// What units have to do since something they use changed, not done yet.
     pub refreshes: BTreeMap<Id, OwedRefresh>,
+    /// What units were restarted for to catch up with, and the run that came of it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub caught_up: BTreeMap<Id, CaughtUp>,
     /// The unit files of packages as they stood before a package transaction, by unit: what it replaces moves the unit.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub replacing: BTreeMap<Id, UnitFile>,
@@ -140,6 +143,15 @@ pub struct OwedRefresh {
     pub catches_up: bool,
 }
 
+/// What a unit has caught up with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaughtUp {
+    /// Which files.
+    pub with: Vec<Id>,
+    /// The invocation that began with them.
+    pub run: String,
+}
+
 /// A unit file as it stood, and what ran by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitFile {
@@ -218,6 +230,16 @@ mod tests {
         assert_eq!(ledger.entries.len(), 3);
         let again = serde_json::to_string(&ledger).expect("written");
         assert_eq!(serde_json::from_str::<Ledger>(&again).expect("read again"), ledger);
+    }
+
+    #[test]
+    fn what_units_have_caught_up_with_is_read_again_and_an_empty_note_of_it_is_none() {
+        let mut ledger = Ledger::default();
+        assert!(!serde_json::to_string(&ledger).expect("written").contains("caught_up"), "a version back has none");
+        let caught_up = CaughtUp { with: vec![Id::new("file", "/etc/app.conf")], run: "a".to_owned() };
+        ledger.caught_up.insert(Id::new("unit", "app.service"), caught_up);
+        let text = serde_json::to_string(&ledger).expect("written");
+        assert_eq!(serde_json::from_str::<Ledger>(&text).expect("read again"), ledger);
     }
 
     #[test]

@@ -262,6 +262,35 @@ fn a_reload_that_fails_to_catch_up_falls_back_as_declared_or_stays_owed() {
     assert_eq!(units.map(|unit| told(&host, unit)), ["", ""]);
 }
 
+#[test]
+fn a_service_that_writes_what_it_watches_is_restarted_for_that_once() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let writes = "[Service]\nExecStart=/bin/sleep infinity\nExecStartPost=/bin/sh -c 'echo start >>/run/writes.told; sleep 0.3; touch /etc/app.conf'\n";
+    lab.fleet.write("hosts/web-01/units/writes.service", writes);
+    lab.fleet.write("hosts/web-01/files/etc/app.conf", "port = 80\n");
+    lab.fleet
+        .write("hosts/web-01/host.toml", "[units.\"writes.service\"]\nactive = true\nwatch = [\"/etc/app.conf\"]\n");
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    host.trueup(&["run"]);
+    assert_eq!(told(&host, "writes"), "start\nstart\n", "it may have been anybody");
+    for _ in 0..2 {
+        let run = host.trueup(&["run"]);
+        let step = run.step("unit:writes.service");
+        assert_eq!(
+            (step.outcome.as_str(), step.reason.as_deref()),
+            ("reported", Some("older-configuration")),
+            "{run:#?}"
+        );
+    }
+    assert_eq!(told(&host, "writes"), "");
+    // Whoever starts it anew has it looked at anew.
+    host.shell("systemctl restart writes");
+    host.trueup(&["run"]);
+    assert_eq!(told(&host, "writes"), "start\nstart\n");
+}
+
 /// A package of a service whose program is another file in each version, and whose scripts restart nothing.
 fn daemon(host: &Host, version: &str) {
     host.shell(&format!(

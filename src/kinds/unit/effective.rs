@@ -129,6 +129,14 @@ pub(super) fn is_newer(modified: Duration, reckoned: Duration, recorded: Duratio
     modified > reckoned.max(recorded).saturating_add(MARGIN) && modified <= now
 }
 
+/// A service has made its own files by so long after its start, where it makes any.
+const AT_START: Duration = Duration::from_secs(60);
+
+/// Whether a file that was written at `modified` may well have been written by what was `started` then, as it began.
+pub(super) fn is_its_own_doing(modified: Duration, started: Duration) -> bool {
+    modified >= started && modified < started.saturating_add(AT_START)
+}
+
 /// Adds to `all` that `path` is another than what is run.
 pub(super) fn add(all: &mut Vec<Behind>, why: Why, path: String, verdict: Verdict) {
     let remedy = match verdict {
@@ -258,6 +266,14 @@ mod tests {
         ];
         for (what, modified, reckoned, recorded, now, newer) in cases {
             assert_eq!(is_newer(modified, reckoned, recorded, now), newer, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_at_the_start_of_a_service_may_be_its_own_doing_and_later_it_is_not() {
+        const S: fn(u64) -> Duration = Duration::from_secs;
+        for (modified, is) in [(S(99), false), (S(100), true), (S(159), true), (S(160), false)] {
+            assert_eq!(is_its_own_doing(modified, S(100)), is, "{modified:?}");
         }
     }
 

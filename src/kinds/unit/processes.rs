@@ -16,6 +16,8 @@ pub struct Declared<'a> {
     pub below: &'a dyn Fn(&str) -> Vec<&'a Id>,
     /// Whether this one is as declared, and its content is the declaration's to say; none where it is not declared.
     pub holds: &'a dyn Fn(&Id) -> Option<bool>,
+    /// Whether a unit was restarted for this file, and this invocation of it is the run that came of that.
+    pub began_with: &'a dyn Fn(&str, &str, &Id) -> bool,
 }
 
 /// In what each of `units` is behind. Nothing is concluded of what cannot be told.
@@ -100,8 +102,12 @@ fn newer(
         }
         // What is for all units of a type comes with systemd's own package: no commit asks for a restart of all.
         let anybodys = (declared.holds)(&id).is_none() && !is_its_own(name, &id);
+        // Who was restarted for it, and writes it anew, would be for ever.
+        let began_with = |run: &String| (declared.began_with)(name, run, &id);
+        let again =
+            effective::is_its_own_doing(modified, started.0) && seen.invocation.as_ref().is_some_and(began_with);
         let verdict = match effective::verdict(name, want, seen, why, Some(&id)) {
-            Verdict::Done(_) if anybodys => Verdict::Told,
+            Verdict::Done(_) if anybodys || again => Verdict::Told,
             verdict => verdict,
         };
         let (reckoned, recorded) = match verdict {
