@@ -49,6 +49,8 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
     let goes = plan.steps.iter().filter(|step| step.opens_way()).map(|step| step.id.name()).collect();
     let returns = |step: &&Step| step.action == Action::LetGo && !step.want.removes();
     let returning: BTreeSet<&Id> = plan.steps.iter().filter(returns).map(|step| &step.id).collect();
+    // What is made on the way to one file in a directory is what is made on the way to all.
+    let mut ways = BTreeSet::new();
     for step in &plan.steps {
         let before = match keep(ground, step, plan, now, applied)? {
             Ok(Stood { before, copy }) => {
@@ -66,12 +68,18 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
         if step.id.kind() == "file"
             && !step.want.removes()
             && !(packages && step.phase > Phase::Packages)
-            && let Err(error) = make_on_the_way(ground, step, &goes, &returning)
-            && error.reason() == "io-error"
+            && let way = file::ancestors(step.id.name()).next()
+            && !ways.contains(&way)
         {
-            // What would be made unseen would stay for good.
-            super::ended(ground, step, plan, Err(error), applied);
-            continue;
+            match make_on_the_way(ground, step, &goes, &returning) {
+                // What would be made unseen would stay for good.
+                Err(error) if error.reason() == "io-error" => {
+                    super::ended(ground, step, plan, Err(error), applied);
+                    continue;
+                }
+                Err(_) => {}
+                Ok(()) => drop(ways.insert(way)),
+            }
         }
         // What is let go stays recorded as it was last applied until it is gone.
         if step.action != Action::LetGo && own(ground, step, before, now) {
@@ -326,7 +334,7 @@ fn own(ground: &mut Ground<'_>, step: &Step, before: Before, now: i64) -> bool {
         };
         entry.origin = Origin::Found { before, at: now, overwritten: false };
     }
-    entry.intended = Some(step.want.clone());
+    entry.intended = Some(Box::new(step.want.clone()));
     (entry.drift, entry.release) = (step.drift, step.release);
     entry.layer.clone_from(&step.layer);
     new

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::AtFlags;
 
 use super::hashed::Hashed;
-use super::walk::Parent;
+use super::walk::{Parent, components};
 use super::{Meta, hash, look_in, open_regular_in};
 use crate::host::begun::Begun;
 use crate::host::{Error, Memory, Reader};
@@ -18,7 +18,17 @@ pub struct Looks<'r> {
     host: &'r Reader,
     hashed: Option<&'r Hashed>,
     near: Option<Near>,
+    missing: Option<Missing>,
     buffer: Vec<u8>,
+}
+
+/// A directory on the last way that is not there: nothing is below it.
+#[derive(Debug)]
+struct Missing {
+    /// As it is written, with a slash at its end.
+    path: String,
+    /// The same without the symbolic links on the way.
+    real: String,
 }
 
 /// Where the last path was.
@@ -34,7 +44,7 @@ struct Near {
 impl Reader {
     /// A look at many paths, which reads every content; what it reads is known after it.
     pub fn looks(&self) -> Looks<'_> {
-        Looks { host: self, hashed: None, near: None, buffer: Vec::new() }
+        Looks { host: self, hashed: None, near: None, missing: None, buffer: Vec::new() }
     }
 
     /// The same, but that contents that are known are not read; all are where this view knows of none.
@@ -51,7 +61,32 @@ impl Looks<'_> {
     pub fn canonical(&mut self, path: &str) -> Result<Option<String>, Error> {
         match self.parent(path)? {
             Some(parent) => Ok(parent.real.clone()),
-            None => Ok(Some(self.host.canonical(path)?).filter(|real| real != path)),
+            None => {
+                let real = match self.below_missing(path) {
+                    Some(real) => real,
+                    None => self.host.canonical(path)?,
+                };
+                Ok(Some(real).filter(|real| real != path))
+            }
+        }
+    }
+
+    /// The name of `path` without the symbolic links on the way, where what was missing on the last way is on this, too.
+    fn below_missing(&self, path: &str) -> Option<String> {
+        let missing = self.missing.as_ref()?;
+        Some(format!("{}{}", missing.real, path.strip_prefix(&missing.path)?))
+    }
+
+    /// The outermost directory that is missing on the way to `path`: the one whose own directory is there.
+    fn missing_on_the_way(&self, path: &str) -> Option<Missing> {
+        let mut above = path;
+        loop {
+            let (directory, _) = above.rsplit_once('/').filter(|(directory, _)| !directory.is_empty())?;
+            if let Some(parent) = self.host.root.parent(directory).ok()? {
+                let real = parent.real.unwrap_or_else(|| directory.to_owned());
+                return Some(Missing { path: format!("{directory}/"), real: format!("{real}/") });
+            }
+            above = directory;
         }
     }
 
@@ -111,6 +146,10 @@ impl Looks<'_> {
                     near.parent.real = near.real.as_ref().map(|real| format!("{real}/{name}"));
                 }
             }
+            // A path of another form is walked, which says what is wrong with it.
+            _ if self.missing.as_ref().is_some_and(|it| path.starts_with(&it.path)) && components(path).is_ok() => {
+                self.near = None;
+            }
             _ => {
                 self.near = None;
                 let directory = directory.to_owned();
@@ -120,6 +159,10 @@ impl Looks<'_> {
                     Near { directory, real: parent.real.as_ref().map(above), parent }
                 };
                 self.near = self.host.root.parent(path)?.map(near);
+                self.missing = None;
+                if self.near.is_none() {
+                    self.missing = self.missing_on_the_way(path);
+                }
             }
         }
         Ok(self.near.as_ref().map(|near| &near.parent))

@@ -40,6 +40,7 @@ impl Writer {
     /// # Errors
     /// `not-empty` where something is in it; a mount point; something else than a directory.
     pub fn remove_directory(&mut self, path: &str) -> Result<(), Error> {
+        self.root.forget_near();
         let Some(parent) = self.root.parent(path)? else { return Ok(()) };
         let Some(meta) = look_in(&parent, path)? else { return Ok(()) };
         refuse_fixed(&meta, path)?;
@@ -57,6 +58,7 @@ impl Writer {
     /// # Errors
     /// Where something is mounted at it or below it (nothing is removed then), or something cannot be removed.
     pub fn remove_tree(&mut self, path: &str) -> Result<(), Error> {
+        self.root.forget_near();
         let Some(parent) = self.root.parent(path)? else { return Ok(()) };
         let Some(meta) = look_in(&parent, path)? else { return Ok(()) };
         refuse_fixed(&meta, path)?;

@@ -197,11 +197,21 @@ fn a_look_at_many_paths_says_of_each_what_a_look_at_it_alone_says() {
         "/etc/a/x",
         "/etc/none/x",
         "/etc/none/y",
+        "/etc/none/sub/deep/z",
+        "/etc/none",
+        "/etc/nonesuch/x",
+        "/etc/nonesuch/../a",
+        "/etc/nonesuch//x",
+        "/etc/nonesuch/y",
         "/etc/b",
         "/lib/x/d",
         "/lib/x/none",
         "/lib/x",
         "/lib/y/z",
+        "/lib/y/z/w/v",
+        "/lib/y/u",
+        "/none/x",
+        "/lib/x/d",
         "/lib",
         "/etc/",
         "/etc/..",
@@ -215,6 +225,12 @@ fn a_look_at_many_paths_says_of_each_what_a_look_at_it_alone_says() {
         let canonical = looks.canonical(path).map(|real| real.unwrap_or_else(|| (*path).to_owned()));
         assert_eq!(canonical.map_err(told), host.writer.canonical(path).map_err(told), "{path:?}");
     }
+    // What is below something that is missing is not looked for once more, and is not taken for something else.
+    assert!(looks.look("/gone/a/b").expect("told").is_none());
+    host.file("/gone/a/b", "made since");
+    assert_eq!(looks.look("/gone/c/d").expect("told"), None, "of one look");
+    assert!(looks.look("/etc/a").expect("told").is_some());
+    assert!(looks.look("/gone/a/b").expect("told").is_some());
     let long = format!("/etc/{}", "n".repeat(256));
     assert_eq!(looks.look(&long).expect_err("too long").reason(), "bad-path");
 }
@@ -580,6 +596,30 @@ fn what_a_crash_left_is_swept_and_nothing_else() {
         assert_eq!(host.writer.sweep("/srv").expect("swept"), 0);
         assert_eq!(host.text("/srv/.trueup-2123456789abcdef~/roots"), "r");
     }
+}
+
+#[test]
+fn of_many_changes_one_to_a_directory_on_the_way_counts_for_those_after_it() {
+    let mut host = host();
+    host.file("/srv/d/old", "old");
+    host.link("/l", "/srv");
+    let paths = ["/srv/d/old", "/l/d", "/l/d", "/srv/d/new"];
+    let changed = host.writer.change_together(
+        paths.len(),
+        |host, at| {
+            let path = paths[at];
+            match at {
+                0 => host.remove(path),
+                1 => host.remove_directory(path),
+                2 => host.make_directory(path, plain(0o755), Over::Nothing),
+                _ => return Ok(Made::Ready(Box::new(host.make_ready(path, plain(0o644), b"new", Over::Nothing)?))),
+            }
+            .map(|()| Made::Done)
+        },
+        |at| paths[at].to_owned(),
+    );
+    assert!(changed.iter().all(Result::is_ok), "{changed:?}");
+    assert_eq!(host.text("/srv/d/new"), "new");
 }
 
 #[test]

@@ -120,10 +120,12 @@ impl Writer {
     ) -> Vec<Result<(), Error>> {
         self.syncs = Syncs(RefCell::new(Some(Together::default())));
         let mut changes = Vec::with_capacity(n);
+        self.root.keep_near(true);
         for at in 0..n {
             let changed = change(self, at);
             changes.push((changed, self.touched()));
         }
+        self.root.keep_near(false);
         let lost = self.syncs.sync();
         let placed: Vec<(Result<(), Error>, BTreeSet<FileSystem>)> = changes
             .into_iter()

@@ -1,6 +1,8 @@
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
@@ -25,12 +27,25 @@ pub(in crate::host) struct Root {
     /// Whose links and directories are believed besides root's: of a directory that stands for a
     /// machine also our own, since we may be anybody.
     ours: Option<u32>,
+    near: RefCell<Near>,
+}
+
+/// The directory that was reached last, while many files are written one after the other: those that lie in it go the same
+/// way. What is made ready in a directory holds it just so until it takes its place.
+#[derive(Debug)]
+enum Near {
+    /// Each path is walked anew.
+    Unkept,
+    /// None yet.
+    Nowhere,
+    /// The way to it, and a descriptor.
+    Here(String, Rc<OwnedFd>),
 }
 
 /// The directory a path lies in, reached, and the last component, not yet looked at.
 #[derive(Debug)]
 pub(super) struct Parent {
-    pub(super) dir: OwnedFd,
+    pub(super) dir: Rc<OwnedFd>,
     /// `.` for `/` itself.
     pub(super) name: String,
     /// The path without the symbolic links on the way, where there were any.
@@ -47,7 +62,7 @@ impl Root {
         let dir = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| Error::Io { doing: "open", path: path.to_owned(), source: errno.into() })?;
         let ours = (!machine).then(|| rustix::process::geteuid().as_raw());
-        Ok(Self { path: path.to_owned(), dir, ours })
+        Ok(Self { path: path.to_owned(), dir, ours, near: RefCell::new(Near::Unkept) })
     }
 
     pub(in crate::host) fn path(&self) -> &Path {
@@ -57,6 +72,19 @@ impl Root {
     /// Whether what belongs to this user is as good as root's.
     pub(super) fn believes(&self, uid: u32) -> bool {
         uid == 0 || self.ours == Some(uid)
+    }
+
+    /// From now on the directory that was reached last is kept, or it is not any more.
+    pub(super) fn keep_near(&self, keep: bool) {
+        *self.near.borrow_mut() = if keep { Near::Nowhere } else { Near::Unkept };
+    }
+
+    /// The way to the directory that was reached last may lead elsewhere now.
+    pub(super) fn forget_near(&self) {
+        let mut near = self.near.borrow_mut();
+        if matches!(*near, Near::Here(..)) {
+            *near = Near::Nowhere;
+        }
     }
 
     /// The directory that `path` lies in; `None` where that is not there.
@@ -87,18 +115,30 @@ impl Root {
     }
 
     /// The directory `path` itself, and who besides root could exchange what it holds; `None` where it is not there.
-    pub(super) fn directory(&self, path: &str) -> Result<Option<(OwnedFd, Option<String>)>, Error> {
+    pub(super) fn directory(&self, path: &str) -> Result<Option<(Rc<OwnedFd>, Option<String>)>, Error> {
         let names = components(path)?;
         Ok(self.steps(path, &names, ".", None)?.map(|parent| (parent.dir, parent.loose)))
     }
 
     /// All at once, where no symbolic link is on the way; `Err` where it takes a closer look.
-    fn straight(&self, names: &[&str]) -> Result<Option<OwnedFd>, ()> {
+    fn straight(&self, names: &[&str]) -> Result<Option<Rc<OwnedFd>>, ()> {
         let path = if names.is_empty() { ".".to_owned() } else { names.join("/") };
+        if let Near::Here(known, dir) = &*self.near.borrow()
+            && *known == path
+        {
+            return Ok(Some(Rc::clone(dir)));
+        }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(&self.dir, path, flags, Mode::empty(), resolve) {
-            Ok(dir) => Ok(Some(dir)),
+        match rustix::fs::openat2(&self.dir, path.as_str(), flags, Mode::empty(), resolve) {
+            Ok(dir) => {
+                let dir = Rc::new(dir);
+                let mut near = self.near.borrow_mut();
+                if !matches!(*near, Near::Unkept) {
+                    *near = Near::Here(path, Rc::clone(&dir));
+                }
+                Ok(Some(dir))
+            }
             // The kernel goes from left to right, so what is missing comes before any link.
             Err(Errno::NOENT) => Ok(None),
             Err(_) => Err(()),
@@ -280,7 +320,7 @@ impl<'r> Walk<'r> {
                 source,
             })?,
         };
-        Ok(Parent { dir, name: last.to_owned(), real, loose })
+        Ok(Parent { dir: Rc::new(dir), name: last.to_owned(), real, loose })
     }
 }
 

@@ -1,5 +1,6 @@
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 use rustix::io::Errno;
@@ -113,6 +114,7 @@ impl Writer {
         over: Over,
         fill: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        self.root.forget_near();
         let place = self.place(path, over)?;
         if place.standing.as_ref().is_some_and(|meta| meta.node == NodeType::Directory) {
             return Err(stale(path));
@@ -127,6 +129,7 @@ impl Writer {
     /// # Errors
     /// As [`Writer::write_file`].
     pub fn make_symlink(&mut self, path: &str, target: &str, attributes: Attributes, over: Over) -> Result<(), Error> {
+        self.root.forget_near();
         let place = self.place(path, over)?;
         let exact = self.exact(&place, attributes, NodeType::Symlink, 0);
         let staged = Staged::symlink(place.dir(), path, target, exact.owner)?;
@@ -268,6 +271,6 @@ fn make_between(
 ) -> Result<(), Error> {
     let mut staged = Staged::directory(dir, at, exact, trusting, syncs, |_| Ok(()))?;
     let dir = dir.try_clone_to_owned().map_err(|source| Error::Io { doing: "make", path: at.into(), source })?;
-    let parent = Parent { dir, name: name.to_owned(), real: None, loose: None };
+    let parent = Parent { dir: Rc::new(dir), name: name.to_owned(), real: None, loose: None };
     staged.take_place(&parent, None, Over::Nothing)
 }

@@ -36,7 +36,13 @@ pub(super) fn apply(host: &mut Writer, payloads: &Payloads, jobs: &[Job<'_, File
     let mut results = Vec::with_capacity(jobs.len());
     for some in batches(jobs) {
         // Before anything is made ready: that would be taken for a left-over.
-        some.iter().for_each(|job| sweep(host, job.name));
+        let mut swept = None;
+        for job in some {
+            let above = ancestors(job.name).next();
+            if swept.replace(above) != Some(above) {
+                sweep(host, job.name);
+            }
+        }
         if some.len() <= ONE_BY_ONE {
             results.extend(some.iter().map(|job| match change(host, job)? {
                 Made::Done => Ok(()),
