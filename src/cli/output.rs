@@ -6,8 +6,18 @@ use anyhow::Context;
 
 /// Text for people. That nobody takes it is no failure of the work that it tells of.
 pub(super) fn print(text: &str) {
-    let mut out = anstream::stdout().lock();
-    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    let out = std::io::stdout();
+    let text = shown(text, anstream::AutoStream::choice(&out));
+    let mut out = out.lock();
+    drop(out.write_all(&text).and_then(|()| out.flush()));
+}
+
+/// `text` with its colours or without them, in one piece: stripped as it is written, each line would be a call of write(2).
+fn shown(text: &str, choice: anstream::ColorChoice) -> Vec<u8> {
+    let mut shown = anstream::AutoStream::new(Vec::with_capacity(text.len()), choice);
+    // Nothing in memory fails.
+    drop(shown.write_all(text.as_bytes()));
+    shown.into_inner()
 }
 
 /// What went wrong, for people.
