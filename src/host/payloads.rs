@@ -120,11 +120,9 @@ impl Payloads {
     /// # Errors
     /// Where our directory cannot be written.
     pub fn write(&self, state: &StateDir) -> Result<(), StateError> {
-        let mut pack = self.list();
-        for content in self.memory.values() {
-            pack.extend_from_slice(content);
-        }
-        state.write(&Self::pack_file(&self.pack_name()), &pack)
+        let list = self.list();
+        let contents = self.memory.values().map(|content| &content[..]);
+        state.write_pieces(&Self::pack_file(&self.pack_name()), std::iter::once(&list[..]).chain(contents))
     }
 
     /// Reads a pack back into memory, each content hashed again; `false` where it is not there or not whole.

@@ -1,5 +1,5 @@
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::Digest as _;
 
 use super::begun::Begun;
 use super::documents::{Documents, Stands};
@@ -59,19 +60,37 @@ const LOOKS: &[&str] = &["look at", "read", "list"];
 /// Something else than a regular file stands where one of ours belongs: damage, not a failed look.
 const STRANGE: io::ErrorKind = io::ErrorKind::InvalidData;
 
-/// Whether all of `file` is `content`, of which no second copy is made.
-fn is(mut file: impl Read, mut content: &[u8]) -> io::Result<bool> {
-    let mut block = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut block) {
-            Ok(0) => return Ok(content.is_empty()),
-            Ok(n) => match content.strip_prefix(&block[..n]) {
-                Some(rest) => content = rest,
-                None => return Ok(false),
-            },
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+/// How much is read and written at once.
+const BLOCK: usize = 64 << 10;
+
+/// Takes what is written to it and compares it with what a file holds; nothing of it is kept. The first byte that differs
+/// is an error.
+struct Against<R>(BufReader<R>);
+
+impl<R: Read> Write for Against<R> {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        let there = self.0.fill_buf()?;
+        let n = there.len().min(part.len());
+        if !part.is_empty() && (n == 0 || there[..n] != part[..n]) {
+            return Err(io::Error::other("it is another one"));
         }
+        self.0.consume(n);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file whose bytes are hashed as they are read.
+struct Hashed<R>(R, sha2::Sha256);
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(buffer)?;
+        self.1.update(&buffer[..n]);
+        Ok(n)
     }
 }
 
@@ -245,6 +264,14 @@ impl StateDir {
     /// # Errors
     /// Where it cannot; the old content is then still there.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
+        self.write_pieces(name, [content])
+    }
+
+    /// The same of what these pieces are together, of which no copy in one piece is made.
+    ///
+    /// # Errors
+    /// As [`StateDir::write`].
+    pub fn write_pieces<'c>(&self, name: &str, pieces: impl IntoIterator<Item = &'c [u8]>) -> Result<(), StateError> {
         let target = self.path.join(name);
         let parent = target.parent().unwrap_or(&self.path);
         self.make(parent).map_err(self.error("make the directory of", name))?;
@@ -254,9 +281,10 @@ impl StateDir {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
-            file.write_all(content)?;
-            file.sync_all()?;
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
+            let mut file = BufWriter::with_capacity(BLOCK, file);
+            pieces.into_iter().try_for_each(|piece| file.write_all(piece))?;
+            file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
             fs::rename(&staged, &target)?;
             File::open(parent)?.sync_all()
         };
@@ -357,17 +385,17 @@ impl StateDir {
     /// # Errors
     /// Where it cannot be written; the old one then still stands.
     pub fn save<T: Serialize>(&self, name: &str, format: u32, value: &T) -> Result<(), StateError> {
-        // The checksum, which is always as long, takes its place in the first line once it is known.
         let head = |digest: Digest| format!("trueup {name} {format} {digest}\n").into_bytes();
+        if self.stands(name, head, value) {
+            return Ok(());
+        }
+        // The checksum, which is always as long, takes its place in the first line once it is known.
         let mut document = head(Digest::from_bytes([0; 32]));
         let start = document.len();
         serde_json::to_writer(&mut document, value)
             .map_err(|error| self.error("write", name)(io::Error::other(error)))?;
         let head = head(Digest::of(&document[start..]));
         document[..start].copy_from_slice(&head);
-        if self.stands(name, &document) {
-            return Ok(());
-        }
         let (current, previous) = (self.path.join(name), self.path.join(format!("{name}.previous")));
         // Only a document that can be believed may become the previous copy.
         if matches!(self.open_document::<serde::de::IgnoredAny>(name, name, format), Ok(Some(_))) {
@@ -377,10 +405,17 @@ impl StateDir {
         self.write(name, &document)
     }
 
-    /// Whether `name` is `document` to the byte.
-    fn stands(&self, name: &str, document: &[u8]) -> bool {
-        let Ok(Some((file, meta))) = self.open(name) else { return false };
-        meta.size() == document.len() as u64 && is(file, document).unwrap_or(false)
+    /// Whether the document `name` is `value` to the byte, with the first line that `head` makes of its checksum.
+    fn stands(&self, name: &str, head: impl Fn(Digest) -> Vec<u8>, value: &impl Serialize) -> bool {
+        let Ok(Some((mut file, _))) = self.open(name) else { return false };
+        let mut line = head(Digest::from_bytes([0; 32]));
+        if file.read_exact(&mut line).is_err() {
+            return false;
+        }
+        let mut against = Against(BufReader::with_capacity(BLOCK, Hashed(file, sha2::Sha256::new())));
+        let same =
+            serde_json::to_writer(&mut against, value).is_ok() && against.0.fill_buf().is_ok_and(<[u8]>::is_empty);
+        same && line == head(Digest::from_bytes(against.0.into_inner().1.finalize().into()))
     }
 
     fn open_document<T>(&self, file: &str, name: &str, format: u32) -> Result<Option<Arc<T>>, Bad>
@@ -612,10 +647,21 @@ mod tests {
         fs::write(&path, bytes).expect("damaged");
         state.save("n", 1, &long("a")).expect("saved");
         assert_ne!(inode(), before, "what is damaged is written anew");
-        assert!(is(&b"ab"[..], b"ab").is_ok_and(|is| is));
-        for other in [&b"a"[..], b"abc", b"ac", b""] {
-            assert!(is(other, b"ab").is_ok_and(|is| !is), "{other:?}");
+        for (damage, at) in [("shorter", None), ("longer", None), ("another checksum", Some(20))] {
+            let mut bytes = fs::read(&path).expect("there");
+            match (damage, at) {
+                ("shorter", _) => drop(bytes.pop()),
+                ("longer", _) => bytes.push(b'"'),
+                (_, at) => bytes[at.expect("where")] ^= 1,
+            }
+            fs::write(&path, bytes).expect("damaged");
+            let before = inode();
+            state.save("n", 1, &long("a")).expect("saved");
+            assert_ne!(inode(), before, "{damage}");
         }
+        let before = inode();
+        state.save("n", 1, &long("a")).expect("nothing to do");
+        assert_eq!(inode(), before);
     }
 
     #[test]
