@@ -160,7 +160,7 @@ fn hold(ground: &mut Ground<'_>, id: &Id, holds: bool) {
     let entry = ground.ledger.entries.entry(id.clone()).or_insert_with(new);
     if holds {
         // An attempt that a crash kept from being recorded has overwritten what was there.
-        let attempted = entry.intended.as_ref().is_some_and(Spec::overwrites);
+        let attempted = entry.intended.as_deref().is_some_and(Spec::overwrites);
         if let Origin::Found { overwritten, before, .. } = &mut entry.origin
             && attempted
         {
@@ -235,10 +235,10 @@ mod tests {
         let after = |applied: Option<&str>, seen: Result<Observed, host::Error>| {
             let origin = Origin::Found { before: Before::Package(package::Before::Absent), at: 0, overwritten: false };
             let mut entry = Entry::new(origin, Drift::Report, Release::Restore, "");
-            (entry.applied, entry.intended) = (applied.map(exact), Some(exact("2.0")));
+            (entry.applied, entry.intended) = (applied.map(exact), Some(Box::new(exact("2.0"))));
             let mut ledger = Ledger { entries: BTreeMap::from([(id.clone(), entry)]), ..Ledger::default() };
             not_begun(&mut ledger, &[(&id, seen)]);
-            ledger.entries.remove(&id).map(|entry| (entry.applied, entry.intended))
+            ledger.entries.remove(&id).map(|entry| (entry.applied, entry.intended.map(|spec| *spec)))
         };
         assert_eq!(after(Some("1.0"), Ok(installed("1.0"))), Some((Some(exact("1.0")), None)));
         assert_eq!(after(None, Ok(absent())), None, "nothing of it is ours");

@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::kinds::{Spec, file};
-use crate::model::{Drift, Id, Release, Update};
+use crate::model::{Drift, Id, Release, Update, packed};
 
 /// Everything that a revision wants of one host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ pub struct Desired {
     /// The name of the host's directory.
     pub host: String,
     /// Every resource, by id; strangers in exclusive directories too, once they were looked for. Those are never stored.
-    #[serde(serialize_with = "declared")]
+    #[serde(serialize_with = "declared", deserialize_with = "packed")]
     pub resources: BTreeMap<Id, Wanted>,
     /// `[policy] update` of the layers, the nearest; `None` where none says so.
     pub update: Option<Update>,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kinds::file::Exclusive;
 use crate::kinds::{Activation, Before, Refresh, Spec};
-use crate::model::{Drift, Id, Release, Revision};
+use crate::model::{Drift, Id, Release, Revision, packed};
 
 mod clock;
 mod kept;
@@ -28,6 +28,7 @@ pub struct Ledger {
     /// The name and machine this ledger is of; `None` before the first pass.
     pub bound: Option<Binding>,
     /// By resource.
+    #[serde(deserialize_with = "packed")]
     pub entries: BTreeMap<Id, Entry>,
     /// What the system needs since files changed, not done yet.
     pub activations: BTreeSet<Activation>,
@@ -101,7 +102,7 @@ pub struct Entry {
     pub applied: Option<Spec>,
     /// What is being applied: written before the effect, taken off after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub intended: Option<Spec>,
+    pub intended: Option<Box<Spec>>,
     /// What was last said about drift, for when the declaration is gone.
     pub drift: Drift,
     /// What was last said about letting go, for when the declaration is gone.
@@ -200,7 +201,7 @@ impl Entry {
 
     /// What stands there may be a secret: it was to be one, or takes the place of one.
     pub fn is_secret(&self) -> bool {
-        [&self.applied, &self.intended].into_iter().flatten().any(Spec::is_secret)
+        [self.applied.as_ref(), self.intended.as_deref()].into_iter().flatten().any(Spec::is_secret)
     }
 
     /// What to converge to when it is let go; `None` leaves it as it is. Originals older than
@@ -210,7 +211,7 @@ impl Entry {
         if before.expires() && now.saturating_sub(*at) > originals {
             return None;
         }
-        let last = self.intended.as_ref().or(self.applied.as_ref())?;
+        let last = self.intended.as_deref().or(self.applied.as_ref())?;
         let whole = if *overwritten { before.as_found() } else { None };
         whole.or_else(|| before.put_back(last))
     }
@@ -266,7 +267,7 @@ mod tests {
         let entry = Entry {
             origin: Origin::Adopted,
             applied: Some(spec(1)),
-            intended: Some(spec(2)),
+            intended: Some(Box::new(spec(2))),
             drift: Drift::Correct,
             release: Release::Restore,
             layer: String::new(),

@@ -87,7 +87,7 @@ fn stay_ours(situation: &Situation<'_>, holds: &Holds, plan: &mut Plan) {
         let (Some(entry), Some(Ok(seen))) = (situation.ledger.entries.get(id), situation.observed.get(id)) else {
             continue;
         };
-        let Some(want) = entry.applied.as_ref().or(entry.intended.as_ref()) else { continue };
+        let Some(want) = entry.applied.as_ref().or(entry.intended.as_deref()) else { continue };
         let step = Step {
             id: id.clone(),
             action: Action::LetGo,
@@ -592,7 +592,7 @@ mod tests {
         let cause = |begun: Option<&str>, wanted: &str, there: &str| {
             let mut host = Host::new();
             let mut entry = Entry::new(Origin::Adopted, Drift::Correct, Release::Restore, "");
-            (entry.applied, entry.intended) = (Some(exact("1.1")), begun.map(exact));
+            (entry.applied, entry.intended) = (Some(exact("1.1")), begun.map(exact).map(Box::new));
             host.ledger.entries.insert(id.clone(), entry);
             host.observed.insert(id.clone(), Ok(unmarked(there)));
             host.want(&id, exact(wanted));

@@ -110,7 +110,7 @@ fn judge(
         Verdict::Forget => plan.forgotten.push(id.clone()),
         Verdict::Act(cause) => {
             // What we left half-way is no doing of somebody else's.
-            let begun = entry.and_then(|entry| entry.intended.as_ref()).filter(|begun| applied != Some(*begun));
+            let begun = entry.and_then(|entry| entry.intended.as_deref()).filter(|begun| applied != Some(*begun));
             let cause = if begun.is_some_and(|begun| begun.is_begun(seen)) { Cause::Intended } else { cause };
             // Only where something is wanted does the table say to act.
             if let (Some(wanted), Some(due)) = (wanted, due) {

@@ -41,7 +41,7 @@ pub(super) fn judged(situation: &Situation<'_>, turns: &BTreeMap<Id, file::Turn>
     // What was written by way of a link that stood there before us is let go by way of it.
     let made_by_us = |above: &Id| {
         let entry = situation.ledger.entries.get(above)?;
-        let link = entry.intended.iter().chain(&entry.applied).any(|spec| spec.is_link());
+        let link = entry.intended.as_deref().into_iter().chain(&entry.applied).any(|spec| spec.is_link());
         let before = matches!(&entry.origin, Origin::Found { before, .. } if !was_link(before));
         let now = matches!(situation.observed.get(above), Some(Ok(Observed::File(seen))) if seen.is_link());
         (link && before && now).then_some(())

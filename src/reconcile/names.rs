@@ -40,7 +40,7 @@ fn linked_by_us(desired: &Desired, old: &Id) -> bool {
 fn holds(host: &Reader, ledger: &Ledger, old: &Id, new: &Id) -> bool {
     let seen = kinds::observe(host, &[new]).pop();
     let Some((Ok(seen), entry)) = seen.zip(ledger.entries.get(old)) else { return false };
-    entry.intended.iter().chain(&entry.applied).any(|spec| spec.diff(&seen).is_empty())
+    entry.intended.as_deref().into_iter().chain(&entry.applied).any(|spec| spec.diff(&seen).is_empty())
 }
 
 /// What is suspended under a name that is no longer declared is suspended under the one that is.
