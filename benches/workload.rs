@@ -49,10 +49,14 @@ use peers::Peer;
 
 /// Where the files of the workload are on the host.
 const ROOT: &str = "/srv/workload";
+/// The ext4 that they are on, as a server has it: a host of the tests is an overlay.
+const DISK: &str = "/srv";
+/// Where the image of that is, below the lab's directory; sparse, and its size in MB.
+const IMAGE: (&str, u64) = ("disk", 4096);
 /// Where this program is on the host.
 const PROGRAM: &str = "/usr/local/bin/workload";
 /// Where the fleet repository is on the host.
-const FLEET: &str = "/srv/fleet.git";
+const FLEET: &str = "/opt/fleet.git";
 
 const MODES: [&str; 3] = ["0644", "0640", "0600"];
 const OWNERS: [(&str, &str); 3] = [("root", "root"), ("www-data", "www-data"), ("backup", "adm")];
@@ -127,11 +131,11 @@ fn bench(sizes: &[usize], what: What) -> ExitCode {
     }
     let mut known = vec![None; sizes.len()];
     for (&n, known) in sizes.iter().zip(&mut known).filter(|_| what != What::Agent) {
-        let passes = passes(&host, n);
+        let passes = passes(&host, &lab, n);
         let floor = host.ok(&[PROGRAM, "floor", ROOT, "/srv/floor"]);
         let floors = floor::parse(&floor);
         let peers: Vec<_> = match what {
-            What::Peers => Peer::ALL.map(|peer| (peer, peers::passes(&host, peer, n))).into(),
+            What::Peers => Peer::ALL.map(|peer| (peer, peers::passes(&host, &lab, peer, n))).into(),
             _ => Vec::new(),
         };
         println!("{}", table::table(n, &passes, &floors, &peers));
@@ -139,7 +143,8 @@ fn bench(sizes: &[usize], what: What) -> ExitCode {
     }
     let mut agents = Vec::new();
     for (&n, known) in sizes.iter().zip(known) {
-        host.shell(&format!("rm -rf {ROOT} /var/lib/trueup"));
+        fresh_disk(&host, &lab);
+        host.shell("rm -rf /var/lib/trueup");
         agents.push((n, agent::measure(&host, &lab, n), known));
     }
     println!("{}", table::agents(&agents));
@@ -230,7 +235,7 @@ fn prepare(host: &Host, lab: &Lab) {
 }
 
 /// Measures one size, from nothing to converged to repaired.
-fn passes(host: &Host, n: usize) -> Passes {
+fn passes(host: &Host, lab: &Lab, n: usize) -> Passes {
     let name = host_of(n);
     let run = ["run", "--repo", FLEET, "--host", &name];
     let measured = || {
@@ -239,16 +244,25 @@ fn passes(host: &Host, n: usize) -> Passes {
         assert_eq!(measured.status, 0, "trueup {run:?} failed: {}", measured.said);
         measured
     };
-    let first = first(host, n, FIRST, "/var/lib/trueup", measured);
+    let first = first(host, lab, n, FIRST, "/var/lib/trueup", measured);
     host.trueup(&run).idle();
     let (idle, repaired) = idle_and_repaired(host, n, ROUNDS, measured);
     Passes { first, idle, repaired }
 }
 
+/// Gives the host a file system for the files on which nothing was ever removed: among inodes that were freed minutes ago
+/// ext4 looks long for one to use, which would be most of what writing many files takes (`recently_deleted` in
+/// fs/ext4/ialloc.c of the kernel).
+fn fresh_disk(host: &Host, lab: &Lab) {
+    host.shell(&format!("while mountpoint -q {DISK}; do umount {DISK}; done"));
+    host.mount_ext4(&lab.directory(IMAGE.0), DISK, IMAGE.1, &[]);
+}
+
 /// First convergences, each from nothing: without the files and without `state`.
-fn first(host: &Host, n: usize, rounds: usize, state: &str, measured: impl Fn() -> Measured) -> Measured {
+fn first(host: &Host, lab: &Lab, n: usize, rounds: usize, state: &str, measured: impl Fn() -> Measured) -> Measured {
     let first = median(rounds, || {
-        host.shell(&format!("rm -rf {ROOT} {state}; sync"));
+        fresh_disk(host, lab);
+        host.shell(&format!("rm -rf {state}; sync"));
         measured()
     });
     // What was measured is a host that converged, and nothing less.

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use super::hosts::host::Host;
 use super::hosts::image::prepared;
+use super::hosts::lab::Lab;
 use super::measure::Measured;
 use super::{
     MODES, OWNERS, PACKAGES, PROGRAM, Passes, ROOT, content_of, first, idle_and_repaired, package, path_of, units,
 };
 
 /// Where the contents are that they copy from; none of them has a repository of its own in this.
-const CONTENTS: &str = "/srv/contents";
+const CONTENTS: &str = "/opt/contents";
 /// How often each pass is measured: some take a minute.
 const ROUNDS: usize = 3;
 
@@ -78,7 +79,7 @@ pub fn versions(host: &Host) -> String {
 }
 
 /// Measures one of them, on a host that trueup has brought to W(n).
-pub fn passes(host: &Host, peer: Peer, n: usize) -> Passes {
+pub fn passes(host: &Host, lab: &Lab, peer: Peer, n: usize) -> Passes {
     host.shell(&format!("rm -rf {CONTENTS}; cp -a {ROOT} {CONTENTS}"));
     let (path, policy) = peer.policy(n);
     host.write(path, policy);
@@ -90,7 +91,7 @@ pub fn passes(host: &Host, peer: Peer, n: usize) -> Passes {
         assert!(matches!(measured.status, 0 | 2), "{} failed: {}", peer.name(), measured.said);
         measured
     };
-    let first = first(host, n, ROUNDS, "", measured);
+    let first = first(host, lab, n, ROUNDS, "", measured);
     let (idle, repaired) = idle_and_repaired(host, n, ROUNDS, measured);
     let path = |k: usize| format!("{ROOT}/{}", path_of(k));
     for k in [0, n / 2 + ROUNDS, n - 1] {

@@ -1,11 +1,12 @@
 //! A disk that is really full: an ext4 of a few MB, where managed files are and where our own state is.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use super::installed::QUICK;
 use super::{Host, Lab};
+
+/// Of a file system all is anybody's: none is kept for root, or for a journal.
+const ALL_OF_IT: &[&str] = &["-m", "0", "-O", "^has_journal"];
 
 /// Fills a file system to its last block.
 fn fill(host: &Host, mount: &str) {
@@ -19,26 +20,6 @@ fn fill(host: &Host, mount: &str) {
 
 fn has_space_again(host: &Host, mount: &str) {
     host.shell(&format!("rm {mount}/ballast*"));
-}
-
-/// Mounts a file system of its own, so many MB of ext4 on a loop device.
-fn mount(host: &Host, image: &Path, at: &str, size: u64) {
-    let file = fs::File::create(image).expect("a file of the lab's own");
-    file.set_len(size << 20).expect("sparse");
-    let run = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).arg(image).output().expect("it starts");
-        assert!(output.status.success(), "{program}: {output:?}");
-        String::from_utf8(output.stdout).expect("text").trim().to_owned()
-    };
-    // All of it is anybody's: none is kept for root.
-    run("/sbin/mkfs.ext4", &["-q", "-m", "0", "-O", "^has_journal"]);
-    let device = run("/sbin/losetup", &["--find", "--show"]);
-    let number = device.strip_prefix("/dev/loop").expect("a loop device");
-    host.shell(&format!(
-        "mkdir -p {at}; mknod -m 600 {device} b 7 {number}; mount -t ext4 {device} {at}; rm -rf {at}/lost+found"
-    ));
-    // It goes with the mount.
-    assert!(Command::new("/sbin/losetup").args(["--detach", &device]).status().expect("it starts").success());
 }
 
 /// Each event of the journal that says that a disk is full.
@@ -63,9 +44,9 @@ fn a_full_disk_is_said_once_costs_no_file_and_passes_by_itself() {
     let images = lab.directory("images");
     fs::create_dir_all(&images).expect("a directory of the lab's own");
     host.ok(&["cp", "-a", "/var/lib/trueup", "/srv/kept"]);
-    mount(&host, &images.join("state"), "/var/lib/trueup", 256);
+    host.mount_ext4(&images.join("state"), "/var/lib/trueup", 256, ALL_OF_IT);
     host.shell("chmod 700 /var/lib/trueup; cp -a /srv/kept/. /var/lib/trueup/");
-    mount(&host, &images.join("full"), "/srv/full", 4);
+    host.mount_ext4(&images.join("full"), "/srv/full", 4, ALL_OF_IT);
     host.ok(&["systemctl", "start", "trueup"]);
     host.await_applied(&first);
     let agent = host.agent();

@@ -331,6 +331,28 @@ impl Host {
         self.ok(&["sh", "-euc", script])
     }
 
+    /// Mounts a file system of the host's own at `at`: so many MB of ext4 in the new file `image`, made with `options` of
+    /// mkfs.ext4.
+    pub fn mount_ext4(&self, image: &Path, at: &str, size: u64, options: &[&str]) {
+        drop(fs::remove_file(image));
+        let file = fs::File::create_new(image).expect("a file of the lab's own");
+        file.set_len(size << 20).expect("sparse");
+        let run = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).arg(image).output().expect("it starts");
+            assert!(output.status.success(), "{program}: {output:?}");
+            String::from_utf8(output.stdout).expect("text").trim().to_owned()
+        };
+        run("/sbin/mkfs.ext4", &[&["-q"], options].concat());
+        let device = run("/sbin/losetup", &["--find", "--show"]);
+        let number = device.strip_prefix("/dev/loop").expect("a loop device");
+        self.shell(&format!(
+            "mkdir -p {at}; test -e {device} || mknod -m 600 {device} b 7 {number}; mount -t ext4 {device} {at}
+             rm -rf {at}/lost+found"
+        ));
+        // It goes with the mount.
+        assert!(Command::new("/sbin/losetup").args(["--detach", &device]).status().expect("it starts").success());
+    }
+
     /// Whether a shell script on the host ends well.
     pub fn holds(&self, script: &str) -> bool {
         self.run(&["sh", "-euc", script]).status == 0
