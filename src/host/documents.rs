@@ -4,6 +4,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Meta;
 use super::begun::{Begun, up};
 
 /// Documents as they were read, for whoever reads them again: each for as long as its file is the same, unchanged.
@@ -39,6 +40,17 @@ impl Stands {
         }
     }
 
+    pub(super) fn of_meta(meta: &Meta) -> Self {
+        let (major, minor) = meta.device;
+        Self {
+            device: rustix::fs::makedev(major, minor),
+            inode: meta.inode,
+            size: meta.size,
+            modified: meta.modified,
+            changed: meta.changed,
+        }
+    }
+
     /// The same, changed so many seconds earlier.
     #[cfg(test)]
     pub(super) fn changed_before(self, seconds: i128) -> Self {
@@ -68,8 +80,13 @@ impl Documents {
         if begun.is_long_after(stands.changed) {
             self.insert(name, stands, Arc::clone(value), begun);
         } else {
-            self.read().remove(name);
+            self.forget(name);
         }
+    }
+
+    /// Nothing is known of `name` any more.
+    pub(super) fn forget(&self, name: &str) {
+        self.read().remove(name);
     }
 
     pub(super) fn insert<T: Send + Sync + 'static>(&self, name: &str, stands: Stands, value: Arc<T>, begun: Begun) {

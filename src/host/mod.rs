@@ -29,6 +29,7 @@ mod facts;
 mod files;
 mod journal;
 mod keyring;
+mod parsed;
 mod pass;
 mod payloads;
 mod peer;

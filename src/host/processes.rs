@@ -44,11 +44,7 @@ impl Reader {
         let stands = |path: &[u8]| standing(&of.join("root"), path);
         let binary = fs::read_link(of.join("exe")).ok().map(|path| path.into_os_string().into_vec());
         let binary = binary.as_deref().and_then(|path| path.strip_suffix(DELETED));
-        let mut maps = Vec::new();
-        // Read at once: it is put together anew with each call.
-        if File::open(of.join("maps")).and_then(|file| file.take(MAPS).read_to_end(&mut maps)).is_err() {
-            maps.clear();
-        }
+        let maps = told(&of.join("maps")).unwrap_or_default();
         let mut libraries: Vec<&[u8]> = deleted_code(&maps).map(|(path, _)| path).collect();
         libraries.retain(|path| Some(*path) != binary);
         libraries.sort_unstable();
@@ -72,7 +68,7 @@ impl Reader {
     /// When the process `pid` was started, by the wall clock as it is set now: since 1970, at most a hundredth of a second
     /// too early. None where that cannot be told.
     pub fn began(&self, pid: u32) -> Option<Duration> {
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let stat = told(&Path::new("/proc").join(pid.to_string()).join("stat"))?;
         let now = clock_gettime(ClockId::Boottime);
         let now = Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?);
         self.since_1970().checked_sub(now.checked_sub(since_boot(&stat)?)?)
@@ -85,6 +81,14 @@ impl Reader {
         let now = Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?);
         self.since_1970().checked_sub(now.checked_sub(monotonic)?)
     }
+}
+
+/// What the kernel says in one of its files, in few calls: it does not tell how long that is, and puts it together anew
+/// with each.
+fn told(path: &Path) -> Option<Vec<u8>> {
+    let mut said = Vec::with_capacity(8 << 10);
+    File::open(path).and_then(|file| file.take(MAPS).read_to_end(&mut said)).ok()?;
+    Some(said)
 }
 
 /// The regular file that stands at `path` below `root`, which is that of the process itself.

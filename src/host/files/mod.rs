@@ -72,6 +72,9 @@ pub struct Meta {
     pub real: Option<String>,
 }
 
+/// How much is read at once of a file that does not tell its length, as those of proc(5).
+const UNSIZED: u64 = 8 << 10;
+
 /// Type of a node, see inode(7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -185,7 +188,7 @@ impl Reader {
     /// As [`Reader::read`].
     pub fn read_told(&self, path: &str, limit: u64) -> Result<Option<(Vec<u8>, Meta)>, Error> {
         let Some((file, meta)) = self.open_regular(path)? else { return Ok(None) };
-        Ok(Some((read_all(file, path, limit)?, meta)))
+        Ok(Some((read_all(file, path, (meta.size, limit))?, meta)))
     }
 
     /// As [`Reader::read`], for files of the system that may be symbolic links: a last component that is a
@@ -245,7 +248,9 @@ impl Reader {
                 NodeType::Regular => {
                     let (file, meta) = open_quietly(&parent).map_err(io("read", &at))?;
                     return match roots::not_roots(&at, meta.uid, meta.mode) {
-                        None if meta.node == NodeType::Regular => read_all(file.into(), &at, limit).map(Some),
+                        None if meta.node == NodeType::Regular => {
+                            read_all(file.into(), &at, (meta.size, limit)).map(Some)
+                        }
                         None => Err(walk::stale(&at)),
                         Some(why) => Err(refused(why)),
                     };
@@ -394,8 +399,11 @@ fn open_quietly(parent: &Parent) -> Result<(OwnedFd, Meta), Errno> {
     Ok((file, meta))
 }
 
-fn read_all(file: std::fs::File, path: &str, limit: u64) -> Result<Vec<u8>, Error> {
-    let mut content = Vec::new();
+/// All of `file`, which is `size` bytes long as far as is known: the kernel's own say nothing of it.
+fn read_all(file: std::fs::File, path: &str, (size, limit): (u64, u64)) -> Result<Vec<u8>, Error> {
+    // One byte more, so that the end is seen without growing.
+    let room = if size == 0 { UNSIZED } else { size.min(limit).saturating_add(1) };
+    let mut content = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
     file.take(limit.saturating_add(1)).read_to_end(&mut content).map_err(|source| Error::Io {
         doing: "read",
         path: PathBuf::from(path),

@@ -2,6 +2,7 @@
 //! which is many times faster than asking; dpkg is asked where reading leaves a doubt.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::host::{Error, Program, Reader};
 use crate::kinds::package::tool::Database as _;
@@ -21,9 +22,9 @@ const QUERY: &str = "-f=${Status}\\t${Package}\\t${Version}\\t${Architecture}\\t
 #[derive(Debug)]
 pub struct Database {
     native: String,
-    packages: HashMap<String, Vec<Entry>>,
+    packages: Arc<HashMap<String, Vec<Entry>>>,
     /// Name and architecture; packages for all architectures are here under the native one.
-    automatic: HashSet<(String, String)>,
+    automatic: Arc<HashSet<(String, String)>>,
     interrupted: bool,
 }
 
@@ -49,24 +50,25 @@ impl Database {
     /// Reads it.
     pub fn read(host: &Reader) -> Result<Self, Error> {
         let interrupted = interrupted(host)?;
-        let status = host.read(STATUS, LIMIT)?.filter(|_| !interrupted);
+        let parse = |status: &[u8]| parse_status(&String::from_utf8_lossy(status));
+        let status = if interrupted { None } else { host.read_parsed(STATUS, LIMIT, parse)? };
         // A doubt about the file is resolved by its owner; a doubt about the owner's answer is an error.
-        let parsed = status.and_then(|status| parse_status(&String::from_utf8_lossy(&status)).ok());
-        let packages = match parsed {
-            Some(packages) => packages,
-            None => {
+        let packages = match status {
+            Some(Ok(packages)) => packages,
+            Some(Err(_)) | None => {
                 let output = host.query(&Program::new("dpkg-query").args(["-W", QUERY]))?;
-                parse_query(&output.text()).map_err(|why| unknown("dpkg-query", why))?
+                Arc::new(parse_query(&output.text()).map_err(|why| unknown("dpkg-query", why))?)
             }
         };
-        let states = host.read(STATES, LIMIT)?.unwrap_or_default();
-        let automatic = parse_states(&String::from_utf8_lossy(&states)).map_err(|why| unknown(STATES, why))?;
+        let parse = |states: &[u8]| parse_states(&String::from_utf8_lossy(states));
+        let states = host.read_parsed(STATES, LIMIT, parse)?.transpose().map_err(|why| unknown(STATES, why))?;
+        let automatic = states.unwrap_or_default();
         Self::of(packages, automatic, interrupted).map_err(|why| unknown(STATUS, why))
     }
 
     fn of(
-        packages: HashMap<String, Vec<Entry>>,
-        automatic: HashSet<(String, String)>,
+        packages: Arc<HashMap<String, Vec<Entry>>>,
+        automatic: Arc<HashSet<(String, String)>>,
         interrupted: bool,
     ) -> Result<Self, String> {
         // dpkg is itself a package, and always of the native architecture.
@@ -253,7 +255,7 @@ pub mod tests {
     pub fn fixture() -> Database {
         let packages = parse_status(include_str!("../fixtures/status.txt")).expect("understood");
         let automatic = parse_states(include_str!("../fixtures/extended_states.txt")).expect("understood");
-        Database::of(packages, automatic, false).expect("has dpkg")
+        Database::of(Arc::new(packages), Arc::new(automatic), false).expect("has dpkg")
     }
 
     fn installed(version: &str, architecture: &str) -> Observed {
@@ -329,7 +331,7 @@ pub mod tests {
             }
         }
         let host = Reader::directory(root.path()).expect("opens");
-        let whole = Database::of(all.clone(), HashSet::new(), false).expect("has dpkg");
+        let whole = Database::of(Arc::new(all.clone()), Arc::default(), false).expect("has dpkg");
         let mut doubts = 0;
         let rows = |text: &str| match text.starts_with("Package: ") {
             true => parse_status(text),
@@ -342,7 +344,7 @@ pub mod tests {
             .collect();
         for text in [include_str!("../fixtures/status.txt"), &query] {
             for cut in cut::short(text) {
-                let found = rows(cut).and_then(|packages| Database::of(packages, HashSet::new(), false));
+                let found = rows(cut).and_then(|packages| Database::of(Arc::new(packages), Arc::default(), false));
                 let Ok(found) = found else { continue };
                 for name in all.keys() {
                     let (now, then) = (found.observed(name), whole.observed(name));
@@ -384,7 +386,7 @@ pub mod tests {
         let known = [("dpkg", "amd64"), ("libm", "amd64"), ("libn", "i386"), ("tool", "amd64")];
         let text: String = known.iter().map(|(name, architecture)| paragraph(name, architecture)).collect();
         let packages = parse_status(&text).expect("understood");
-        let database = Database::of(packages, HashSet::new(), false).expect("has dpkg");
+        let database = Database::of(Arc::new(packages), Arc::default(), false).expect("has dpkg");
         let host = Reader::directory(root.path()).expect("opens");
         lists(&["dpkg", "libm:amd64", "libm:i386", "libn:amd64", "libn:i386", "tool", "gone"]);
         for lost in ["libm:i386", "libn", "libn:amd64", "gone", "gone:i386"] {
@@ -408,7 +410,7 @@ pub mod tests {
             assert!(parse_status(text).is_err(), "{text}");
         }
         assert!(parse_query("install ok installed\ta\t1.0\n").is_err());
-        assert!(Database::of(parse_status("").expect("empty"), HashSet::new(), false).is_err());
+        assert!(Database::of(Arc::new(parse_status("").expect("empty")), Arc::default(), false).is_err());
     }
 
     #[test]
