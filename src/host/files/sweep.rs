@@ -21,6 +21,7 @@ impl Writer {
     /// # Errors
     /// Where a directory, a mount point or an immutable file is there, or it cannot be removed.
     pub fn remove(&mut self, path: &str) -> Result<(), Error> {
+        self.root.forget_near();
         let Some(parent) = self.root.parent(path)? else { return Ok(()) };
         let Some(meta) = look_in(&parent, path)? else { return Ok(()) };
         refuse_fixed(&meta, path)?;

@@ -623,6 +623,27 @@ fn of_many_changes_one_to_a_directory_on_the_way_counts_for_those_after_it() {
 }
 
 #[test]
+fn a_directory_that_somebody_removes_amid_many_changes_is_made_again() {
+    let mut host = host();
+    host.dir("/srv/d");
+    let (paths, directory) = (["/srv/d/a", "/srv/d/b"], host.at("/srv/d"));
+    let changed = host.writer.change_together(
+        paths.len(),
+        |host, at| {
+            let ready = host.make_ready(paths[at], plain(0o644), b"new", Over::Nothing)?;
+            if at == 0 {
+                fs::remove_dir_all(&directory).expect("removed by somebody");
+            }
+            Ok(Made::Ready(Box::new(ready)))
+        },
+        |at| paths[at].to_owned(),
+    );
+    assert!(changed[0].is_err(), "it went with its directory: {changed:?}");
+    assert!(changed[1].is_ok(), "{changed:?}");
+    assert_eq!(host.text("/srv/d/b"), "new");
+}
+
+#[test]
 fn the_longest_path_that_can_be_declared_can_be_written() {
     let mut host = host();
     let path = |bytes: usize| {

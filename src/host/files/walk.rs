@@ -30,8 +30,9 @@ pub(in crate::host) struct Root {
     near: RefCell<Near>,
 }
 
-/// The directory that was reached last, while many files are written one after the other: those that lie in it go the same
-/// way. What is made ready in a directory holds it just so until it takes its place.
+/// The directory that was reached last, while many files are made ready one after the other: those that lie in it go the
+/// same way. What is made ready in a directory holds it just so until it takes its place; whatever changes something at
+/// once walks to it anew.
 #[derive(Debug)]
 enum Near {
     /// Each path is walked anew.
@@ -125,6 +126,8 @@ impl Root {
         let path = if names.is_empty() { ".".to_owned() } else { names.join("/") };
         if let Near::Here(known, dir) = &*self.near.borrow()
             && *known == path
+            // Nothing can be made in one that was removed meanwhile.
+            && rustix::fs::fstat(dir).is_ok_and(|dir| dir.st_nlink > 0)
         {
             return Ok(Some(Rc::clone(dir)));
         }

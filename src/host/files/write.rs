@@ -148,6 +148,7 @@ impl Writer {
             reason: "no-such-file",
             why: "only its attributes are declared, and it is not there".to_owned(),
         };
+        self.root.forget_near();
         let parent = self.root.parent(path)?.ok_or_else(missing)?;
         let meta = look_in(&parent, path)?.ok_or_else(missing)?;
         if meta.immutable || (meta.mount_point && meta.node != NodeType::Directory) {
@@ -204,6 +205,7 @@ impl Writer {
             let what = format!("a file with several names, perhaps given this one by {who}");
             return Err(in_the_way(path, what.trim_end_matches(','), ""));
         }
+        self.root.forget_near();
         let place = self.place(path, Over::Leaf)?;
         let (source, meta) = open_quietly(&place.parent).map_err(io("open", path))?;
         if meta.node != NodeType::Regular {

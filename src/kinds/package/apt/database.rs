@@ -222,7 +222,7 @@ fn collect(rows: Vec<[&str; 6]>) -> Result<HashMap<String, Vec<Entry>>, String> 
         if state > State::NotInstalled && (architecture.is_empty() || version.is_empty() && state == State::Installed) {
             return doubt("no version or architecture for");
         }
-        packages.entry(name.to_owned()).or_default().push(Entry {
+        packages.entry(name.to_owned()).or_insert_with(|| Vec::with_capacity(1)).push(Entry {
             architecture: architecture.to_owned(),
             version: version.to_owned(),
             essential: essential == "yes" || protected == "yes",
