@@ -15,7 +15,7 @@ use crate::host::{self, Payloads, Reader, Worker, Writer};
 use crate::kinds::{self, AnyJob, Observed, Spec};
 use crate::ledger::Ledger;
 use crate::model::{Class, Detail, Facts, Id, Revision, Stage, Stop, Update};
-use crate::plan::{self, HeldStep, Plan, Situation, Unseen};
+use crate::plan::{self, HeldStep, Plan, Situation, Step, Unseen};
 use crate::report::{Report, State, commit_text};
 use crate::source::{Gate, SharedHealth};
 
@@ -389,7 +389,9 @@ fn weigh(
         })
     };
     let mut plan = planned(&observed);
-    if plan.steps.iter().any(|step| step.id.kind() == "file") {
+    // What judges a unit before it starts or moves may have read a secret there.
+    let moves = |step: &Step| matches!(step.id.kind(), "file" | "unit");
+    if plan.steps.iter().any(moves) || !plan.refreshes.is_empty() {
         units::tell_start_files(host, &desired, &mut observed)?;
         plan = planned(&observed);
     }

@@ -241,6 +241,10 @@ fn not_begun(ground: &mut Ground<'_>, plan: &Plan, applied: &Applied) -> Result<
     if ids.is_empty() || applied.interrupted {
         return Ok(());
     }
+    // A transaction of ours that goes on may be about to begin it; it is waited for by the next pass.
+    if !kinds::package::none_of_ours_is_at_work(ground.host) {
+        return Ok(());
+    }
     let seen = kinds::observe(ground.host, &ids);
     record::not_begun(ground.ledger, &ids.into_iter().zip(seen).collect::<Vec<_>>());
     ledger::save(ground.state, ground.ledger)?;

@@ -4,8 +4,8 @@ use super::{Applied, Error, Ground};
 use crate::compile::Desired;
 use crate::host;
 use crate::kinds::{Observed, Spec};
-use crate::ledger::{self, Cleared, Entry, KeptLimits, Ledger, Origin};
-use crate::model::{Id, Outcome, Revision};
+use crate::ledger::{self, Cleared, Entry, KeptLimits, Ledger, Origin, OwedRefresh};
+use crate::model::{Drift, Id, Outcome, Revision};
 use crate::plan::{Action, Plan, Step};
 
 /// What is recorded as applied: what is declared, though the step did more for it, or might do less.
@@ -32,7 +32,8 @@ pub(super) fn done(ledger: &mut Ledger, desired: &Desired, step: &Step) {
 }
 
 /// What became of the packages that failed to be changed, as they are `seen` now that their transaction has ended: where
-/// nothing of it is there, nothing is begun, and what somebody else does to them later is not ours to go on with.
+/// nothing of it is there, nothing is begun, and what somebody else does to them later is not ours to go on with. What
+/// never was ours before, and is not as it stood then, we may have brought there.
 pub(super) fn not_begun(ledger: &mut Ledger, seen: &[(&Id, Result<Observed, host::Error>)]) {
     for (id, seen) in seen {
         // What cannot be told may be half there.
@@ -40,8 +41,9 @@ pub(super) fn not_begun(ledger: &mut Ledger, seen: &[(&Id, Result<Observed, host
         if entry.intended.as_ref().is_none_or(|intended| intended.is_begun(seen)) {
             continue;
         }
-        entry.intended = None;
-        if entry.applied.is_none() {
+        if entry.applied.is_some() {
+            entry.intended = None;
+        } else if !matches!(&entry.origin, Origin::Found { before, .. } if *before != seen.before()) {
             ledger.entries.remove(*id);
         }
     }
@@ -99,7 +101,12 @@ pub fn record(
         cleared(ground, plan, applied);
     }
     let desired = ground.desired;
-    ground.ledger.refreshes.retain(|id, _| desired.resources.contains_key(id));
+    // What only catches up is owed for as long as drift is put right.
+    let owes = |id: &Id, owed: &OwedRefresh| {
+        let wanted = desired.resources.get(id);
+        wanted.is_some_and(|wanted| !owed.catches_up || wanted.drift == Drift::Correct)
+    };
+    ground.ledger.refreshes.retain(|id, owed| owes(id, owed));
     ground.ledger.caught_up.retain(|id, _| desired.resources.contains_key(id));
     ground.ledger.attempted = Some(revision.clone());
     ground.ledger.making.clear();
@@ -204,7 +211,7 @@ fn give_up(ledger: &mut Ledger, step: &Step, applied: &Applied) {
 mod tests {
     use super::*;
     use crate::kinds::{Before, package};
-    use crate::model::{Drift, Release};
+    use crate::model::Release;
 
     fn exact(version: &str) -> Spec {
         let version = package::Version::Exact(version.to_owned());
@@ -242,6 +249,8 @@ mod tests {
         };
         assert_eq!(after(Some("1.0"), Ok(installed("1.0"))), Some((Some(exact("1.0")), None)));
         assert_eq!(after(None, Ok(absent())), None, "nothing of it is ours");
+        let brought = after(None, Ok(installed("1.5")));
+        assert_eq!(brought, Some((None, Some(exact("2.0")))), "it was not there before us");
         for seen in [Ok(half()), Ok(installed("2.0")), unknown()] {
             assert_eq!(after(Some("1.0"), seen), Some((Some(exact("1.0")), Some(exact("2.0")))), "it may be ours");
         }

@@ -92,7 +92,11 @@ fn catching_up(ground: &mut Ground<'_>, plan: &Plan, applied: &Applied) -> Vec<P
     for late in plan.steps.iter().filter_map(Step::catching_up) {
         match applied.outcomes.get(&late.id) {
             Some(Outcome::Done) => due.push(late),
-            _ => drop(ground.ledger.refreshes.remove(&late.id)),
+            // What is owed for something else, too, is found by no look.
+            _ if ground.ledger.refreshes.get(&late.id).is_some_and(|owed| owed.catches_up) => {
+                ground.ledger.refreshes.remove(&late.id);
+            }
+            _ => {}
         }
     }
     due

@@ -4,6 +4,7 @@
 use super::{Action, Plan, Step, Told};
 use crate::compile::Wanted;
 use crate::kinds::{Observed, Phase, Refresh, Spec, unit};
+use crate::ledger::OwedRefresh;
 use crate::model::{Cause, Change, Drift, Id};
 
 /// `seen`, as what is declared is compared with it: as if what runs were what stands there. None where it is.
@@ -64,6 +65,15 @@ pub(super) fn judge(plan: &mut Plan, id: &Id, wanted: &Wanted, seen: &Observed) 
     true
 }
 
+/// Whether a debt that comes of this alone is still to be paid: what is declared may be by now that it is only told, or
+/// left as it is.
+pub(super) fn is_still_put_right(id: &Id, wanted: &Wanted, seen: &Observed, owed: &OwedRefresh) -> bool {
+    let Spec::Unit(want) = &wanted.spec else { return false };
+    let because = owed.because.iter().cloned().collect();
+    let moves = want.on_change == unit::OnChange::Restart || wanted.spec.refresh(id.name(), seen, &because).is_some();
+    wanted.drift == Drift::Correct && moves
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -72,7 +82,7 @@ mod tests {
     use crate::brakes::{Held, Holds};
     use crate::compile::Desired;
     use crate::host::Error;
-    use crate::ledger::{Entry, Ledger, Origin, OwedRefresh};
+    use crate::ledger::{Entry, Ledger, Origin};
     use crate::model::{Release, Takeover};
     use crate::plan::{PlannedRefresh, Situation, make};
 
@@ -240,6 +250,15 @@ mod tests {
         assert!(plan.refreshes[0].catches_up && !plan.is_work() && !plan.is_empty(), "{plan:?}");
         let text = serde_json::to_string(&host.ledger).expect("written");
         assert_eq!(serde_json::from_str::<Ledger>(&text).expect("read again"), host.ledger);
+        for drift in [Drift::Report, Drift::Ignore] {
+            host.wanted().drift = drift;
+            assert!(host.plan(&Holds::default()).is_empty(), "{drift:?}: it is drift and nothing else");
+        }
+        host.wanted().drift = Drift::Correct;
+        let never = unit::Spec { active: Some(true), on_change: unit::OnChange::None, ..unit::Spec::default() };
+        let before = std::mem::replace(&mut host.wanted().spec, Spec::Unit(never));
+        assert!(host.plan(&Holds::default()).is_empty(), "nothing moves it any more");
+        host.wanted().spec = before;
         host.seen.invocation = Some("b".to_owned());
         assert!(host.plan(&Holds::default()).is_empty(), "another run has read everything");
     }

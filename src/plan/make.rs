@@ -399,6 +399,7 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
             let is_its_file = |file: &Id| unit::is_its_file(id.name(), file);
             owed.invocation.is_none() || owed.invocation == invocation || unread && owed.because.iter().any(is_its_file)
         });
+        let owed = owed.filter(|owed| !owed.catches_up || behind::is_still_put_right(id, wanted, seen, owed));
         let how_now = wanted.spec.refresh(id.name(), seen, &changed);
         let mut because: BTreeSet<Id> = owed.into_iter().flat_map(|owed| owed.because.iter().cloned()).collect();
         if how_now.is_some() {

@@ -334,9 +334,9 @@ impl Bus {
         self.units_of(names, &["Requires", "Requisite", "BindsTo"])
     }
 
-    /// The units that each of these restarts along with: `PartOf=`, `Requires=`, `BindsTo=`; systemd.unit(5).
+    /// The units that each of these restarts along with: `PartOf=`, `Requires=`, `Requisite=`, `BindsTo=`; systemd.unit(5).
     pub fn restarts_with(&self, names: &[&str]) -> Vec<Result<Vec<String>, Error>> {
-        self.units_of(names, &["PartOf", "Requires", "BindsTo"])
+        self.units_of(names, &["PartOf", "Requires", "Requisite", "BindsTo"])
     }
 
     /// The units that these properties of each name.

@@ -41,6 +41,11 @@ pub fn nobody_is_at_work(host: &Reader) -> bool {
     matches!(AtWork::now(host), Ok(AtWork::Nobody))
 }
 
+/// No transaction of ours goes on, and that is known.
+pub fn none_of_ours_is_at_work(host: &Reader) -> bool {
+    matches!(AtWork::now(host), Ok(AtWork::Nobody | AtWork::Theirs(_)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

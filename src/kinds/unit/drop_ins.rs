@@ -15,6 +15,8 @@ const PLACES: [(&str, &str); 5] = [
     ("/run/systemd/system.control", "by systemctl set-property, until the next reboot"),
     ("/run/systemd/transient", "transient: of a program, while it runs"),
 ];
+/// Those of them in which a unit file goes before what is in the ones after them, by their places in [`PLACES`].
+const RANK: [usize; 5] = [1, 3, 4, 0, 2];
 /// So many of one unit are named.
 const FEW: usize = 5;
 
@@ -30,16 +32,19 @@ pub fn strange(host: &Reader, units: &BTreeSet<&str>, declared: &dyn Fn(&Id) -> 
     let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut whole: BTreeMap<&str, String> = BTreeMap::new();
     let packages = Place::look(host, OF_PACKAGES)?;
-    for (place, what) in PLACES {
-        let place = Place::look(host, place)?;
-        if place.is_empty() {
-            continue;
+    let places = PLACES.into_iter().map(|(place, what)| Ok((Place::look(host, place)?, what)));
+    let places = places.collect::<Result<Vec<_>, Error>>()?;
+    for unit in units {
+        // Of all that are there one counts.
+        let has = |name: &String| RANK.into_iter().map(|at| &places[at]).find(|(place, _)| place.there.contains(name));
+        let Some((place, what)) = name::files(unit).iter().find_map(has) else { continue };
+        let instead = place.instead(host, unit, &packages)?.filter(|path| !declared(&Id::new("file", path)));
+        if let Some(path) = instead {
+            whole.insert(unit, told(path, what));
         }
+    }
+    for (place, what) in places.iter().filter(|(place, _)| !place.is_empty()) {
         for unit in units {
-            let instead = place.instead(host, unit, &packages)?.filter(|path| !declared(&Id::new("file", path)));
-            if let Some(path) = instead {
-                whole.entry(unit).or_insert_with(|| told(path, what));
-            }
             let mut directories = name::drop_in_directories(unit);
             // The last is that of the type.
             directories.pop();
@@ -155,6 +160,8 @@ mod tests {
         write("etc/systemd/system/app.service", "[Service]\n");
         write("run/systemd/system/app.service", "[Service]\n");
         write("run/systemd/system/in@one.service", "[Service]\n");
+        // What is declared goes before it.
+        write("run/systemd/system/ours.service", "[Service]\n");
         let line = "runs by a unit file that nobody declares, in the place of its package's, left alone:";
         assert_eq!(
             told(),

@@ -258,11 +258,11 @@ pub(super) fn refresh(host: &mut Writer, turns: &[Turn<'_>]) -> Vec<Result<(), E
     let batch = |which: &[usize]| which.iter().map(|&i| names[i]).collect::<Vec<_>>();
     let mut done: Vec<(usize, Result<(), Error>)> = Vec::new();
     for wave in waves(host, turns, restarts) {
-        let wave = run_still(host, turns, &runs, wave);
+        let wave = run_still(host, turns, &runs, wave, &mut results);
         done.extend(wave.iter().copied().zip(host.restart_units(&batch(&wave))));
     }
     // What restarts has read all there is to read: whoever is a part of it needs no reload then.
-    let reloads = run_still(host, turns, &runs, reloads);
+    let reloads = run_still(host, turns, &runs, reloads, &mut results);
     done.extend(reloads.iter().copied().zip(host.reload_units(&batch(&reloads))));
     done.extend(starts.iter().copied().zip(host.start_units(&batch(&starts))));
     for (i, result) in done {
@@ -299,8 +299,14 @@ fn layers(names: &[&str], follows: &[Vec<String>]) -> Vec<Vec<usize>> {
 }
 
 /// Those of `due` that are still the one of their `runs` that has to, as far as can be told: another one has read
-/// everything.
-fn run_still(host: &Reader, turns: &[Turn<'_>], runs: &[Option<String>], mut due: Vec<usize>) -> Vec<usize> {
+/// everything. One that has ended already did not come up again, and that is its result.
+fn run_still(
+    host: &Reader,
+    turns: &[Turn<'_>],
+    runs: &[Option<String>],
+    mut due: Vec<usize>,
+    results: &mut [Result<(), Error>],
+) -> Vec<usize> {
     if due.iter().all(|&i| runs[i].is_none()) {
         return due;
     }
@@ -311,6 +317,22 @@ fn run_still(host: &Reader, turns: &[Turn<'_>], runs: &[Option<String>], mut due
     };
     let over: BTreeSet<usize> = due.iter().zip(details).filter_map(is_over).collect();
     due.retain(|i| !over.contains(i));
+    let over: Vec<usize> = over.into_iter().collect();
+    let names: Vec<&str> = over.iter().map(|&i| turns[i].name).collect();
+    let statuses = host.bus().map(|bus| bus.statuses(&names)).unwrap_or_default();
+    for (i, status) in over.into_iter().zip(statuses) {
+        match status {
+            Ok(status) if Active::parse(&status.active).is_active() => {}
+            Ok(status) => {
+                results[i] = Err(Error::Unit {
+                    thing: format!("unit:{}", turns[i].name),
+                    what: "restart",
+                    why: format!("it restarted along with another unit, and is {} since", status.active),
+                });
+            }
+            Err(error) => results[i] = Err(error),
+        }
+    }
     due
 }
 
