@@ -87,7 +87,7 @@ impl Host {
     pub fn boot(network: &Network, k: u8, directory: PathBuf, setup: &Setup<'_>) -> Self {
         let Setup { name, variant, files, has_trueup, unified } = *setup;
         let mut host = Self::make(network, k, directory, name, files);
-        (host.variant, host.unified) = (variant, unified);
+        (host.variant, host.unified) = (variant, unified || variant == Variant::Rpm5);
         if has_trueup {
             let binary = host.directory.join("upper/usr/bin/trueup");
             fs::create_dir_all(binary.parent().expect("below upper")).expect("a directory of the lab's own");
@@ -410,7 +410,7 @@ impl Host {
 
     /// The version of an installed package.
     pub fn package(&self, package: &str) -> Option<String> {
-        if self.variant == Variant::Rpm {
+        if self.variant.is_rpm() {
             let format = "%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}";
             let output = self.run(&["rpm", "-q", "--qf", format, "--", package]);
             return (output.status == 0).then(|| output.stdout.trim_start_matches("0:").to_owned());

@@ -13,6 +13,8 @@ pub enum Variant {
     Trixie,
     /// dnf and rpm. Below that it is a bookworm that says it is a Fedora.
     Rpm,
+    /// The same with dnf 5, and Debian's next release below it, whose systemd wants control groups of version 2.
+    Rpm5,
 }
 
 impl Variant {
@@ -22,13 +24,19 @@ impl Variant {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
             Self::Rpm => "rpm",
+            Self::Rpm5 => "rpm5",
         }
+    }
+
+    /// Whether its packages are rpm's.
+    pub fn is_rpm(self) -> bool {
+        matches!(self, Self::Rpm | Self::Rpm5)
     }
 
     /// The directory of its image, built if it is not there. The script beside this file does it, under a lock,
     /// so that `tests/setup` and any number of tests share one.
     pub fn image(self) -> &'static Path {
-        static IMAGES: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
+        static IMAGES: [OnceLock<PathBuf>; 4] = [const { OnceLock::new() }; 4];
         IMAGES[self as usize].get_or_init(|| prepared("image", self.word()))
     }
 }

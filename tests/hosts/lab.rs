@@ -183,7 +183,9 @@ impl Lab {
     /// The package repository of this lab that such a host can read, where it was asked for.
     fn sources(&self, variant: Variant) -> Vec<(String, Vec<u8>)> {
         match (variant, self.apt.get(), self.dnf.get()) {
-            (Variant::Rpm, _, Some(dnf)) => vec![("/etc/yum.repos.d/lab.repo".to_owned(), dnf.source().into())],
+            (Variant::Rpm | Variant::Rpm5, _, Some(dnf)) => {
+                vec![("/etc/yum.repos.d/lab.repo".to_owned(), dnf.source().into())]
+            }
             (Variant::Bookworm | Variant::Trixie, Some(apt), _) => vec![
                 (APT_KEY.to_owned(), apt.key().into()),
                 ("/etc/apt/sources.list.d/lab.sources".to_owned(), apt.source(APT_KEY).into()),
@@ -194,7 +196,7 @@ impl Lab {
 
     fn fetch_indexes(&self, variant: Variant, host: &Host) {
         match variant {
-            Variant::Rpm if self.dnf.get().is_some() => drop(host.ok(&["dnf", "-q", "makecache"])),
+            Variant::Rpm | Variant::Rpm5 if self.dnf.get().is_some() => drop(host.ok(&["dnf", "-q", "makecache"])),
             Variant::Bookworm | Variant::Trixie if self.apt.get().is_some() => {
                 drop(host.ok(&["apt-get", "-qq", "update"]));
             }

@@ -1,4 +1,4 @@
-//! Packages of dnf and rpm, on a host that is of Fedora's kin.
+//! Packages of dnf and rpm, on hosts that are of Fedora's kin: with the fourth dnf, and with the fifth.
 
 use super::dnf::Package;
 use super::{Host, Lab, Variant};
@@ -9,17 +9,32 @@ fn declare(lab: &mut Lab, packages: &str) {
     lab.fleet.commit(packages);
 }
 
-/// How many transactions dnf has done.
+/// How many transactions dnf has done; their numbers stand first.
 fn transactions(host: &Host) -> usize {
-    host.shell("dnf -q history list 2>/dev/null || true").lines().filter(|line| line.contains('|')).count()
+    let list = host.shell("dnf -q history list 2>/dev/null || true");
+    list.lines().filter(|line| line.trim_start().starts_with(|c: char| c.is_ascii_digit())).count()
 }
 
+/// What is locked, and at which versions.
 fn locked(host: &Host) -> String {
-    host.ok(&["dnf", "-q", "--disablerepo=*", "versionlock", "list"]).trim().to_owned()
+    let list = host.ok(&["dnf", "-q", "--disablerepo=*", "versionlock", "list"]);
+    // `tool-1:2.0-1.*`, or `Package name: tool` and `evr = 1:2.0-1` below what it says of whoever did it.
+    let said = list.lines().filter(|line| !line.starts_with('#')).map(|line| line.trim_start_matches("Package name: "));
+    let joined = said.collect::<Vec<_>>().join("-").replace("-evr = ", "-").replace("-0:", "-");
+    joined.trim().trim_end_matches(".*").to_owned()
 }
 
 #[test]
 fn versions_are_as_declared_and_what_stands_in_the_way_is_told_beforehand() {
+    versions(Variant::Rpm);
+}
+
+#[test]
+fn versions_are_as_declared_and_what_stands_in_the_way_is_told_beforehand_with_dnf_5() {
+    versions(Variant::Rpm5);
+}
+
+fn versions(variant: Variant) {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.dnf().publish(&[
         Package::new("tool", "1.0-1").field("Requires", "words"),
@@ -30,7 +45,7 @@ fn versions_are_as_declared_and_what_stands_in_the_way_is_told_beforehand() {
         Package::new("rival", "1.0-1").field("Conflicts", "theirs"),
     ]);
     declare(&mut lab, "tool = \"1.*\"");
-    let host = lab.boot_on(Variant::Rpm, "rpm-01", "");
+    let host = lab.boot_on(variant, "rpm-01", "");
     assert_eq!(host.ok(&["systemctl", "is-system-running"]).trim(), "running");
     let facts = host.ok(&["trueup", "facts", "--json"]);
     assert!(facts.contains("\"family\":\"redhat\"") || facts.contains("\"family\": \"redhat\""), "{facts}");
@@ -50,14 +65,14 @@ fn versions_are_as_declared_and_what_stands_in_the_way_is_told_beforehand() {
     let run = host.trueup(&["run"]);
     run.converged();
     assert_eq!(run.step("package:tool").changes, ["1.1-1.fc40 → 1:2.0-1", "held"]);
-    assert_eq!(locked(&host), "tool-1:2.0-1.*");
+    assert_eq!(locked(&host), "tool-1:2.0-1");
     host.trueup(&["run"]).idle();
 
     // An older one: what the declaration says goes, what a hand did does not.
     declare(&mut lab, "tool = \"1.0-1\"");
     host.trueup(&["run"]).converged();
     assert_eq!(host.package("tool").as_deref(), Some("1.0-1"));
-    assert_eq!(locked(&host), "tool-0:1.0-1.*");
+    assert_eq!(locked(&host), "tool-1.0-1");
     host.shell("dnf -q versionlock clear; dnf -q -y upgrade tool");
     for verb in ["plan", "run"] {
         let told = host.trueup(&[verb]);
@@ -98,6 +113,15 @@ fn versions_are_as_declared_and_what_stands_in_the_way_is_told_beforehand() {
 
 #[test]
 fn a_package_its_user_its_configuration_and_its_unit_come_in_one_pass_and_drift_is_put_back() {
+    in_one_pass(Variant::Rpm);
+}
+
+#[test]
+fn a_package_its_user_its_configuration_and_its_unit_come_in_one_pass_and_drift_is_put_back_with_dnf_5() {
+    in_one_pass(Variant::Rpm5);
+}
+
+fn in_one_pass(variant: Variant) {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.dnf().publish(&[
         Package::new("app", "1.0-1")
@@ -116,7 +140,7 @@ fn a_package_its_user_its_configuration_and_its_unit_come_in_one_pass_and_drift_
     );
     lab.fleet.write("hosts/rpm-01/files/etc/app.conf", "from the fleet\n");
     lab.fleet.commit("app");
-    let host = lab.boot_on(Variant::Rpm, "rpm-01", "");
+    let host = lab.boot_on(variant, "rpm-01", "");
     host.shell("dnf -q -y install before");
     let there_before = transactions(&host);
 
@@ -180,6 +204,15 @@ fn a_package_its_user_its_configuration_and_its_unit_come_in_one_pass_and_drift_
 
 #[test]
 fn what_fails_is_told_readably_and_the_others_go_on() {
+    failures(Variant::Rpm);
+}
+
+#[test]
+fn what_fails_is_told_readably_and_the_others_go_on_with_dnf_5() {
+    failures(Variant::Rpm5);
+}
+
+fn failures(variant: Variant) {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.dnf().publish(&[
         Package::new("broken", "1.0-1").field("Requires(pre)", "/bin/sh").script("pre", "echo so sorry\nexit 1"),
@@ -194,7 +227,7 @@ fn what_fails_is_told_readably_and_the_others_go_on() {
         &mut lab,
         "broken = \"present\"\nfine = \"present\"\nlost = \"present\"\nunmet = \"present\"\nstuck = \"present\"",
     );
-    let host = lab.boot_on(Variant::Rpm, "rpm-01", "");
+    let host = lab.boot_on(variant, "rpm-01", "");
 
     let run = host.trueup(&["run"]);
     assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
@@ -210,7 +243,8 @@ fn what_fails_is_told_readably_and_the_others_go_on() {
     assert!(why.contains("nothing provides nothing-here"), "{why}");
     let (reason, why) = told("package:lost");
     assert_eq!(reason, "download-failed", "{why}");
-    assert!(why.contains("lost-1.0-1.noarch"), "{why}");
+    // The fifth names the file.
+    assert!(why.contains("lost-1.0-1.noarch") || why.contains("lost-0-1.0-1.noarch.rpm"), "{why}");
     assert!(host.package("fine").is_some() && host.package("stuck").is_some() && host.package("broken").is_none());
     assert_eq!(host.read("/etc/motd"), "ours\n");
 
@@ -229,7 +263,8 @@ fn what_fails_is_told_readably_and_the_others_go_on() {
     host.write("/etc/dnf/plugins/versionlock.conf", "[main]\nenabled = 0\n");
     declare(&mut lab, "fine = \"present\"\nexact = \"1.0-1\"");
     let plan = host.trueup(&["plan"]);
-    assert!(plan.report.notes.iter().any(|note| note.contains("exact") && note.contains("versionlock")), "{plan:#?}");
+    let is_told = plan.report.notes.iter().any(|note| note.contains("exact") && note.contains("versionlock"));
+    assert_eq!(is_told, variant == Variant::Rpm, "the fifth does without that plugin: {plan:#?}");
     host.trueup(&["run"]).converged();
     host.trueup(&["run"]).idle();
 
@@ -280,15 +315,25 @@ fn what_fails_is_told_readably_and_the_others_go_on() {
 
 #[test]
 fn the_agent_asks_dnf_only_when_packages_changed() {
+    asked_only_when_needed(Variant::Rpm);
+}
+
+#[test]
+fn the_agent_asks_dnf_only_when_packages_changed_with_dnf_5() {
+    asked_only_when_needed(Variant::Rpm5);
+}
+
+fn asked_only_when_needed(variant: Variant) {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.dnf().publish(&[Package::new("tool", "1.0-1")]);
     declare(&mut lab, "tool = \"present\"");
-    let host = lab.boot_on(Variant::Rpm, "rpm-01", "interval = \"1s\"\n");
+    let host = lab.boot_on(variant, "rpm-01", "interval = \"1s\"\n");
     host.trueup(&["run"]).converged();
-    host.shell(
-        "mv /usr/bin/dnf-3 /usr/bin/dnf-asked && sed 's/^X//' >/usr/bin/dnf-3 <<'END'\n\
-         X#!/bin/sh\nXecho \"$@\" >>/run/asked\nXexec /usr/bin/dnf-asked \"$@\"\nEND\nchmod 755 /usr/bin/dnf-3",
-    );
+    let program = if variant == Variant::Rpm { "/usr/bin/dnf-3" } else { "/usr/bin/dnf5" };
+    host.shell(&format!(
+        "mv {program} /usr/bin/dnf-asked && sed 's/^X//' >{program} <<'END'\n\
+         X#!/bin/sh\nXprintf '%s\\\\n' \"$*\" >>/run/asked\nXexec /usr/bin/dnf-asked \"$@\"\nEND\nchmod 755 {program}"
+    ));
     host.shell("systemd-run --quiet --unit=agent trueup agent");
     let passes = |count: usize| {
         for _ in 0..count {
@@ -299,8 +344,62 @@ fn the_agent_asks_dnf_only_when_packages_changed() {
     passes(4);
     assert_eq!(asked(), 1, "{}", host.read("/run/asked"));
     // Only dnf's own record changes.
-    host.shell("/usr/bin/dnf-asked -q -y mark remove tool");
+    let verb = if variant == Variant::Rpm { "remove" } else { "dependency" };
+    host.shell(&format!("/usr/bin/dnf-asked -q -y mark {verb} tool"));
     passes(4);
-    assert!(host.shell("/usr/bin/dnf-asked -q repoquery --installed --qf '%{reason}' tool").contains("user"));
+    let reason = host.shell("/usr/bin/dnf-asked -q repoquery --installed --qf '%{reason}' tool").to_lowercase();
+    assert!(reason.contains("user"), "{reason}");
     host.shell("systemctl stop agent");
+}
+
+#[test]
+fn whoever_is_at_work_is_named_and_waited_for() {
+    at_work(Variant::Rpm);
+}
+
+#[test]
+fn whoever_is_at_work_is_named_and_waited_for_with_dnf_5() {
+    at_work(Variant::Rpm5);
+}
+
+fn at_work(variant: Variant) {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let post = "touch /run/begun; while [ -e /run/wait ]; do sleep 0.1; done";
+    let slow = Package::new("slow", "1.0-1").script("post", post);
+    lab.dnf().publish(&[Package::new("tool", "1.0-1"), Package::new("other", "1.0-1"), slow]);
+    declare(&mut lab, "tool = \"present\"");
+    let host = lab.boot_on(variant, "rpm-01", "interval = \"1s\"\n");
+    let waits = || {
+        host.shell("systemd-run --quiet --unit=agent trueup agent");
+        host.await_status("it waits", |status| {
+            let doing = status["running"]["doing"].as_str().unwrap_or_default();
+            doing.contains("waiting for dnf") && doing.contains("(pid ")
+        });
+        assert_eq!(host.package("tool"), None);
+    };
+    let goes_on = || {
+        host.await_status("it went on", |status| status["state"] == "in-sync" && status["running"].is_null());
+        assert!(host.package("tool").is_some());
+        host.shell("systemctl stop agent");
+    };
+    host.write("/run/wait", "");
+    let somebody = host.spawn(&["dnf", "-q", "-y", "install", "slow"], None);
+    host.await_that("[ -e /run/begun ]");
+    // A look waits for nobody.
+    let plan = host.trueup(&["plan"]);
+    assert_eq!((plan.status, plan.step("package:tool").outcome.as_str()), (2, "planned"), "{plan:#?}");
+    waits();
+    host.ok(&["rm", "/run/wait"]);
+    assert_eq!(somebody.wait().status, 0);
+    goes_on();
+    if variant == Variant::Rpm5 {
+        // The fifth holds its lock while it asks, too.
+        host.shell("rpm -e tool");
+        let mut somebody = host.spawn_with_input(&["dnf", "install", "other"]);
+        host.await_that("grep -q \":$(stat -c %i /var/lib/dnf/system-repo.lock) \" /proc/locks");
+        waits();
+        somebody.close_input();
+        assert_ne!(somebody.wait().status, 0, "nobody said yes");
+        goes_on();
+    }
 }

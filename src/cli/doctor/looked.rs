@@ -116,12 +116,14 @@ pub(super) struct Looked {
 /// Where a disk that is full or read-only hurts.
 const DISKS: [&str; 3] = ["/var/lib/trueup", "/etc", "/var"];
 /// Locks of package managers.
-const PACKAGE_LOCKS: [&str; 5] = [
+const PACKAGE_LOCKS: [&str; 7] = [
     "/var/lib/dpkg/lock-frontend",
     "/var/lib/dpkg/lock",
     "/var/lib/apt/lists/lock",
     "/var/lib/rpm/.rpm.lock",
     "/usr/lib/sysimage/rpm/.rpm.lock",
+    "/run/dnf/rpmtransaction.lock",
+    "/var/lib/dnf/system-repo.lock",
 ];
 
 pub(super) fn look(host: &Reader, executable: &Path) -> Looked {

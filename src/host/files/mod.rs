@@ -292,14 +292,15 @@ impl Reader {
         Ok(format!("/{}", names.join("/")))
     }
 
-    /// The process that holds a lock of fcntl(2) on the regular file `path`, if one does; 0 where it is not to be seen
-    /// from here.
+    /// The process that holds a lock of fcntl(2) for writing on the regular file `path`, if one does; 0 where it is not to
+    /// be seen from here.
     ///
     /// # Errors
     /// Where something else is there, or that cannot be told.
     pub fn locked_by(&self, path: &str) -> Result<Option<u32>, Error> {
         let Some((file, _)) = self.open_regular(path)? else { return Ok(None) };
-        let ours = Flock::from(FlockType::WriteLock);
+        // Only one for writing is in the way of one for reading.
+        let ours = Flock::from(FlockType::ReadLock);
         let theirs = rustix::process::fcntl_getlk(&file, &ours).map_err(io("look at the lock of", path))?;
         Ok(theirs.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())))
     }

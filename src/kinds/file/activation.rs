@@ -44,9 +44,10 @@ const TABLE: &[(&str, &[Activation])] = &[
     ("/etc/apt/preferences.d/", &[Activation::PackageIndex]),
     ("/etc/apt/auth.conf.d/", &[Activation::PackageIndex]),
     ("/usr/share/keyrings/", &[Activation::PackageIndex]),
-    // dnf.conf(5).
+    // dnf.conf(5), dnf5.conf(5).
     ("/etc/yum.repos.d/", &[Activation::PackageIndex]),
     ("/etc/dnf/vars/", &[Activation::PackageIndex]),
+    ("/etc/dnf/repos.override.d/", &[Activation::PackageIndex]),
     ("/etc/yum/vars/", &[Activation::PackageIndex]),
     ("/etc/pki/rpm-gpg/", &[Activation::PackageIndex]),
     ("/etc/zypp/repos.d/", &[Activation::PackageIndex]),

@@ -188,6 +188,8 @@ const NEVER_EXCLUSIVE: &[&str] = &[
     "/etc/ssl/certs",
     "/etc/systemd",
     "/etc/systemd/user",
+    "/usr/lib/sysimage/libdnf5",
+    "/usr/lib/sysimage/rpm",
     "/usr/local/share/ca-certificates",
     "/var/lib/dnf",
     "/var/lib/dpkg",

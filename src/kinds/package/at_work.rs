@@ -21,7 +21,7 @@ impl AtWork {
     /// # Errors
     /// Where that cannot be told.
     pub fn now(host: &Reader) -> Result<Self, Error> {
-        Self::of(transient::running(host), || Ok(apt::lock_holder(host)?.or_else(|| dnf::at_work(host))))
+        Self::of(transient::running(host), || Ok(apt::lock_holder(host)?.or(dnf::at_work(host)?)))
     }
 
     /// A transaction of ours holds the locks of the package manager itself.

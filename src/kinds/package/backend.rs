@@ -1,5 +1,5 @@
 use super::apt::{self, Apt};
-use super::dnf::{self, Dnf};
+use super::dnf::{self, Dnf, Five, Four, Spoken};
 use super::{Observed, Package, Spec, Transaction, converge};
 use crate::host::{Error, Reader, Writer};
 use crate::kinds::Job;
@@ -11,7 +11,7 @@ pub(super) enum Backend {
     /// apt and dpkg.
     Apt,
     /// dnf and rpm.
-    Dnf,
+    Dnf(Spoken),
 }
 
 /// Package managers that are known by sight but not spoken to, and the program that shows each.
@@ -23,28 +23,22 @@ impl Backend {
     pub(super) fn of(host: &Reader) -> Result<Self, Error> {
         let has = |path: &str| host.below_root(path).exists();
         let has_apt = has("/usr/bin/dpkg") && has("/usr/bin/apt-get");
-        let has_dnf = has("/usr/bin/rpm") && has(dnf::PROGRAM);
+        let dnf = dnf::spoken(host).filter(|_| has("/usr/bin/rpm")).map(Self::Dnf);
         let unknown = |why: String| Err(Error::Unknown { thing: "packages".to_owned(), why });
         let family = match host.facts() {
             Ok(facts) => facts.os.and_then(|os| os.family),
             Err(error) => return unknown(error.to_string()),
         };
-        match family {
-            Some(Family::Debian) if has_apt => Ok(Self::Apt),
-            Some(Family::Debian) => {
+        match (family, dnf) {
+            (Some(Family::Debian) | None, _) if has_apt => Ok(Self::Apt),
+            (Some(Family::Debian), _) => {
                 unknown("this host says it is of Debian's kin, but has no apt-get or dpkg".to_owned())
             }
-            Some(Family::Redhat) if has_dnf => Ok(Self::Dnf),
-            Some(Family::Redhat) if has("/usr/bin/dnf") => unknown(format!(
-                "only dnf 5 is on this host, which is not spoken to yet; {} is in the package dnf4 or python3-dnf",
-                dnf::PROGRAM
-            )),
-            Some(Family::Redhat) => {
-                unknown(format!("this host says it is of Fedora's kin, but has no {} or rpm", dnf::PROGRAM))
+            (Some(Family::Redhat) | None, Some(dnf)) => Ok(dnf),
+            (Some(Family::Redhat), None) => {
+                unknown("this host says it is of Fedora's kin, but has neither dnf5 nor dnf-3, or no rpm".to_owned())
             }
-            None if has_apt => Ok(Self::Apt),
-            None if has_dnf => Ok(Self::Dnf),
-            Some(Family::Suse | Family::Arch) | None => {
+            (Some(Family::Suse | Family::Arch) | None, _) => {
                 unknown(OTHERS.iter().find(|(program, _)| has(program)).map_or_else(
                     || "no package manager was found on this host".to_owned(),
                     |(_, family)| {
@@ -58,7 +52,8 @@ impl Backend {
     pub(super) fn observe(self, host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Error>>, Error> {
         match self {
             Self::Apt => apt::observe(host, names),
-            Self::Dnf => dnf::observe(host, names),
+            Self::Dnf(Spoken::Four) => dnf::observe::<Four>(host, names),
+            Self::Dnf(Spoken::Five) => dnf::observe::<Five>(host, names),
         }
     }
 
@@ -71,7 +66,8 @@ impl Backend {
     ) -> Vec<Result<(), Error>> {
         match self {
             Self::Apt => converge::apply::<Apt>(host, jobs, resting, withheld),
-            Self::Dnf => converge::apply::<Dnf>(host, jobs, resting, withheld),
+            Self::Dnf(Spoken::Four) => converge::apply::<Dnf<Four>>(host, jobs, resting, withheld),
+            Self::Dnf(Spoken::Five) => converge::apply::<Dnf<Five>>(host, jobs, resting, withheld),
         }
     }
 
@@ -83,14 +79,16 @@ impl Backend {
     ) -> Result<Transaction, Error> {
         match self {
             Self::Apt => converge::simulate::<Apt>(host, jobs, resting),
-            Self::Dnf => converge::simulate::<Dnf>(host, jobs, resting),
+            Self::Dnf(Spoken::Four) => converge::simulate::<Dnf<Four>>(host, jobs, resting),
+            Self::Dnf(Spoken::Five) => converge::simulate::<Dnf<Five>>(host, jobs, resting),
         }
     }
 
     pub(super) fn refresh_index(self, host: &mut Writer) -> Result<(), Error> {
         match self {
             Self::Apt => converge::refresh_index::<Apt>(host),
-            Self::Dnf => converge::refresh_index::<Dnf>(host),
+            Self::Dnf(Spoken::Four) => converge::refresh_index::<Dnf<Four>>(host),
+            Self::Dnf(Spoken::Five) => converge::refresh_index::<Dnf<Five>>(host),
         }
     }
 }

@@ -452,6 +452,7 @@ fn state(seen: &Observed) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::dnf::Spoken;
     use super::*;
 
     fn installed(version: &str) -> Observed {
@@ -691,7 +692,8 @@ mod tests {
     }
 
     const APT: [&str; 2] = ["/usr/bin/dpkg", "/usr/bin/apt-get"];
-    const DNF: [&str; 3] = ["/usr/bin/dnf", "/usr/bin/dnf-3", "/usr/bin/rpm"];
+    const DNF: [&str; 2] = ["/usr/bin/dnf-3", "/usr/bin/rpm"];
+    const DNF5: [&str; 2] = ["/usr/bin/dnf5", "/usr/bin/rpm"];
 
     #[test]
     fn facts_choose_the_package_manager() {
@@ -699,10 +701,12 @@ mod tests {
         for (os_release, programs, backend) in [
             ("ID=debian\n", &both[..], Backend::Apt),
             ("ID=ubuntu\nID_LIKE=debian\n", &APT, Backend::Apt),
-            ("ID=fedora\n", &both, Backend::Dnf),
-            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", &DNF, Backend::Dnf),
+            ("ID=fedora\n", &both, Backend::Dnf(Spoken::Four)),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", &DNF, Backend::Dnf(Spoken::Four)),
+            ("ID=fedora\n", &DNF5, Backend::Dnf(Spoken::Five)),
             // Of a family that nobody knows, what is there has to do.
-            ("ID=newcomer\n", &DNF, Backend::Dnf),
+            ("ID=newcomer\n", &DNF5, Backend::Dnf(Spoken::Five)),
+            ("ID=newcomer\n", &DNF, Backend::Dnf(Spoken::Four)),
             ("ID=newcomer\n", &APT, Backend::Apt),
         ] {
             let (_directory, host) = host_with(os_release, programs);
@@ -711,12 +715,39 @@ mod tests {
     }
 
     #[test]
+    fn of_two_dnf_the_one_that_the_system_itself_uses_is_spoken_to() {
+        let all = ["/usr/bin/dnf-3", "/usr/bin/dnf5", "/usr/bin/rpm"];
+        for (own, spoken) in [
+            (Some("dnf5"), Spoken::Five),
+            (Some("dnf-3"), Spoken::Four),
+            (Some("/usr/bin/dnf-3"), Spoken::Four),
+            // A program that is neither, or none at all.
+            (Some("/opt/dnf"), Spoken::Five),
+            (None, Spoken::Five),
+        ] {
+            let (_directory, host) = host_with("ID=fedora\n", &all);
+            if let Some(own) = own {
+                let mut host =
+                    Writer::take(Reader::directory(&host.below_root("/")).expect("a directory")).expect("alone");
+                host.make_symlink("/usr/bin/dnf", own, host::Attributes::default(), host::Over::Nothing).expect("made");
+            }
+            assert_eq!(Backend::of(&host).expect("one of them"), Backend::Dnf(spoken), "{own:?}");
+        }
+        // Where it leads to one that is not there the other has to do.
+        let (_directory, host) = host_with("ID=fedora\n", &DNF);
+        let mut writer = Writer::take(Reader::directory(&host.below_root("/")).expect("a directory")).expect("alone");
+        writer.make_symlink("/usr/bin/dnf", "dnf5", host::Attributes::default(), host::Over::Nothing).expect("made");
+        assert_eq!(Backend::of(&host).expect("the other"), Backend::Dnf(Spoken::Four));
+    }
+
+    #[test]
     fn an_unknown_package_manager_is_named() {
         for (os_release, programs, said) in [
             ("ID=debian\n", &[][..], "apt-get or dpkg"),
             ("ID=debian\n", &DNF, "apt-get or dpkg"),
-            ("ID=fedora\n", &APT, "/usr/bin/dnf-3"),
-            ("ID=fedora\n", &["/usr/bin/dnf", "/usr/bin/rpm"], "the package dnf4 or python3-dnf"),
+            ("ID=fedora\n", &APT, "neither dnf5 nor dnf-3"),
+            ("ID=fedora\n", &["/usr/bin/dnf5"], "or no rpm"),
+            ("ID=fedora\n", &["/usr/bin/dnf", "/usr/bin/rpm"], "neither dnf5 nor dnf-3"),
             ("ID=opensuse-leap\n", &["/usr/bin/zypper", "/usr/bin/rpm"], "zypper and rpm are not supported yet"),
             ("ID=alpine\n", &["/sbin/apk"], "apk are not supported yet"),
             ("ID=newcomer\n", &[], "no package manager"),

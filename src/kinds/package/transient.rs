@@ -286,12 +286,28 @@ pub fn patiently(
 }
 
 /// Waits until `holder` finds nobody who is at work with packages.
-pub fn alone(host: &Reader, holder: impl Fn(&Reader) -> Option<String>) -> Result<(), Fault> {
+pub fn alone(host: &Reader, holder: impl Fn(&Reader) -> Result<Option<String>, Error>) -> Result<(), Fault> {
     let mut waited = Duration::ZERO;
-    while let Some(holder) = holder(host) {
+    while let Some(holder) = holder(host)? {
         wait_for(host, &holder, &mut waited)?;
     }
     Ok(())
+}
+
+/// Whoever has locked one of these files by fcntl(2) now.
+///
+/// # Errors
+/// Where one cannot be looked at.
+pub fn holder_of(host: &Reader, locks: &[&str]) -> Result<Option<String>, Error> {
+    for lock in locks {
+        let Some(pid) = host.locked_by(lock)? else { continue };
+        let name = host.read(&format!("/proc/{pid}/comm"), 64).ok().flatten().unwrap_or_default();
+        return Ok(Some(match String::from_utf8_lossy(&name).trim() {
+            "" => "another process".to_owned(),
+            name => format!("{} (pid {pid})", one_line(name, 40)),
+        }));
+    }
+    Ok(None)
 }
 
 /// Waits a little for `holder` to let go of its lock, unless that took too long already.

@@ -13,7 +13,7 @@ use super::at_work::AtWork;
 use super::fault::{self, Fault};
 use super::solve::{Policy, Rules, Task};
 use super::tool::{self, Mark, Tool};
-use super::{Observed, Order, Transaction};
+use super::{Observed, Order, Transaction, transient};
 use crate::host::{Error, Reader, Writer};
 use crate::model::one_line;
 
@@ -60,15 +60,7 @@ fn settled(name: &str, seen: Observed, at_work: impl Fn() -> Result<AtWork, Erro
 /// # Errors
 /// Where a lock cannot be looked at.
 pub(super) fn lock_holder(host: &Reader) -> Result<Option<String>, Error> {
-    for lock in LOCKS {
-        let Some(pid) = host.locked_by(lock)? else { continue };
-        let name = host.read(&format!("/proc/{pid}/comm"), 64).ok().flatten().unwrap_or_default();
-        return Ok(Some(match String::from_utf8_lossy(&name).trim() {
-            "" => "another process".to_owned(),
-            name => format!("{} (pid {pid})", one_line(name, 40)),
-        }));
-    }
-    Ok(None)
+    transient::holder_of(host, LOCKS)
 }
 
 /// apt-get(8) and its like.

@@ -1,15 +1,15 @@
-//! What dnf prints, understood. Pure; each with fixtures of what it really printed.
+//! What every dnf answers alike, understood, and what is made of its answers. Pure.
 
 use std::collections::HashMap;
 
 use super::database::Database;
-use crate::kinds::package::fault::{Fault, Remedy, lock_held};
+use crate::kinds::package::fault::{Fault, Remedy};
 use crate::kinds::package::solve::{Action, Policy, Task};
-use crate::kinds::package::{Install, Transaction, tool};
+use crate::kinds::package::{Transaction, tool};
 use crate::model::one_line;
 
-/// `dnf repoquery --available`: by name, with its architecture where that is a foreign one. What the package
-/// sources have is as dnf would choose it: the newest.
+/// What the package sources have: by name, with its architecture where that is a foreign one. As dnf would
+/// choose it: the newest first.
 pub fn policies(text: &str, native: &str) -> Result<HashMap<String, Policy>, Fault> {
     let mut all: HashMap<String, Policy> = HashMap::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
@@ -35,70 +35,6 @@ fn canonical(name: &str, architecture: &str, native: &str) -> String {
         true => name.to_owned(),
         false => format!("{name}:{architecture}"),
     }
-}
-
-/// Why the shell of dnf, which always ends with status 0, did not do what it was told.
-pub fn failed(stdout: &str, stderr: &str) -> Option<Fault> {
-    // What it says instead of doing it, because it was told so.
-    let error = |line: &&str| line.starts_with("Error") && !line.starts_with("Error: Operation aborted");
-    let wrong = stderr.lines().any(|line| error(&line)) || stdout.lines().any(|line| line.starts_with(" Problem"));
-    wrong.then(|| refusal(stdout, stderr))
-}
-
-/// What stands in the table of a transaction: what comes under its name and architecture. What went before
-/// is not told; see [`complete`].
-pub fn simulation(text: &str) -> Result<Transaction, String> {
-    /// What the lines below a heading are.
-    enum Part {
-        Come,
-        Go,
-        Neither,
-    }
-    let mut transaction = Transaction::default();
-    let mut part = None;
-    let mut lines = text.lines().skip_while(|line| !line.starts_with("====")).skip(1).peekable();
-    let has_table = lines.peek().is_some();
-    for line in &mut lines {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words[..] {
-            ["Transaction", "Summary"] => return Ok(transaction),
-            [] => {}
-            _ if line.starts_with("====") => {}
-            // A heading stands in the first column, what is below it in the second.
-            _ if !line.starts_with(' ') => {
-                let (heading, _) = line.split_once(':').unwrap_or((line, ""));
-                part = Some(match heading.split(' ').next() {
-                    Some("Installing" | "Upgrading" | "Downgrading" | "Reinstalling") => Part::Come,
-                    Some("Removing") => Part::Go,
-                    _ => Part::Neither,
-                });
-            }
-            ["replacing", old, ..] => transaction.remove.push(with_colon(old)),
-            // What did not fit stands further in.
-            _ if line.starts_with("  ") => {}
-            [name, architecture, version, ..] => match part {
-                Some(Part::Come) => transaction.install.push(Install {
-                    name: format!("{name}:{architecture}"),
-                    from: None,
-                    to: version.strip_prefix("0:").unwrap_or(version).to_owned(),
-                }),
-                Some(Part::Go) => transaction.remove.push(format!("{name}:{architecture}")),
-                // What it says about the columns.
-                Some(Part::Neither) | None => {}
-            },
-            _ => return Err(format!("a line of dnf that is not understood: {}", one_line(line, 120))),
-        }
-    }
-    match has_table {
-        true => Err("the table of the transaction has no end".to_owned()),
-        false if text.contains("Nothing to do.") => Ok(transaction),
-        false => Err("dnf did not say what it would do".to_owned()),
-    }
-}
-
-/// `name:arch` of `name.arch`.
-fn with_colon(name: &str) -> String {
-    name.rsplit_once('.').map_or_else(|| name.to_owned(), |(name, architecture)| format!("{name}:{architecture}"))
 }
 
 /// Names as declarations have them, and what was there before.
@@ -129,344 +65,41 @@ pub fn keeps_to(transaction: &Transaction, tasks: &[&Task]) -> Result<(), Fault>
     Err(Fault::new("unresolvable", why).with(Remedy::Refresh))
 }
 
-/// Who holds the lock that dnf did not get. `None` where it got its lock, be it after having waited for it.
-pub fn lock_holder(text: &str) -> Option<String> {
-    let (_, holder) = text.lines().find_map(|line| line.split_once(" already locked by "))?;
-    Some(match holder.trim() {
-        pid if !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()) => format!("pid {}", one_line(pid, 20)),
-        _ => "another process".to_owned(),
-    })
-}
-
-/// Why dnf did not do, or would not do, what it was asked.
-pub fn refusal(stdout: &str, stderr: &str) -> Fault {
-    /// What it says of the package sources, rather than of packages.
-    const OF_SOURCES: &[&str] = &[
-        "Cache-only enabled but no cache for",
-        "Error downloading packages",
-        "Failed to download metadata",
-        "invalid cache, but cannot be downloaded",
-        "Cannot download",
-    ];
-    const FULL: &[&str] = &["No space left on device", "more space needed on the", "needs at least"];
-    let both = format!("{stdout}\n{stderr}");
-    if let Some(holder) = lock_holder(&both) {
-        return lock_held(&holder);
-    }
-    if both.contains("removing the following protected packages:") {
-        return Fault::new("protected-package", problem(stdout));
-    }
-    if let Some(why) = untrusted(&both) {
-        return Fault::new("not-authenticated", why);
-    }
-    let said = last_errors(&both);
-    if FULL.iter().any(|words| both.contains(words)) {
-        return Fault::new("disk-full", said).with(Remedy::General);
-    }
-    if OF_SOURCES.iter().any(|words| both.contains(words)) {
-        return Fault::new("download-failed", said).with(Remedy::Refresh);
-    }
-    if stdout.lines().any(|line| line.starts_with(" Problem")) {
-        return Fault::new("unresolvable", problem(stdout)).with(Remedy::Refresh);
-    }
-    if both.contains("Unable to find a match") {
-        return Fault::new("unresolvable", said).with(Remedy::Refresh);
-    }
-    // Two packages that have the same file, and the like: found before anything is done, of these packages.
-    if both.contains("Transaction test error") {
-        return Fault::new("package-failed", said);
-    }
-    Fault::new("package-failed", said).with(Remedy::General)
-}
-
-/// What dnf does not install because nobody it trusts has signed it.
-fn untrusted(text: &str) -> Option<String> {
-    if text.contains("You have enabled checking of packages via GPG keys") {
-        let source = text.lines().find_map(|line| line.strip_prefix("Problem repository: ")).unwrap_or("a source");
-        let source = one_line(source, 80);
-        return Some(format!(
-            "packages of {source} have to be signed, and no key for them is known: it needs a gpgkey"
-        ));
-    }
-    text.contains("GPG check FAILED").then(|| {
-        let of_packages = |line: &&str| line.ends_with(" is not signed") || line.contains(" is not installed");
-        let why: Vec<&str> = text.lines().map(str::trim).filter(of_packages).collect();
-        one_line(&format!("its signature is not good: {}", why.join("; ")), 400)
-    })
-}
-
-/// Why the package `name` did not get through a transaction that printed `log`.
-pub fn failure_of(name: &str, log: &str) -> Fault {
-    let lines: Vec<&str> = log.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
-    let bare = name.split(':').next().unwrap_or(name);
-    // `error: %prein(broken-1.0-1.noarch) scriptlet failed, exit status 1`
-    let of_script = |line: &str| {
-        let (script, rest) = line.strip_prefix("error: ")?.split_once('(')?;
-        let (package, what) = rest.split_once(") ")?;
-        (is_of(package, bare) && script.starts_with('%')).then(|| format!("its {script} {what}"))
-    };
-    let Some((at, what)) = lines.iter().enumerate().find_map(|(at, line)| Some((at, of_script(line)?))) else {
-        // `error: unpacking of archive failed…`, then `error: broken-1.0-1.noarch: install failed`.
-        let failed = |line: &&str| {
-            let rest = line.strip_prefix("error: ").and_then(|rest| rest.split_once(": "));
-            rest.is_some_and(|(package, what)| is_of(package, bare) && what.ends_with(" failed"))
-        };
-        let Some(at) = lines.iter().position(failed) else { return refusal(log, "") };
-        let before = at.checked_sub(1).map(|at| lines[at]).filter(|line| line.starts_with("error: "));
-        let said: Vec<&str> =
-            before.into_iter().chain([lines[at]]).map(|line| line.trim_start_matches("error: ")).collect();
-        return Fault::new("package-failed", one_line(&said.join("; "), 400));
-    };
-    // What its own script said last stands right before.
-    let before = at.checked_sub(1).map_or("", |at| lines[at]);
-    let by_dnf = before.starts_with("Running scriptlet") || before.contains(" : ");
-    let said = if before.is_empty() || by_dnf { what } else { format!("{what}: {before}") };
-    Fault::new("package-failed", one_line(&said, 400))
-}
-
 /// Whether `NAME-VERSION-RELEASE.ARCH` is of the package `bare`.
-fn is_of(nevra: &str, bare: &str) -> bool {
+pub fn is_of(nevra: &str, bare: &str) -> bool {
     nevra.strip_prefix(bare).and_then(|rest| rest.strip_prefix('-')).is_some_and(|rest| rest.matches('-').count() == 1)
-}
-
-/// The lines of the first problem, joined.
-fn problem(text: &str) -> String {
-    let mut lines = text.lines().skip_while(|line| !line.starts_with(" Problem"));
-    let first = lines.next().and_then(|line| line.split_once(": ")).map_or("", |(_, said)| said);
-    let more = lines.take_while(|line| line.starts_with("  - ")).map(|line| line.trim_start_matches("  - "));
-    // That the request is in the way of what it requests helps nobody.
-    let words: Vec<&str> = [first].into_iter().chain(more).filter(|line| *line != "conflicting requests").collect();
-    one_line(&words.join("; "), 400)
-}
-
-/// dnf's last words: what stands behind `Error:`, with what is indented below.
-fn last_errors(text: &str) -> String {
-    let mut said: Vec<&str> = Vec::new();
-    let mut below = false;
-    for line in text.split(['\n', '\r']) {
-        let error = line.strip_prefix("Error: ").or_else(|| line.strip_prefix("error: "));
-        let error = error.filter(|error| !error.starts_with("Operation aborted"));
-        if error.is_some() || below && line.starts_with("  ") {
-            said.extend(Some(error.unwrap_or(line).trim()).filter(|line| !line.is_empty()));
-        }
-        below = error.is_some() || below && line.starts_with("  ");
-    }
-    if said.is_empty() {
-        let last = text.split(['\n', '\r']).map(str::trim).rfind(|line| !line.is_empty());
-        return one_line(last.unwrap_or("it said nothing"), 300);
-    }
-    one_line(&said[said.len().saturating_sub(4)..].join("; "), 500)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::database::tests::fixture;
     use super::*;
-    use crate::kinds::package::cut;
-
-    fn said(out: &str, err: &str) -> Fault {
-        failed(out, err).expect("it failed")
-    }
+    use crate::kinds::package::Install;
 
     #[test]
     fn versions_are_read_and_the_newest_is_the_candidate() {
-        let all = policies(include_str!("../fixtures/dnf-available.txt"), "x86_64").expect("understood");
-        let alpha = &all["alpha"];
-        assert_eq!(alpha.candidate.as_deref(), Some("2:2.0-1"));
-        let versions: Vec<&str> = alpha.versions.iter().map(|(version, _)| version.as_str()).collect();
-        assert_eq!(versions, ["2:2.0-1", "1.1-2.fc40", "1.1-1", "1.0-1"]);
-        assert!(!all.contains_key("mail-thing"), "what is provided is not what is there");
-        let foreign = policies("glibc\t2.39-1\ti686\nglibc\t2.39-1\tx86_64\n", "x86_64").expect("understood");
-        assert!(foreign.contains_key("glibc") && foreign.contains_key("glibc:i686"));
+        for text in [include_str!("../fixtures/dnf-available.txt"), include_str!("../fixtures/dnf5-available.txt")] {
+            let all = policies(text, "x86_64").expect("understood");
+            let alpha = &all["alpha"];
+            assert_eq!(alpha.candidate.as_deref(), Some("2:2.0-1"));
+            let versions: Vec<&str> = alpha.versions.iter().map(|(version, _)| version.as_str()).collect();
+            assert_eq!(versions, ["2:2.0-1", "1.1-2.fc40", "1.1-1", "1.0-1"]);
+            assert!(!all.contains_key("mail-thing"), "what is provided is not what is there");
+        }
+        let foreign = policies(include_str!("../fixtures/dnf5-available.txt"), "x86_64").expect("understood");
+        assert!(foreign.contains_key("libm") && foreign.contains_key("libm:i686"));
         assert!(policies("error\n", "x86_64").is_err());
-    }
-
-    fn transaction(text: &str) -> Transaction {
-        let mut transaction = simulation(text).expect("understood");
-        complete(&mut transaction, &fixture());
-        transaction
-    }
-
-    fn installs(transaction: &Transaction) -> Vec<(&str, Option<&str>, &str)> {
-        let install = transaction.install.iter();
-        install.map(|i| (i.name.as_str(), i.from.as_deref(), i.to.as_str())).collect()
-    }
-
-    #[test]
-    fn what_comes_and_goes_is_read() {
-        let found = transaction(include_str!("../fixtures/dnf-transaction.txt"));
-        assert_eq!(
-            installs(&found),
-            [("broken", None, "1.0-1"), ("bash", None, "5.0-1"), ("alpha", Some("2:2.0-1"), "1.0-1")]
-        );
-        assert_eq!(found.remove, ["words", "beta"]);
-    }
-
-    #[test]
-    fn names_that_do_not_fit_are_read_whole() {
-        let found = transaction(include_str!("../fixtures/dnf-long.txt"));
-        let long = "a-package-with-a-very-long-name-that-does-not-fit-in-a-column-of-the-table";
-        assert_eq!(installs(&found)[0], (long, None, "1.0.20240101git0123456789abcdef-100.fc40"));
-        assert_eq!(found.install.len(), 2);
-    }
-
-    #[test]
-    fn what_is_replaced_goes() {
-        let text = include_str!("../fixtures/dnf-obsoletes.txt");
-        let found = transaction(text);
-        assert_eq!(installs(&found), [("neworig", None, "1.0-1")]);
-        assert_eq!(found.remove, ["orig"]);
-    }
-
-    #[test]
-    fn a_foreign_architecture_is_part_of_the_name() {
-        let text = "====\n Package Architecture Version Repository Size\n====\nInstalling:\n glibc i686 2.39-1 os 1 M\n \
-                    glibc x86_64 0:2.39-1 os 1 M\n\nTransaction Summary\n";
-        assert_eq!(installs(&transaction(text)), [("glibc:i686", None, "2.39-1"), ("glibc", None, "2.39-1")]);
-    }
-
-    #[test]
-    fn what_was_cut_short_is_told_from_what_there_is() {
-        for text in [
-            include_str!("../fixtures/dnf-transaction.txt"),
-            include_str!("../fixtures/dnf-long.txt"),
-            include_str!("../fixtures/dnf-obsoletes.txt"),
-        ] {
-            cut::is_all_or_nothing(text, simulation);
-        }
-        // Whatever is left of an error, it is one, or nothing that could be acted on.
-        for (out, err) in [
-            (include_str!("../fixtures/dnf-unmet.txt"), ""),
-            (include_str!("../fixtures/dnf-conflict.txt"), ""),
-            (include_str!("../fixtures/dnf-protected.txt"), ""),
-            (include_str!("../fixtures/dnf-not-fetched.txt"), include_str!("../fixtures/dnf-not-fetched-errors.txt")),
-            ("", include_str!("../fixtures/dnf-clash-errors.txt")),
-            ("", include_str!("../fixtures/dnf-not-signed-errors.txt")),
-        ] {
-            for out in cut::short(out) {
-                assert!(failed(out, err).is_some() || simulation(out).is_err(), "{out}{err}");
-            }
-            for err in cut::short(err) {
-                assert!(failed(out, err).is_some() || simulation(out).is_err() || out.contains("===="), "{out}{err}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_simulation_that_is_not_understood_is_no_simulation() {
-        assert!(simulation("").is_err());
-        assert!(simulation("====\n Package\n====\nInstalling:\n alpha noarch 1.0-1 lab 1 k\n").is_err(), "cut off");
-        assert!(simulation("====\n====\nInstalling:\n alpha\n\nTransaction Summary\n").is_err());
-        assert_eq!(simulation("Dependencies resolved.\nNothing to do.\nComplete!\n"), Ok(Transaction::default()));
-    }
-
-    fn install(name: &str) -> Task {
-        let action = Action::Install { version: None, downgrade: false };
-        Task { index: 0, name: name.to_owned(), action, held: false }
     }
 
     #[test]
     fn something_else_in_place_of_what_is_wanted_is_refused() {
-        let found = transaction(include_str!("../fixtures/dnf-obsoletes.txt"));
+        let install = |name: &str| {
+            let action = Action::Install { version: None, downgrade: false };
+            Task { index: 0, name: name.to_owned(), action, held: false }
+        };
+        let comes = Install { name: "neworig".to_owned(), from: None, to: "1.0-1".to_owned() };
+        let found = Transaction { install: vec![comes], ..Transaction::default() };
         assert_eq!(keeps_to(&found, &[&install("neworig")]), Ok(()));
         let fault = keeps_to(&found, &[&install("orig")]).expect_err("another one");
         assert_eq!((fault.reason, fault.why.as_str()), ("unresolvable", "dnf would not install orig, but neworig"));
-    }
-
-    #[test]
-    fn refusals_are_told_apart() {
-        for (out, err, reason, why) in [
-            (
-                include_str!("../fixtures/dnf-unmet.txt"),
-                "",
-                "unresolvable",
-                "nothing provides nothing-here needed by delta-1.0-1.noarch",
-            ),
-            (
-                include_str!("../fixtures/dnf-conflict.txt"),
-                "",
-                "unresolvable",
-                "problem with installed package theirs-1.0-1.noarch; package rival-1.0-1.noarch conflicts with theirs \
-                 provided by theirs-1.0-1.noarch",
-            ),
-            (
-                include_str!("../fixtures/dnf-protected.txt"),
-                "",
-                "protected-package",
-                "The operation would result in removing the following protected packages: dnf",
-            ),
-            (
-                include_str!("../fixtures/dnf-transaction.txt"),
-                "Error: Unable to find a match: nope\nError: Operation aborted.\n",
-                "unresolvable",
-                "Unable to find a match: nope",
-            ),
-            (
-                include_str!("../fixtures/dnf-not-fetched.txt"),
-                include_str!("../fixtures/dnf-not-fetched-errors.txt"),
-                "download-failed",
-                "Error downloading packages:; needsold-1.0-1.noarch: Cannot download, all mirrors were already tried \
-                 without success",
-            ),
-            (
-                "",
-                include_str!("../fixtures/dnf-clash-errors.txt"),
-                "package-failed",
-                "Transaction test error:; file /etc/beta.conf from install of clash-1.0-1.noarch conflicts with file \
-                 from package beta-1.0-1.noarch",
-            ),
-            (
-                "",
-                "Error: Cache-only enabled but no cache for 'lab'\n",
-                "download-failed",
-                "Cache-only enabled but no cache for 'lab'",
-            ),
-            (
-                "",
-                include_str!("../fixtures/dnf-not-signed-errors.txt"),
-                "not-authenticated",
-                "its signature is not good: Package rival-1.0-1.noarch.rpm is not signed",
-            ),
-            (
-                "",
-                "\nYou have enabled checking of packages via GPG keys. This is a good thing.\n\nProblem repository: \
-                 [lab]\nbandwidth: 0\nError: None\n",
-                "not-authenticated",
-                "packages of [lab] have to be signed, and no key for them is known: it needs a gpgkey",
-            ),
-            ("", "Error: RPMDB already locked by 16201\n", "package-lock-held", ""),
-        ] {
-            let fault = said(out, err);
-            assert_eq!(fault.reason, reason, "{out}{err}");
-            assert!(why.is_empty() || fault.why == why, "{}", fault.why);
-        }
-        assert_eq!(
-            said("", "Error: cachedir already locked by 30526\n").why.split(';').next(),
-            Some("the package lock is held by pid 30526")
-        );
-    }
-
-    #[test]
-    fn only_what_went_wrong_is_a_failure() {
-        assert_eq!(failed(include_str!("../fixtures/dnf-transaction.txt"), "Error: Operation aborted.\n"), None);
-        assert_eq!(failed("Nothing to do.\nComplete!\n", ""), None);
-    }
-
-    #[test]
-    fn the_last_words_of_a_script_are_kept() {
-        let log = include_str!("../fixtures/dnf-script-failed.txt");
-        let fault = failure_of("broken", log);
-        assert_eq!(fault.reason, "package-failed");
-        assert_eq!(fault.why, "its %prein scriptlet failed, exit status 1: so sorry");
-        assert_eq!(
-            failure_of("broke", log).why,
-            "%prein(broken-1.0-1.noarch) scriptlet failed, exit status 1; Transaction failed"
-        );
-        let archive =
-            "error: unpacking of archive failed on file /x: cpio: mkdir\nerror: big-1.0-1.noarch: install failed\n";
-        assert_eq!(
-            failure_of("big", archive).why,
-            "unpacking of archive failed on file /x: cpio: mkdir; big-1.0-1.noarch: install failed"
-        );
     }
 }

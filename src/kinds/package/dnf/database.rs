@@ -4,9 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use super::{command, is_name};
+use super::five::Conditions;
+use super::{Generation, is_name, native};
 use crate::host::{Error, Output, Program, Reader};
-use crate::kinds::package::{Observed, Order, tool, transient};
+use crate::kinds::package::at_work::AtWork;
+use crate::kinds::package::fault::later;
+use crate::kinds::package::{Observed, Order, tool};
 use crate::model::{glob, one_line};
 
 /// One package a line.
@@ -19,14 +22,14 @@ const PROTECTED: &[&str] = &["/etc/dnf/protected.d", "/etc/yum/protected.d"];
 /// What a host does not do without in any case.
 const ALWAYS_PROTECTED: &[&str] =
     &["dnf", "dnf5", "rpm", "systemd", "glibc", "kernel", "kernel-core", "setup", "filesystem", "trueup"];
-/// See dnf-versionlock(8).
-const VERSIONLOCK: &str = "/etc/dnf/plugins/versionlock.conf";
-const LOCKS: &str = "/etc/dnf/plugins/versionlock.list";
-const LIMIT: u64 = 4 << 20;
+/// The longest of dnf's own files.
+pub(super) const LIMIT: u64 = 4 << 20;
 /// Settings of dnf.
 const SETTINGS: &str = "/etc/dnf/dnf.conf";
+/// Where the fifth reads settings beside that, see dnf5.conf(5).
+const SETTINGS_BESIDE: &[&str] = &["/usr/share/dnf5/libdnf.conf.d", "/etc/dnf/libdnf5.conf.d"];
 /// The architecture of packages that fit all.
-const EVERY: &str = "noarch";
+pub(super) const EVERY: &str = "noarch";
 
 /// The packages that were asked for, or all.
 #[derive(Debug)]
@@ -36,53 +39,65 @@ pub struct Database {
     /// Name and architecture.
     automatic: HashSet<(String, String)>,
     protected: Vec<String>,
-    /// What the versionlock plugin keeps, as it writes it; `None` where there is no such plugin.
-    locks: Option<Vec<String>>,
+    /// What dnf keeps at a version; `None` where it cannot keep anything.
+    locks: Option<Vec<Lock>>,
     /// Those of which several versions may be there side by side.
     many: HashSet<String>,
 }
 
+/// What is installed under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    version: String,
-    architecture: String,
+pub struct Entry {
+    /// Its version and release, with an epoch that is not 0.
+    pub version: String,
+    /// What it was built for.
+    pub architecture: String,
+}
+
+/// What keeps a package at a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lock {
+    /// A line of the plugin of the fourth dnf.
+    Pattern(String),
+    /// An entry of the fifth.
+    Conditions(Conditions),
+}
+
+impl Lock {
+    /// Whether it is for packages of this name.
+    fn concerns(&self, bare: &str) -> bool {
+        match self {
+            Self::Pattern(pattern) => concerns(pattern, bare),
+            Self::Conditions(conditions) => conditions.concerns(bare),
+        }
+    }
+
+    /// Whether it keeps just what is installed.
+    fn keeps(&self, bare: &str, entry: &Entry) -> bool {
+        match self {
+            Self::Pattern(pattern) => keeps(pattern, bare, entry),
+            Self::Conditions(conditions) => conditions.keeps(bare, entry),
+        }
+    }
 }
 
 /// What is installed under `names`.
-pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Error>>, Error> {
+pub fn observe<G: Generation>(host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Error>>, Error> {
     let known: Vec<&str> = names.iter().copied().filter(|name| is_name(name)).collect();
-    let mut database = Database::of_names(host, &known)?;
-    let mut amid = Amid::Nothing;
+    let mut database = Database::of_names::<G>(host, &known)?;
+    let mut at_work = AtWork::Nobody;
+    // Each upgrade has both versions for a while: rpm takes the old one away once the new one is there. Whoever cannot be
+    // told is as good as one that goes on: it is looked at again.
+    let now = || AtWork::now(host).unwrap_or(AtWork::Ours);
     if names.iter().any(|name| database.duplicates(name).is_some()) {
-        amid = Amid::now(host);
-        if amid == Amid::Nothing {
+        at_work = now();
+        if at_work == AtWork::Nobody {
             // Whose upgrade it was may have ended since rpm was asked.
-            database = Database::of_names(host, &known)?;
-            amid = Amid::now(host);
+            database = Database::of_names::<G>(host, &known)?;
+            at_work = now();
         }
     }
-    Ok(names.iter().map(|name| database.look(name, &amid)).collect())
-}
-
-/// In the middle of what packages are looked at. Each upgrade has both versions for a while: rpm takes the old one away
-/// once the new one is there.
-#[derive(Debug, PartialEq, Eq)]
-enum Amid {
-    Nothing,
-    /// A transaction of ours, which is waited for, and from which it goes on.
-    Ours,
-    /// The work of somebody else.
-    Theirs(String),
-}
-
-impl Amid {
-    fn now(host: &Reader) -> Self {
-        match transient::running(host) {
-            // What cannot be told is as good as one that goes on: it is looked at again.
-            Ok(running) if running.is_empty() => command::at_work(host).map_or(Self::Nothing, Self::Theirs),
-            Ok(_) | Err(_) => Self::Ours,
-        }
-    }
+    Ok(names.iter().map(|name| database.look(name, &at_work)).collect())
 }
 
 fn twice(name: &str, versions: &[&str]) -> Error {
@@ -114,35 +129,35 @@ fn is_installonly(name: &str, provides: &str, settings: &str) -> bool {
 
 impl Database {
     /// All that is installed.
-    pub fn read(host: &Reader) -> Result<Self, Error> {
+    pub fn read<G: Generation>(host: &Reader) -> Result<Self, Error> {
         is_there(host)?;
         let output = host.query(&Program::new("rpm").args(["-qa", "--qf", QUERY]))?;
         let packages = sound(&output).and_then(|()| parse(&output.text())).map_err(|why| unknown("rpm", why))?;
-        Self::of(host, packages, &[])
+        Self::of::<G>(host, packages, &[])
     }
 
     /// What is installed under `names`, which is many times faster than all where there are few.
-    fn of_names(host: &Reader, names: &[&str]) -> Result<Self, Error> {
+    fn of_names<G: Generation>(host: &Reader, names: &[&str]) -> Result<Self, Error> {
         is_there(host)?;
         if names.is_empty() {
-            return Self::of(host, HashMap::new(), &[]);
+            return Self::of::<G>(host, HashMap::new(), &[]);
         }
         let bare: Vec<&str> = names.iter().map(|name| bare(name)).collect();
         let output = host.query(&Program::new("rpm").args(["-q", "--qf", QUERY, "--"]).args(&bare).any_status())?;
         let packages = answer(&output, &bare).map_err(|why| unknown("rpm", why))?;
-        Self::of(host, packages, &bare)
+        Self::of::<G>(host, packages, &bare)
     }
 
     /// `asked` are the names that are of interest, or all where there is none.
-    fn of(host: &Reader, packages: HashMap<String, Vec<Entry>>, asked: &[&str]) -> Result<Self, Error> {
+    fn of<G: Generation>(host: &Reader, packages: HashMap<String, Vec<Entry>>, asked: &[&str]) -> Result<Self, Error> {
         let any = asked.iter().any(|name| packages.contains_key(*name));
         let automatic = match packages.is_empty() || !asked.is_empty() && !any {
             true => HashSet::new(),
-            false => automatic(host)?,
+            false => automatic::<G>(host)?,
         };
-        let native = rustix::system::uname().machine().to_string_lossy().into_owned();
         let many = HashSet::new();
-        let mut database = Self { native, packages, automatic, protected: protected(host)?, locks: locks(host)?, many };
+        let (protected, locks) = (protected(host)?, G::locks(host)?);
+        let mut database = Self { native: native(), packages, automatic, protected, locks, many };
         database.many = database.side_by_side(host)?;
         Ok(database)
     }
@@ -154,8 +169,7 @@ impl Database {
         for name in several {
             let provides = host.query(&Program::new("rpm").args(["-q", "--provides", "--", name]))?;
             sound(&provides).map_err(|why| unknown("rpm", why))?;
-            let settings = host.read_following(SETTINGS, LIMIT)?.unwrap_or_default();
-            if is_installonly(name, &provides.text(), &String::from_utf8_lossy(&settings)) {
+            if is_installonly(name, &provides.text(), &settings(host)?) {
                 many.insert(name.clone());
             }
         }
@@ -174,20 +188,16 @@ impl Database {
     }
 
     /// What is known of `name`.
-    fn look(&self, name: &str, amid: &Amid) -> Result<Observed, Error> {
-        match (self.duplicates(name), amid) {
+    fn look(&self, name: &str, at_work: &AtWork) -> Result<Observed, Error> {
+        match (self.duplicates(name), at_work) {
             (None, _) => Ok(tool::Database::observed(self, name)),
-            (Some(_), Amid::Ours) => Ok(self.newest(name)),
-            (Some(versions), Amid::Theirs(holder)) => Err(Error::Refused {
-                thing: format!("package:{name}"),
-                reason: "package-lock-held",
-                why: format!(
-                    "it is there as {} while {} is at work with packages; it is looked at again later",
-                    one_line(&versions.join(" and as "), 200),
-                    one_line(holder, 80)
-                ),
-            }),
-            (Some(versions), Amid::Nothing) => Err(twice(name, &versions)),
+            // It is waited for, and goes on from there.
+            (Some(_), AtWork::Ours) => Ok(self.newest(name)),
+            (Some(versions), AtWork::Theirs(holder)) => {
+                let versions = one_line(&versions.join(" and as "), 200);
+                Err(later(&format!("package:{name}"), &format!("it is there as {versions} while "), holder))
+            }
+            (Some(versions), AtWork::Nobody) => Err(twice(name, &versions)),
         }
     }
 
@@ -199,7 +209,7 @@ impl Database {
             architecture: entry.architecture.clone(),
             essential: self.is_protected(bare),
             automatic: self.automatic.contains(&(bare.to_owned(), entry.architecture.clone())),
-            held: self.locks.as_ref().map(|locks| locks.iter().any(|lock| keeps(lock, bare, entry))),
+            held: self.locks.as_ref().map(|locks| locks.iter().any(|lock| lock.keeps(bare, entry))),
             order: Order::Rpm,
         }
     }
@@ -264,12 +274,29 @@ impl tool::Database for Database {
 
     fn is_held(&self, name: &str) -> bool {
         let bare = bare(tool::Database::canonical(self, name));
-        self.locks.as_ref().is_some_and(|locks| locks.iter().any(|lock| concerns(lock, bare)))
+        self.locks.as_ref().is_some_and(|locks| locks.iter().any(|lock| lock.concerns(bare)))
     }
 
     fn cannot_hold(&self) -> Option<&'static str> {
         self.locks.is_none().then_some("the versionlock plugin of dnf is not installed")
     }
+}
+
+/// What is set for dnf, whichever it is.
+fn settings(host: &Reader) -> Result<String, Error> {
+    let mut files = vec![SETTINGS.to_owned()];
+    for directory in SETTINGS_BESIDE {
+        if host.look(directory)?.is_some() {
+            let names = host.list(directory)?.into_iter().filter(|name| name.ends_with(".conf"));
+            files.extend(names.map(|name| format!("{directory}/{name}")));
+        }
+    }
+    let mut said = String::new();
+    for file in files {
+        let content = host.read_following(&file, LIMIT)?.unwrap_or_default();
+        said += &format!("{}\n", String::from_utf8_lossy(&content));
+    }
+    Ok(said)
 }
 
 fn bare(name: &str) -> &str {
@@ -293,7 +320,7 @@ fn written(host: &Reader, path: &str) -> Result<Option<Written>, Error> {
 
 /// When rpm's database was last written, wherever that is.
 pub fn written_last(host: &Reader) -> Result<Vec<Option<Written>>, Error> {
-    WRITTEN_IN[1..].iter().map(|path| written(host, path)).collect()
+    WRITTEN_IN.iter().map(|path| written(host, path)).collect()
 }
 
 /// Why packages are there, as of a state of what that is written in. dnf takes long to answer, and is asked anew only
@@ -306,9 +333,8 @@ struct Known {
 
 /// What dnf said last in this process.
 static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
-/// Where dnf keeps why packages are installed, first of all, and rpm what is.
+/// Where rpm keeps what is installed.
 const WRITTEN_IN: &[&str] = &[
-    "/var/lib/dnf/history.sqlite",
     "/usr/lib/sysimage/rpm/rpmdb.sqlite",
     "/usr/lib/sysimage/rpm/Packages.db",
     "/usr/lib/sysimage/rpm/Packages",
@@ -318,12 +344,13 @@ const WRITTEN_IN: &[&str] = &[
 ];
 
 /// The packages that are there because something else needed them.
-fn automatic(host: &Reader) -> Result<HashSet<(String, String)>, Error> {
+fn automatic<G: Generation>(host: &Reader) -> Result<HashSet<(String, String)>, Error> {
     // Looked at first: what is written meanwhile is found to be another the next time.
-    let files = WRITTEN_IN.iter().map(|path| written(host, path)).collect::<Result<Vec<_>, _>>().unwrap_or_default();
+    let files = [G::REASONS].iter().chain(WRITTEN_IN).map(|path| written(host, path));
+    let files = files.collect::<Result<Vec<_>, _>>().unwrap_or_default();
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     remembered(&mut known, files, || {
-        let said = command::reasons(host)?;
+        let said = G::reasons(host)?;
         // It is asked only where something is installed.
         if said.trim().is_empty() {
             return Err(unknown("dnf", "it did not say why any package is installed".to_owned()));
@@ -431,7 +458,8 @@ fn parse_reasons(text: &str) -> Result<HashSet<(String, String)>, String> {
         let [name, architecture, reason] = line.split('\t').collect::<Vec<_>>()[..] else {
             return Err(format!("a line that is not understood: {}", one_line(line, 80)));
         };
-        if matches!(reason, "dependency" | "weak-dependency") {
+        // The fifth writes `Weak Dependency`.
+        if matches!(reason.to_ascii_lowercase().as_str(), "dependency" | "weak-dependency" | "weak dependency") {
             automatic.insert((name.to_owned(), architecture.to_owned()));
         }
     }
@@ -452,22 +480,8 @@ fn protected(host: &Reader) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-fn locks(host: &Reader) -> Result<Option<Vec<String>>, Error> {
-    let Some(settings) = host.read_following(VERSIONLOCK, LIMIT)? else { return Ok(None) };
-    let settings = lines(&settings);
-    let value = |name: &str| {
-        let assigned = settings.iter().filter_map(|line| line.split_once('='));
-        assigned.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned()).next_back()
-    };
-    if !value("enabled").is_some_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str())) {
-        return Ok(None);
-    }
-    let list = value("locklist").filter(|path| path.starts_with('/')).unwrap_or_else(|| LOCKS.to_owned());
-    Ok(Some(lines(&host.read_following(&list, LIMIT)?.unwrap_or_default())))
-}
-
 /// The lines that say something.
-fn lines(content: &[u8]) -> Vec<String> {
+pub(super) fn lines(content: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(content);
     let said = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     said.map(str::to_owned).collect()
@@ -514,6 +528,7 @@ pub mod tests {
         assert!(why.contains("cannot open Packages database in /usr/lib/sysimage/rpm"), "{why}");
     }
     use crate::kinds::package::cut;
+    use crate::kinds::package::dnf::Five;
     use crate::kinds::package::tool::Database as _;
 
     /// The packages of a real host, as its programs tell them.
@@ -523,7 +538,7 @@ pub mod tests {
             packages: parse(include_str!("../fixtures/rpm-qa.txt")).expect("understood"),
             automatic: parse_reasons(include_str!("../fixtures/dnf-reasons.txt")).expect("understood"),
             protected: vec!["dnf".to_owned()],
-            locks: Some(lines(include_bytes!("../fixtures/versionlock.list"))),
+            locks: Some(lines(include_bytes!("../fixtures/versionlock.list")).into_iter().map(Lock::Pattern).collect()),
             many: HashSet::from(["kernel".to_owned()]),
         }
     }
@@ -551,6 +566,44 @@ pub mod tests {
     }
 
     #[test]
+    fn the_fifth_says_why_packages_are_there_in_words_of_its_own() {
+        let automatic = parse_reasons(include_str!("../fixtures/dnf5-reasons.txt")).expect("understood");
+        let mut names: Vec<&str> = automatic.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["conf", "mailer", "words"], "neither what a user wanted nor what rpm alone installed");
+    }
+
+    #[test]
+    fn what_the_fifth_locked_is_held() {
+        let locks = Five::locks_in(include_str!("../fixtures/versionlock.toml")).expect("understood");
+        let database = Database { locks: Some(locks), ..fixture() };
+        assert_eq!(database.observed("alpha"), installed("2:2.0-1", false, Some(true)));
+        assert_eq!(database.observed("mailer"), installed("1.0-1", false, Some(false)));
+        assert!(tool::Database::is_held(&database, "alpha") && !tool::Database::is_held(&database, "mailer"));
+    }
+
+    #[test]
+    fn what_may_be_there_side_by_side_is_set_in_any_of_the_places() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let host = Reader::directory(directory.path()).expect("a directory");
+        let put = |path: &str, content: &str| {
+            let path = directory.path().join(path);
+            std::fs::DirBuilder::new().recursive(true).create(path.parent().expect("below")).expect("made");
+            crate::host::write_new(&path, content.as_bytes()).expect("written");
+        };
+        assert_eq!(settings(&host).expect("there is nothing"), "\n");
+        put("etc/dnf/dnf.conf", "[main]\ninstallonlypkgs=one");
+        put("etc/dnf/libdnf5.conf.d/20-own.conf", "[main]\ninstallonlypkgs=two\n");
+        put("usr/share/dnf5/libdnf.conf.d/10-distribution.conf", "[main]\ninstallonlypkgs=three\n");
+        put("usr/share/dnf5/libdnf.conf.d/README", "installonlypkgs=four\n");
+        let said = settings(&host).expect("read");
+        for name in ["one", "two", "three"] {
+            assert!(is_installonly(name, "", &said), "{name}: {said}");
+        }
+        assert!(!is_installonly("four", "", &said));
+    }
+
+    #[test]
     fn a_foreign_architecture_is_another_package() {
         let text = "glibc\t2.39-1\ti686\nglibc\t2.39-2\tx86_64\nkernel\t6.8-1\tx86_64\nkernel\t6.10-1\tx86_64\n";
         let database = Database { packages: parse(text).expect("understood"), ..fixture() };
@@ -571,11 +624,11 @@ pub mod tests {
         assert!(
             matches!(database.observed("tool"), Observed::Broken { status, .. } if status == "installed as 1.0-1 and as 1.1-1")
         );
-        let looked = |amid| database.look("tool", &amid);
-        assert_eq!(looked(Amid::Nothing).expect_err("which of the two").reason(), "cannot-tell");
-        let theirs = looked(Amid::Theirs("dnf (pid 7)".to_owned())).expect_err("later");
+        let looked = |at_work| database.look("tool", &at_work);
+        assert_eq!(looked(AtWork::Nobody).expect_err("which of the two").reason(), "cannot-tell");
+        let theirs = looked(AtWork::Theirs("dnf (pid 7)".to_owned())).expect_err("later");
         assert_eq!(theirs.reason(), "package-lock-held");
-        let ours = looked(Amid::Ours).expect("an upgrade has both for a while");
+        let ours = looked(AtWork::Ours).expect("an upgrade has both for a while");
         assert!(matches!(ours, Observed::Installed { version, .. } if version == "1.1-1"));
         for name in ["glibc", "glibc:i686", "kernel", "nothing"] {
             assert_eq!(database.duplicates(name), None, "{name}");

@@ -1,38 +1,97 @@
-//! dnf and rpm: Fedora and its kin. It is the fourth dnf that is spoken to, `dnf-3`, also where a fifth is
-//! installed beside it.
+//! dnf and rpm: Fedora and its kin. What is rpm's is the same for all; in which words dnf is asked, and how it answers,
+//! is another matter in its fourth generation (`dnf-3`, written in Python) and in its fifth (`dnf5`).
 
 mod answers;
-mod command;
 mod database;
+mod five;
+mod four;
 mod version;
+mod work;
 
 use std::collections::HashMap;
+use std::marker::PhantomData;
 
-pub use self::command::at_work;
+use self::database::Lock;
 pub use self::database::{Database, Written, has_database, observe, sound, written_last};
+pub use self::five::Five;
+pub use self::four::Four;
 pub use self::version::compare;
+pub use self::work::at_work;
 use super::fault::{Fault, Remedy};
 use super::solve::{Policy, Rules, Task};
 use super::tool::{Mark, Tool};
 use super::{Order, Transaction, transient};
 use crate::host::{Error, Reader, Writer};
 
-/// The program, by the name that it has wherever it is.
-pub const PROGRAM: &str = "/usr/bin/dnf-3";
+/// A generation of dnf: its words.
+pub trait Generation {
+    /// The program, by the name that it has wherever it is.
+    const PROGRAM: &'static str;
+    /// Where it writes down why packages are installed.
+    const REASONS: &'static str;
+
+    /// The versions of `names` that there are in the package sources, one a line: name, version, architecture.
+    fn available(host: &Reader, names: &[&str]) -> Result<String, Fault>;
+
+    /// Why each package is installed, one a line: name, architecture, reason. The index is not needed for that.
+    fn reasons(host: &Reader) -> Result<String, Error>;
+
+    /// What keeps packages at their versions; `None` where nothing can.
+    fn locks(host: &Reader) -> Result<Option<Vec<Lock>>, Error>;
+
+    /// What it would do for `tasks`, without writing anything; `erasing` also by removing what is in their way.
+    fn simulate(host: &Reader, tasks: &[&Task], erasing: bool) -> Result<Transaction, Fault>;
+
+    /// Mends what a run that was cut short left in the way of the next.
+    fn mend(host: &mut Writer) -> Result<(), Fault>;
+
+    /// Fetches the indexes of all package sources.
+    fn update(host: &mut Writer) -> Result<(), Fault>;
+
+    /// Fetches the packages that `tasks` need into its own cache.
+    fn download(host: &mut Writer, tasks: &[&Task]) -> Result<(), Fault>;
+
+    /// Does the transaction, and answers with all that was printed. How it ended shows in what is there.
+    fn perform(host: &mut Writer, tasks: &[&Task]) -> Result<String, Fault>;
+
+    /// Why the package `name` did not get through a transaction that printed `log`.
+    fn failure_of(name: &str, log: &str) -> Fault;
+
+    /// Marks packages that are installed.
+    fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault>;
+}
+
+/// Which of them is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spoken {
+    /// `dnf-3`.
+    Four,
+    /// `dnf5`.
+    Five,
+}
+
+/// That which the system itself uses: where its `dnf` leads; or whichever is installed.
+pub fn spoken(host: &Reader) -> Option<Spoken> {
+    let all = [(Spoken::Five, Five::PROGRAM), (Spoken::Four, Four::PROGRAM)];
+    let there = || all.into_iter().filter(|(_, program)| host.below_root(program).exists());
+    let own = host.read_link("/usr/bin/dnf").ok().flatten().unwrap_or_default();
+    let is_own = |program: &str| program.rsplit('/').next() == own.rsplit('/').next();
+    there().find(|(_, program)| is_own(program)).or_else(|| there().next()).map(|(spoken, _)| spoken)
+}
 
 /// dnf(8) and rpm(8).
-pub struct Dnf;
+pub struct Dnf<G>(PhantomData<G>);
 
-impl Tool for Dnf {
+impl<G: Generation> Tool for Dnf<G> {
     type Database = Database;
     const RULES: Rules = Rules { order: Order::Rpm, is_name };
 
     fn read(host: &Reader) -> Result<Database, Error> {
-        Database::read(host)
+        Database::read::<G>(host)
     }
 
     fn policies(host: &Reader, database: &Database, names: &[&str]) -> Result<HashMap<String, Policy>, Fault> {
-        match command::available(host, names) {
+        match G::available(host, names) {
             Ok(text) => answers::policies(&text, database.native()),
             // Without any index nothing is known of any name, which a fresh one may change.
             Err(fault) if fault.remedy == Remedy::Refresh => Ok(HashMap::new()),
@@ -41,8 +100,8 @@ impl Tool for Dnf {
     }
 
     fn simulate(host: &Reader, database: &Database, tasks: &[&Task]) -> Result<Transaction, Fault> {
-        let mut transaction = match command::simulate(host, tasks, false) {
-            Err(fault) if fault.reason == "unresolvable" => return Err(instead(host, tasks, database, fault)),
+        let mut transaction = match G::simulate(host, tasks, false) {
+            Err(fault) if fault.reason == "unresolvable" => return Err(instead::<G>(host, tasks, database, fault)),
             answer => answer?,
         };
         answers::complete(&mut transaction, database);
@@ -52,35 +111,35 @@ impl Tool for Dnf {
 
     fn ready(host: &mut Writer, _withheld: &[&str]) -> Result<(), Fault> {
         transient::after_ours(host)?;
-        command::forget_stale_locks(host)?;
+        G::mend(host)?;
         // A look takes no lock, and would see what somebody has done one half of.
-        transient::alone(host, command::at_work)
+        transient::alone(host, work::at_work)
     }
 
     fn update(host: &mut Writer) -> Result<(), Fault> {
-        command::update(host)
+        G::update(host)
     }
 
     fn download(host: &mut Writer, tasks: &[&Task]) -> Result<(), Fault> {
-        command::download(host, tasks)
+        G::download(host, tasks)
     }
 
     fn perform(host: &mut Writer, tasks: &[&Task], _withheld: &[&str]) -> Result<String, Fault> {
-        command::perform(host, tasks)
+        G::perform(host, tasks)
     }
 
     fn failure_of(name: &str, log: &str) -> Fault {
-        answers::failure_of(name, log)
+        G::failure_of(name, log)
     }
 
     fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault> {
-        command::mark(host, mark, names)
+        G::mark(host, mark, names)
     }
 }
 
 /// Why `tasks` cannot be done: what dnf says, or, where it could do them by removing something, what that is.
-fn instead(host: &Reader, tasks: &[&Task], database: &Database, fault: Fault) -> Fault {
-    let Ok(mut erasing) = command::simulate(host, tasks, true) else { return fault };
+fn instead<G: Generation>(host: &Reader, tasks: &[&Task], database: &Database, fault: Fault) -> Fault {
+    let Ok(mut erasing) = G::simulate(host, tasks, true) else { return fault };
     answers::complete(&mut erasing, database);
     erasing.remove.retain(|name| !tasks.iter().any(|task| task.name == *name));
     if erasing.remove.is_empty() {
@@ -88,6 +147,16 @@ fn instead(host: &Reader, tasks: &[&Task], database: &Database, fault: Fault) ->
     }
     let gone = crate::model::one_line(&erasing.remove.join(", "), 300);
     Fault::new("removes-undeclared", format!("that would also remove {gone}, which is not declared absent"))
+}
+
+/// `glibc.i686` of `glibc:i686`.
+fn with_architecture(name: &str) -> String {
+    name.replacen(':', ".", 1)
+}
+
+/// The architecture of this machine, see uname(2).
+fn native() -> String {
+    rustix::system::uname().machine().to_string_lossy().into_owned()
 }
 
 /// Letters, digits and `+-._`, with an architecture perhaps: nothing that dnf takes for an option, a pattern, a
