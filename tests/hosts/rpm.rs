@@ -109,6 +109,27 @@ fn versions(variant: Variant) {
     declare(&mut lab, "rival = \"present\"\ntheirs = \"absent\"\ndnf = \"absent\"");
     host.trueup(&["run"]).stalled("protected");
     assert!(host.package("dnf").is_some());
+    if variant == Variant::Rpm5 {
+        changes_what_is_locked_and_brings_nothing_that_is_excluded(&mut lab, &host);
+    }
+}
+
+/// The fifth can pass over its locks only together with what the host excludes.
+fn changes_what_is_locked_and_brings_nothing_that_is_excluded(lab: &mut Lab, host: &Host) {
+    let newer = Package::new("app", "2.0-1").field("Requires", "extra");
+    lab.dnf().publish(&[Package::new("app", "1.0-1"), newer, Package::new("extra", "1.0-1")]);
+    host.shell("dnf -q -y --refresh install app-1.0; dnf -q versionlock add app; cp /etc/dnf/dnf.conf /srv/");
+    host.shell("echo excludepkgs=extra >>/etc/dnf/dnf.conf");
+    declare(lab, "rival = \"present\"\ntheirs = \"absent\"\napp = \"2.0-1\"");
+    let run = host.trueup(&["run"]);
+    let step = run.step("package:app");
+    assert_eq!(step.reason.as_deref(), Some("unresolvable"), "{run:#?}");
+    let why = step.message.clone().unwrap_or_default();
+    assert!(why.contains("extra 1.0-1, which this host excludes"), "{why}");
+    assert_eq!(host.package("app").as_deref(), Some("1.0-1"));
+    host.shell("cp /srv/dnf.conf /etc/dnf/dnf.conf");
+    host.trueup(&["run", "--retry"]).converged();
+    assert_eq!((host.package("app").as_deref(), locked(host).as_str()), (Some("2.0-1"), "app-2.0-1"));
 }
 
 #[test]
@@ -216,17 +237,19 @@ fn failures(variant: Variant) {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.dnf().publish(&[
         Package::new("broken", "1.0-1").field("Requires(pre)", "/bin/sh").script("pre", "echo so sorry\nexit 1"),
-        Package::new("fine", "1.0-1"),
+        Package::new("fine", "1.0-1").file("/srv/fine", "fine\n", 0o644),
+        Package::new("usurper", "1.0-1").file("/srv/fine", "not so\n", 0o644),
         Package::new("lost", "1.0-1"),
         Package::new("unmet", "1.0-1").field("Requires", "nothing-here"),
         Package::new("stuck", "1.0-1").script("preun", "[ -e /srv/mended ]"),
         Package::new("exact", "1.0-1"),
     ]);
     lab.dnf().lose("lost");
-    declare(
-        &mut lab,
-        "broken = \"present\"\nfine = \"present\"\nlost = \"present\"\nunmet = \"present\"\nstuck = \"present\"",
-    );
+    // The fourth finds out too late for the others that two packages have the same file.
+    let usurper = if variant == Variant::Rpm { "" } else { "usurper = \"present\"\n" };
+    let others =
+        "broken = \"present\"\nfine = \"present\"\nlost = \"present\"\nunmet = \"present\"\nstuck = \"present\"";
+    declare(&mut lab, &format!("{usurper}{others}"));
     let host = lab.boot_on(variant, "rpm-01", "");
 
     let run = host.trueup(&["run"]);
@@ -245,6 +268,12 @@ fn failures(variant: Variant) {
     assert_eq!(reason, "download-failed", "{why}");
     // The fifth names the file.
     assert!(why.contains("lost-1.0-1.noarch") || why.contains("lost-0-1.0-1.noarch.rpm"), "{why}");
+    if variant == Variant::Rpm5 {
+        let (reason, why) = told("package:usurper");
+        assert_eq!(reason, "package-failed", "{why}");
+        assert!(why.contains("file /srv/fine ") && why.contains("conflict"), "{why}");
+        assert_eq!(host.package("usurper"), None);
+    }
     assert!(host.package("fine").is_some() && host.package("stuck").is_some() && host.package("broken").is_none());
     assert_eq!(host.read("/etc/motd"), "ours\n");
 
