@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::begun::Begun;
 use super::documents::Stands;
-use super::{Error, Reader};
+use super::{Error, Meta, Reader};
 
 impl Reader {
     /// What `parse` makes of the file `path`: as it was made before, where that is known and the file is the same,
@@ -44,6 +44,36 @@ impl Reader {
         }
         Ok(Some(Ok(value)))
     }
+
+    /// What `make` finds of something that is written down in a file that was just seen as `meta` says: as it was found
+    /// before, under this `name`, where that is known and the file is the same, unchanged.
+    ///
+    /// # Errors
+    /// As `make`; that is not remembered.
+    pub fn found_in<T, E>(&self, name: &str, meta: &Meta, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E>
+    where
+        T: Send + Sync + 'static,
+    {
+        let documents = self.memory.as_ref().map(|memory| &memory.documents);
+        let stands = Stands::of_meta(meta);
+        if let Some(known) = documents.and_then(|documents| documents.get(name, stands)) {
+            return Ok(known);
+        }
+        let begun = Begun::now();
+        let value = Arc::new(make()?);
+        // What is written meanwhile is another file by the next time.
+        if let Some(documents) = documents {
+            documents.put(name, stands, &value, begun);
+        }
+        Ok(value)
+    }
+
+    /// What was found under this `name` is found anew by whoever asks next.
+    pub fn forget_found(&self, name: &str) {
+        if let Some(memory) = &self.memory {
+            memory.documents.forget(name);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -53,6 +83,24 @@ mod tests {
 
     use super::*;
     use crate::host::Memory;
+
+    #[test]
+    fn what_was_found_in_a_file_holds_as_long_as_that_is_the_same() {
+        let root = tempfile::tempdir().expect("a scratch directory");
+        let reader = Reader::directory(root.path()).expect("a directory").with_memory(Memory::default());
+        let meta = |changed: i128| {
+            let meta = reader.look("/").expect("told").expect("there");
+            Meta { changed: meta.changed - changed * 1_000_000_000, ..meta }
+        };
+        let find = |meta: &Meta, found: Result<u32, ()>| reader.found_in("n", meta, || found).map(|found| *found);
+        let settled = meta(60);
+        assert_eq!(find(&settled, Err(())), Err(()), "nothing is known");
+        assert_eq!(find(&settled, Ok(1)), Ok(1));
+        assert_eq!(find(&settled, Err(())), Ok(1), "it is known");
+        assert_eq!(find(&Meta { size: 1, ..meta(60) }, Ok(2)), Ok(2), "the file is another one");
+        assert_eq!(find(&meta(0), Ok(3)), Ok(3), "and was changed just now");
+        assert_eq!(find(&meta(0), Ok(4)), Ok(4), "so it is not known for how long that holds");
+    }
 
     #[test]
     fn what_is_unchanged_is_parsed_once() {
