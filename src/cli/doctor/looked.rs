@@ -116,7 +116,7 @@ pub(super) struct Looked {
 /// Where a disk that is full or read-only hurts.
 const DISKS: [&str; 3] = ["/var/lib/trueup", "/etc", "/var"];
 /// Locks of package managers.
-const PACKAGE_LOCKS: [&str; 7] = [
+const PACKAGE_LOCKS: [&str; 8] = [
     "/var/lib/dpkg/lock-frontend",
     "/var/lib/dpkg/lock",
     "/var/lib/apt/lists/lock",
@@ -124,6 +124,7 @@ const PACKAGE_LOCKS: [&str; 7] = [
     "/usr/lib/sysimage/rpm/.rpm.lock",
     "/run/dnf/rpmtransaction.lock",
     "/var/lib/dnf/system-repo.lock",
+    "/usr/lib/sysimage/libdnf5/system-repo.lock",
 ];
 
 pub(super) fn look(host: &Reader, executable: &Path) -> Looked {

@@ -298,9 +298,21 @@ impl Reader {
     /// # Errors
     /// Where something else is there, or that cannot be told.
     pub fn locked_by(&self, path: &str) -> Result<Option<u32>, Error> {
+        self.in_the_way(path, FlockType::ReadLock)
+    }
+
+    /// The same, one for reading included: whoever holds that is in the way of whoever writes.
+    ///
+    /// # Errors
+    /// As [`Reader::locked_by`].
+    pub fn used_by(&self, path: &str) -> Result<Option<u32>, Error> {
+        self.in_the_way(path, FlockType::WriteLock)
+    }
+
+    /// The process whose lock is in the way of such a one of ours.
+    fn in_the_way(&self, path: &str, ours: FlockType) -> Result<Option<u32>, Error> {
         let Some((file, _)) = self.open_regular(path)? else { return Ok(None) };
-        // Only one for writing is in the way of one for reading.
-        let ours = Flock::from(FlockType::ReadLock);
+        let ours = Flock::from(ours);
         let theirs = rustix::process::fcntl_getlk(&file, &ours).map_err(io("look at the lock of", path))?;
         Ok(theirs.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())))
     }

@@ -299,8 +299,24 @@ pub fn alone(host: &Reader, holder: impl Fn(&Reader) -> Result<Option<String>, E
 /// # Errors
 /// Where one cannot be looked at.
 pub fn holder_of(host: &Reader, locks: &[&str]) -> Result<Option<String>, Error> {
+    named(host, locks, Reader::locked_by)
+}
+
+/// The same, whoever only reads by it included.
+///
+/// # Errors
+/// As [`holder_of`].
+pub fn user_of(host: &Reader, locks: &[&str]) -> Result<Option<String>, Error> {
+    named(host, locks, Reader::used_by)
+}
+
+fn named(
+    host: &Reader,
+    locks: &[&str],
+    holder: impl Fn(&Reader, &str) -> Result<Option<u32>, Error>,
+) -> Result<Option<String>, Error> {
     for lock in locks {
-        let Some(pid) = host.locked_by(lock)? else { continue };
+        let Some(pid) = holder(host, lock)? else { continue };
         let name = host.read(&format!("/proc/{pid}/comm"), 64).ok().flatten().unwrap_or_default();
         return Ok(Some(match String::from_utf8_lossy(&name).trim() {
             "" => "another process".to_owned(),

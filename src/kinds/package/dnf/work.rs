@@ -11,21 +11,37 @@ const LOCKS: &[&str] = &["/var/lib/dnf/rpmdb_lock.pid", "/var/cache/dnf/download
 const LESSER_LOCKS: &[&str] = &["/var/cache/dnf/metadata_lock.pid", "/var/log/log_lock.pid"];
 /// What the programs are called that take these locks, and what their interpreter is.
 const KIN: &[&str] = &["dnf", "yum", "python", "packagekit"];
-/// What a fifth one that changes packages, or is about to, locks by fcntl(2): the first while it plans and asks, too.
-/// Those before 5.4 have but the second.
-pub const LOCKS_OF_FIVE: [&str; 2] = ["/var/lib/dnf/system-repo.lock", "/run/dnf/rpmtransaction.lock"];
+/// What a fifth one locks by fcntl(2) while it plans and asks: for writing where it may change packages, and to the end of
+/// its process. Those before 5.4 have none, the first of 5.4 have it where the second is.
+pub const LOCKS_OF_PLANS: [&str; 2] = ["/var/lib/dnf/system-repo.lock", "/usr/lib/sysimage/libdnf5/system-repo.lock"];
+/// What it locks while it changes packages.
+const LOCK_OF_FIVE: &str = "/run/dnf/rpmtransaction.lock";
 
 /// The dnf that is at work with packages now, if one is.
 ///
 /// # Errors
 /// Where a lock cannot be looked at.
 pub fn at_work(host: &Reader) -> Result<Option<String>, Error> {
+    let of_five = || transient::holder_of(host, &[&LOCKS_OF_PLANS[..], &[LOCK_OF_FIVE]].concat());
+    of_four(host)?.map_or_else(of_five, |name| Ok(Some(name)))
+}
+
+/// Whoever a fifth dnf that writes would have to wait for: one that only looks, too.
+///
+/// # Errors
+/// Where a lock cannot be looked at.
+pub fn before_five(host: &Reader) -> Result<Option<String>, Error> {
+    let of_five = || transient::user_of(host, &[&LOCKS_OF_PLANS[..], &[LOCK_OF_FIVE]].concat());
+    of_four(host)?.map_or_else(of_five, |name| Ok(Some(name)))
+}
+
+fn of_four(host: &Reader) -> Result<Option<String>, Error> {
     for lock in LOCKS {
         if let Some(Holder::AtWork(name)) = holder(host, lock)? {
             return Ok(Some(name));
         }
     }
-    transient::holder_of(host, &LOCKS_OF_FIVE)
+    Ok(None)
 }
 
 /// Whose number stands in a lock file.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub use self::locks::Conditions;
 use super::database::{EVERY, LIMIT, Lock};
-use super::work::{self, LOCKS_OF_FIVE};
+use super::work::{self, LOCKS_OF_PLANS};
 use super::{Generation, native, with_architecture};
 use crate::host::{Error, Output, Program, Reader, Writer};
 use crate::kinds::package::Transaction;
@@ -32,6 +32,10 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 const OPTIONS: &[&str] = &["--setopt=install_weak_deps=False", "--setopt=clean_requirements_on_remove=False"];
 /// Only what is known already: no index is fetched, however old it is.
 const FROM_CACHE: &str = "-C";
+/// What it says is read.
+const PLAIN: &str = "--setopt=color=never";
+/// What `excludepkgs` of dnf5.conf(5) names is hidden where it is installed, too.
+const NOTHING_HIDDEN: &str = "--setopt=disable_excludes=*";
 const NO_SOURCES: &str = "--disable-repo=*";
 /// Where it keeps its locks, see dnf5-versionlock(8).
 const VERSIONLOCK: &str = "/etc/dnf/versionlock.toml";
@@ -55,7 +59,7 @@ impl Generation for Five {
 
     fn reasons(host: &Reader) -> Result<String, Error> {
         let ask = ["-q", "repoquery", "--installed", "--qf", "%{name}\t%{arch}\t%{reason}\\n"];
-        let output = host.query(&looking(host).arg(NO_SOURCES).args(ask))?;
+        let output = host.query(&looking(host).args([NO_SOURCES, NOTHING_HIDDEN]).args(ask))?;
         match output.status {
             0 => Ok(output.text()),
             _ => {
@@ -113,7 +117,7 @@ impl Generation for Five {
     }
 
     fn perform(host: &mut Writer, tasks: &[&Task]) -> Result<String, Fault> {
-        let mut arguments = vec!["-y".to_owned(), FROM_CACHE.to_owned()];
+        let mut arguments = [PLAIN, "-y", FROM_CACHE].map(str::to_owned).to_vec();
         arguments.extend(options(tasks));
         arguments.extend(items(tasks));
         // It waits for its lock by itself.
@@ -159,7 +163,7 @@ impl Five {
 
 fn program() -> Program {
     let program = Program::new(Five::PROGRAM);
-    ENVIRONMENT.iter().fold(program, |program, (name, value)| program.env(name, *value)).any_status()
+    ENVIRONMENT.iter().fold(program, |program, (name, value)| program.env(name, *value)).arg(PLAIN).any_status()
 }
 
 /// A look leaves its trace in our own directory rather than in the system's logs, and waits for nobody.
@@ -167,7 +171,8 @@ fn looking(host: &Reader) -> Program {
     let state = host.state();
     let ours = state.path().is_dir().then(|| format!("--setopt=logdir={}", state.path().join("dnf").display()));
     // Before it had that lock it did not know the option, and there is no such file.
-    let no_lock = host.below_root(LOCKS_OF_FIVE[0]).exists().then_some("--setopt=skip_system_repo_lock=True");
+    let has_lock = LOCKS_OF_PLANS.iter().any(|lock| host.below_root(lock).exists());
+    let no_lock = has_lock.then_some("--setopt=skip_system_repo_lock=True");
     let dnf = program().arg(FROM_CACHE).args(ours).args(["--setopt=log_size=100k", "--setopt=log_rotate=1"]);
     dnf.args(no_lock).limit(LOOK)
 }
@@ -176,13 +181,17 @@ fn looking(host: &Reader) -> Program {
 fn options(tasks: &[&Task]) -> Vec<String> {
     let mut options: Vec<String> = OPTIONS.iter().map(|option| (*option).to_owned()).collect();
     if tasks.iter().all(|task| task.takes_away()) {
-        options.push(NO_SOURCES.to_owned());
-    }
-    if tasks.iter().any(|task| task.held) {
-        // What else is locked, or excluded, is looked after by us then.
-        options.push("--setopt=disable_excludes=*".to_owned());
+        options.extend([NO_SOURCES, NOTHING_HIDDEN].map(str::to_owned));
+    } else if passes_over_locks(tasks) {
+        options.push(NOTHING_HIDDEN.to_owned());
     }
     options
+}
+
+/// Whether a lock has to be passed over: where a locked package is to come in a version that is said. What else is
+/// locked, or excluded, is looked after by us then.
+fn passes_over_locks(tasks: &[&Task]) -> bool {
+    tasks.iter().any(|task| task.held && matches!(task.action, Action::Install { version: Some(_), .. }))
 }
 
 /// An installed package, as it may be called: where no architecture is said, it is the native one, or every.
@@ -219,7 +228,7 @@ fn items(tasks: &[&Task]) -> Vec<String> {
 /// Where locks are passed over so are packages that this host excludes, see `excludepkgs` in dnf5.conf(5): none of them
 /// is to come beside what was locked. What else is locked, the plan itself refuses.
 fn keeps_what_is_excluded_out(host: &Reader, transaction: &Transaction, tasks: &[&Task]) -> Result<(), Fault> {
-    if !tasks.iter().any(|task| task.held) {
+    if !passes_over_locks(tasks) {
         return Ok(());
     }
     let is_held = |name: &str| {
@@ -248,7 +257,7 @@ fn keeps_what_is_excluded_out(host: &Reader, transaction: &Transaction, tasks: &
 }
 
 fn told(host: &mut Writer, verbs: &[&str], names: &[String]) -> Result<(), Fault> {
-    let output = alone(host, &program().args(["-q", "-y", NO_SOURCES]).args(verbs).args(names))?;
+    let output = alone(host, &program().args(["-q", "-y", NO_SOURCES, NOTHING_HIDDEN]).args(verbs).args(names))?;
     match output.status {
         0 => Ok(()),
         _ => Err(answers::refusal(&both(&output))),
@@ -257,7 +266,7 @@ fn told(host: &mut Writer, verbs: &[&str], names: &[String]) -> Result<(), Fault
 
 /// Runs a program that takes a lock once nobody else holds it: it would wait for whoever does, and not tell us.
 fn alone(host: &mut Writer, program: &Program) -> Result<Output, Fault> {
-    transient::alone(host, work::at_work)?;
+    transient::alone(host, work::before_five)?;
     transient::patiently(host, program, |output| answers::lock_holder(&stderr(output)))
 }
 
@@ -309,9 +318,12 @@ mod tests {
         let (mut held, gone) = (install("a", Some("1.0-1")), task("b", Action::Remove));
         assert_eq!(options(&[&held]), OPTIONS);
         held.held = true;
-        assert!(options(&[&held, &gone]).contains(&"--setopt=disable_excludes=*".to_owned()));
+        assert!(options(&[&held, &gone]).contains(&NOTHING_HIDDEN.to_owned()));
+        let any = Task { held: true, ..install("a", None) };
+        assert_eq!(options(&[&any]), OPTIONS, "it may come in a version that its lock allows, and no other");
         assert!(!options(&[&held, &gone]).contains(&NO_SOURCES.to_owned()));
         assert!(options(&[&gone]).contains(&NO_SOURCES.to_owned()), "no index is needed to remove something");
+        assert!(options(&[&gone]).contains(&NOTHING_HIDDEN.to_owned()), "nor is it hidden");
     }
 
     #[test]
@@ -320,7 +332,7 @@ mod tests {
         let host = Reader::directory(directory.path()).expect("a directory");
         let passes = |host: &Reader| format!("{:?}", looking(host)).contains("skip_system_repo_lock");
         assert!(!passes(&host), "an older one does not know of it");
-        let lock = directory.path().join(LOCKS_OF_FIVE[0].trim_start_matches('/'));
+        let lock = directory.path().join(LOCKS_OF_PLANS[1].trim_start_matches('/'));
         std::fs::DirBuilder::new().recursive(true).create(lock.parent().expect("below")).expect("made");
         crate::host::write_new(&lock, b"").expect("written");
         assert!(passes(&host));
