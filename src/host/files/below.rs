@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use super::walk::Parent;
 use super::{Meta, NodeType, io, names_in, stage, sweep};
 use crate::host::{Error, Reader};
 
@@ -25,7 +26,7 @@ impl Reader {
     /// # Errors
     /// Where it cannot be read, is more than `limit` nodes, or an end is asked for (`interrupted`).
     pub fn below(&self, path: &str, limit: usize, enter: &dyn Fn(&str) -> bool) -> Result<Below, Error> {
-        let Some((dir, _)) = self.root.directory(path)? else { return Ok(Below::default()) };
+        let Some(Parent { dir, .. }) = self.root.directory(path)? else { return Ok(Below::default()) };
         let device = Meta::of(dir.as_fd(), "", AtFlags::EMPTY_PATH).map_err(io("look at", path))?.device;
         let mut walk = Walk { reader: self, path, limit, device, enter, found: Below::default() };
         walk.list(&dir, "", sweep::DEPTH)?;

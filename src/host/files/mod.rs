@@ -355,7 +355,7 @@ impl Reader {
     /// # Errors
     /// Where something else is there, or it cannot be read.
     pub fn list(&self, path: &str) -> Result<Vec<String>, Error> {
-        let Some((dir, _)) = self.root.directory(path)? else { return Ok(Vec::new()) };
+        let Some(Parent { dir, .. }) = self.root.directory(path)? else { return Ok(Vec::new()) };
         let names = names_in(dir.as_fd()).map_err(io("list", path))?;
         let mut names: Vec<String> = names
             .into_iter()

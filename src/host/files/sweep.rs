@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 
 use super::stage::{is_temporary, not_empty, refuse_fixed, sync_here, temporary_name};
-use super::walk::stale;
+use super::walk::{Parent, stale};
 use super::{Meta, NodeType, in_the_way, io, look_in, names_in, rename_new};
 use crate::host::{Error, Writer};
 
@@ -99,7 +99,7 @@ impl Writer {
     /// # Errors
     /// Where the directory cannot be read, or a left-over not be removed.
     pub fn sweep(&mut self, path: &str) -> Result<usize, Error> {
-        let Some((dir, loose)) = self.root.directory(path)? else { return Ok(0) };
+        let Some(Parent { dir, loose, .. }) = self.root.directory(path)? else { return Ok(0) };
         let mut swept = 0;
         for name in names_in(dir.as_fd()).map_err(io("list", path))? {
             if !is_temporary(name.to_bytes()) {

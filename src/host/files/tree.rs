@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 
 use super::stage::{Exact, Staged, own_link, sync, write_all};
+use super::walk::Parent;
 use super::write::{Attributes, Over};
 use super::{Meta, NodeType, in_the_way, io, names_in, sweep};
 use crate::host::{Error, Reader, Writer};
@@ -38,7 +39,7 @@ impl Reader {
     /// Where something in it cannot be kept: a device, fifo or socket, a mount point, an immutable file, a name that
     /// is not UTF-8; where it is more than `limits` say; or it cannot be read.
     pub fn tree(&self, path: &str, limits: TreeLimits) -> Result<Vec<(String, Meta, Option<String>)>, Error> {
-        let Some((dir, _)) = self.root.directory(path)? else { return Ok(Vec::new()) };
+        let Some(Parent { dir, .. }) = self.root.directory(path)? else { return Ok(Vec::new()) };
         let mut found = Found { path, limits, bytes: 0, nodes: Vec::new() };
         found.walk(&dir, "", sweep::DEPTH)?;
         Ok(found.nodes)

@@ -115,10 +115,10 @@ impl Root {
         self.steps(path, &names, &name, None)
     }
 
-    /// The directory `path` itself, and who besides root could exchange what it holds; `None` where it is not there.
-    pub(super) fn directory(&self, path: &str) -> Result<Option<(Rc<OwnedFd>, Option<String>)>, Error> {
+    /// The directory `path` itself, `loose` known; `None` where it is not there.
+    pub(super) fn directory(&self, path: &str) -> Result<Option<Parent>, Error> {
         let names = components(path)?;
-        Ok(self.steps(path, &names, ".", None)?.map(|parent| (parent.dir, parent.loose)))
+        self.steps(path, &names, ".", None)
     }
 
     /// All at once, where no symbolic link is on the way; `Err` where it takes a closer look.
