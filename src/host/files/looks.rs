@@ -31,6 +31,12 @@ struct Missing {
     real: String,
 }
 
+impl Missing {
+    fn of((path, real): (&str, String)) -> Self {
+        Self { path: format!("{path}/"), real: format!("{real}/") }
+    }
+}
+
 /// Where the last path was.
 #[derive(Debug)]
 struct Near {
@@ -75,19 +81,6 @@ impl Looks<'_> {
     fn below_missing(&self, path: &str) -> Option<String> {
         let missing = self.missing.as_ref()?;
         Some(format!("{}{}", missing.real, path.strip_prefix(&missing.path)?))
-    }
-
-    /// The outermost directory that is missing on the way to `path`: the one whose own directory is there.
-    fn missing_on_the_way(&self, path: &str) -> Option<Missing> {
-        let mut above = path;
-        loop {
-            let (directory, _) = above.rsplit_once('/').filter(|(directory, _)| !directory.is_empty())?;
-            if let Some(parent) = self.host.root.parent(directory).ok()? {
-                let real = parent.real.unwrap_or_else(|| directory.to_owned());
-                return Some(Missing { path: format!("{directory}/"), real: format!("{real}/") });
-            }
-            above = directory;
-        }
     }
 
     /// As [`Reader::look`].
@@ -159,10 +152,10 @@ impl Looks<'_> {
                     Near { directory, real: parent.real.as_ref().map(above), parent }
                 };
                 self.near = self.host.root.parent(path)?.map(near);
-                self.missing = None;
-                if self.near.is_none() {
-                    self.missing = self.missing_on_the_way(path);
-                }
+                self.missing = match self.near {
+                    Some(_) => None,
+                    None => self.host.reached(path).ok().map(Missing::of),
+                };
             }
         }
         Ok(self.near.as_ref().map(|near| &near.parent))

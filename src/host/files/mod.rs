@@ -159,16 +159,22 @@ impl Reader {
     /// # Errors
     /// As [`Reader::look`].
     pub fn canonical(&self, path: &str) -> Result<String, Error> {
+        let (known, real) = self.reached(path)?;
+        Ok(real + &path[known.len()..])
+    }
+
+    /// How much of `path` lies in a directory that is there, and the same without the symbolic links on the way: all of it, or
+    /// up to the outermost directory that is missing.
+    fn reached<'p>(&self, path: &'p str) -> Result<(&'p str, String), Error> {
         let mut known = path;
         loop {
             if let Some(parent) = self.root.parent(known)? {
-                let base = parent.real.unwrap_or_else(|| known.to_owned());
-                return Ok(base + &path[known.len()..]);
+                return Ok((known, parent.real.unwrap_or_else(|| known.to_owned())));
             }
             // `/` itself is always there, so this ends.
             known = match known.rfind('/') {
                 Some(at) if at > 0 => &known[..at],
-                _ => return Ok(path.to_owned()),
+                _ => return Ok((path, path.to_owned())),
             };
         }
     }

@@ -322,21 +322,23 @@ fn unknown(thing: &str, why: String) -> Error {
 /// The inode, length and time of the last change of content of a file.
 pub type Written = (u64, u64, i128);
 
-/// When the database at `path` was last written. What is new is in the write-ahead log of SQLite, where that holds
-/// anything; the database itself is then written by whoever only reads, too.
-fn written(host: &Reader, path: &str) -> Result<Option<Written>, Error> {
+/// The file that the database at `path` was last written to. What is new is in the write-ahead log of SQLite, where that
+/// holds anything; the database itself is then written by whoever only reads, too.
+fn written_to(host: &Reader, path: &str) -> Result<Option<Meta>, Error> {
     let log = host.look(&format!("{path}-wal"))?.filter(|log| log.size > 0);
-    let meta = if log.is_some() { log } else { host.look(path)? };
-    Ok(meta.map(|meta| (meta.inode, meta.size, meta.modified)))
+    if log.is_some() { Ok(log) } else { host.look(path) }
+}
+
+/// When the database at `path` was last written.
+fn written(host: &Reader, path: &str) -> Result<Option<Written>, Error> {
+    Ok(written_to(host, path)?.map(|meta| (meta.inode, meta.size, meta.modified)))
 }
 
 /// The file that rpm's database was last written to, wherever that is.
 fn newest_file(host: &Reader) -> Result<Option<Meta>, Error> {
     let mut newest: Option<Meta> = None;
     for path in WRITTEN_IN {
-        let log = host.look(&format!("{path}-wal"))?.filter(|log| log.size > 0);
-        let file = if log.is_some() { log } else { host.look(path)? };
-        newest = newest.into_iter().chain(file).max_by_key(|file| file.changed);
+        newest = newest.into_iter().chain(written_to(host, path)?).max_by_key(|file| file.changed);
     }
     Ok(newest)
 }

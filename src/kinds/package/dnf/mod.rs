@@ -10,6 +10,7 @@ mod work;
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use self::database::Lock;
 pub use self::database::{Database, Written, has_database, observe, sound, written_last};
@@ -22,6 +23,15 @@ use super::solve::{Policy, Rules, Task};
 use super::tool::{Mark, Tool};
 use super::{Order, Transaction, transient};
 use crate::host::{Error, Reader, Writer};
+
+/// How long a look may take.
+const LOOK: Duration = Duration::from_secs(180);
+/// How long fetching may take: indexes, or the packages of a transaction.
+const FETCH: Duration = Duration::from_secs(15 * 60);
+/// Only what is known already: no index is fetched, however old it is.
+const FROM_CACHE: &str = "-C";
+/// No more than what was asked for comes or goes, see dnf.conf(5) and dnf5.conf(5).
+const OPTIONS: &[&str] = &["--setopt=install_weak_deps=False", "--setopt=clean_requirements_on_remove=False"];
 
 /// A generation of dnf: its words.
 pub trait Generation {
@@ -134,6 +144,21 @@ impl<G: Generation> Tool for Dnf<G> {
 
     fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault> {
         G::mark(host, mark, names)
+    }
+}
+
+/// Where a look leaves its trace: in our own directory rather than in the system's logs.
+fn own_log(host: &Reader) -> impl Iterator<Item = String> {
+    let state = host.state();
+    let ours = state.path().is_dir().then(|| format!("--setopt=logdir={}", state.path().join("dnf").display()));
+    ours.into_iter().chain(["--setopt=log_size=100k", "--setopt=log_rotate=1"].map(str::to_owned))
+}
+
+/// What kept an index from being fetched.
+fn of_the_index(fault: Fault) -> Fault {
+    match fault.reason {
+        "download-failed" | "package-failed" => Fault { reason: "index-failed", ..fault },
+        _ => fault,
     }
 }
 

@@ -3,12 +3,10 @@
 mod answers;
 mod locks;
 
-use std::time::Duration;
-
 pub use self::locks::Conditions;
 use super::database::{EVERY, LIMIT, Lock};
 use super::work::{self, LOCKS_OF_PLANS};
-use super::{Generation, native, with_architecture};
+use super::{FETCH, FROM_CACHE, Generation, LOOK, OPTIONS, native, of_the_index, own_log, with_architecture};
 use crate::host::{Error, Output, Program, Reader, Writer};
 use crate::kinds::package::Transaction;
 use crate::kinds::package::fault::Fault;
@@ -17,21 +15,12 @@ use crate::kinds::package::tool::Mark;
 use crate::kinds::package::transient::{self, both, stderr};
 use crate::model::one_line;
 
-/// How long a look may take.
-const LOOK: Duration = Duration::from_secs(180);
-/// How long fetching may take: indexes, or the packages of a transaction.
-const FETCH: Duration = Duration::from_secs(15 * 60);
-
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("LC_ALL", "C.UTF-8"),
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("HOME", "/root"),
 ];
 
-/// No more than what was asked for comes or goes, see dnf5.conf(5).
-const OPTIONS: &[&str] = &["--setopt=install_weak_deps=False", "--setopt=clean_requirements_on_remove=False"];
-/// Only what is known already: no index is fetched, however old it is.
-const FROM_CACHE: &str = "-C";
 /// What it says is read.
 const PLAIN: &str = "--setopt=color=never";
 /// What `excludepkgs` of dnf5.conf(5) names is hidden where it is installed, too.
@@ -95,10 +84,7 @@ impl Generation for Five {
             return Ok(());
         }
         let fault = answers::refusal(&stderr(&output));
-        Err(match fault.reason {
-            "download-failed" | "package-failed" => Fault { reason: "index-failed", ..fault },
-            _ => fault,
-        })
+        Err(of_the_index(fault))
     }
 
     /// Tries the transaction, too: what is not signed, and files that two packages have, it finds no earlier.
@@ -166,15 +152,12 @@ fn program() -> Program {
     ENVIRONMENT.iter().fold(program, |program, (name, value)| program.env(name, *value)).arg(PLAIN).any_status()
 }
 
-/// A look leaves its trace in our own directory rather than in the system's logs, and waits for nobody.
+/// What only looks, and waits for nobody.
 fn looking(host: &Reader) -> Program {
-    let state = host.state();
-    let ours = state.path().is_dir().then(|| format!("--setopt=logdir={}", state.path().join("dnf").display()));
     // Before it had that lock it did not know the option, and there is no such file.
     let has_lock = LOCKS_OF_PLANS.iter().any(|lock| host.below_root(lock).exists());
     let no_lock = has_lock.then_some("--setopt=skip_system_repo_lock=True");
-    let dnf = program().arg(FROM_CACHE).args(ours).args(["--setopt=log_size=100k", "--setopt=log_rotate=1"]);
-    dnf.args(no_lock).limit(LOOK)
+    program().arg(FROM_CACHE).args(own_log(host)).args(no_lock).limit(LOOK)
 }
 
 /// What all that is done for `tasks` has in common.

@@ -2,21 +2,14 @@
 
 mod answers;
 
-use std::time::Duration;
-
 use super::database::{LIMIT, Lock, lines};
-use super::{Generation, with_architecture, work};
+use super::{FETCH, FROM_CACHE, Generation, LOOK, OPTIONS, of_the_index, own_log, with_architecture, work};
 use crate::host::{Error, Output, Program, Reader, Writer};
 use crate::kinds::package::Transaction;
 use crate::kinds::package::fault::{Fault, Remedy};
 use crate::kinds::package::solve::{Action, Task};
 use crate::kinds::package::tool::Mark;
 use crate::kinds::package::transient::{self, both, stderr};
-
-/// How long a look may take.
-const LOOK: Duration = Duration::from_secs(180);
-/// How long fetching may take: indexes, or the packages of a transaction.
-const FETCH: Duration = Duration::from_secs(15 * 60);
 
 /// What is printed is there at once, and in order.
 const ENVIRONMENT: &[(&str, &str)] = &[
@@ -26,10 +19,6 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("PYTHONUNBUFFERED", "1"),
 ];
 
-/// No more than what was asked for comes or goes, see dnf.conf(5).
-const OPTIONS: &[&str] = &["--setopt=install_weak_deps=False", "--setopt=clean_requirements_on_remove=False"];
-/// Only what is known already: no index is fetched, however old it is.
-const FROM_CACHE: &str = "-C";
 const NO_SOURCES: &str = "--disablerepo=*";
 /// Settings of the versionlock plugin, and where it keeps its locks.
 const VERSIONLOCK: &str = "/etc/dnf/plugins/versionlock.conf";
@@ -106,10 +95,7 @@ impl Generation for Four {
             return Ok(());
         }
         let fault = answers::refusal(&output.text(), &stderr(&output));
-        Err(match fault.reason {
-            "download-failed" | "package-failed" => Fault { reason: "index-failed", ..fault },
-            _ => fault,
-        })
+        Err(of_the_index(fault))
     }
 
     fn download(host: &mut Writer, tasks: &[&Task]) -> Result<(), Fault> {
@@ -165,11 +151,9 @@ fn program() -> Program {
         .any_status()
 }
 
-/// A look leaves its trace in our own directory rather than in the system's logs.
+/// What only looks.
 fn looking(host: &Reader) -> Program {
-    let state = host.state();
-    let ours = state.path().is_dir().then(|| format!("--setopt=logdir={}", state.path().join("dnf").display()));
-    program().arg(FROM_CACHE).args(ours).args(["--setopt=log_size=100k", "--setopt=log_rotate=1"]).limit(LOOK)
+    program().arg(FROM_CACHE).args(own_log(host)).limit(LOOK)
 }
 
 /// What all that is done for `tasks` has in common.
