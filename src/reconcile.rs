@@ -397,7 +397,8 @@ fn weigh(
     }
     restraint.found(&plan, ledger, now);
     let quiet = plan.is_empty() && plan.held.is_empty() && plan.told.is_empty();
-    let whole = quiet || payloads.fill(&host.state());
+    let needed = plan.steps.iter().filter_map(|step| step.want.payload());
+    let whole = quiet || payloads.open(&host.state()) && payloads.are_whole(needed);
     explain(host, &payloads, &mut plan);
     let judged = plan::guard(&plan, ledger, &desired, ask.leave);
     // What is refused whole is shown as it is, and not asked about any further.

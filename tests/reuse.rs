@@ -123,6 +123,36 @@ fn a_copy_that_is_not_whole_is_not_believed() {
 }
 
 #[test]
+fn while_the_source_is_gone_a_content_that_is_damaged_keeps_nothing_from_being_put_back_but_itself() {
+    let scene = Scene::converged();
+    scene.put("repo/hosts/web-01/files/etc/issue", "authorised use only\n");
+    scene.git(&["add", "--all"]);
+    scene.git(&["commit", "--quiet", "--message", "two"]);
+    assert_eq!(scene.run()["state"], "in-sync");
+    let pack = fs::read_dir(scene.at("root/var/lib/trueup/payloads")).expect("there").next().expect("one pack");
+    let pack = pack.expect("readable").path();
+    let mut damaged = fs::read(&pack).expect("readable");
+    let at = damaged.windows(10).position(|part| part == b"authorised").expect("in it");
+    damaged[at] ^= 1;
+    fs::write(&pack, &damaged).expect("damaged");
+    fs::rename(scene.at("repo"), scene.at("gone")).expect("moved away");
+    scene.put("root/etc/motd", "by hand\n");
+    let report = scene.run();
+    assert_eq!(scene.motd(), "welcome\n", "{report:#}");
+
+    scene.put("root/etc/issue", "by hand\n");
+    let report = scene.run();
+    let message = report["message"].as_str().unwrap_or_default();
+    assert!(message.contains("our own copy of the last revision is not whole"), "{report:#}");
+    assert_eq!(report["steps"].as_array().map(Vec::len), Some(0), "{report:#}");
+    assert_eq!(fs::read_to_string(scene.at("root/etc/issue")).expect("there"), "by hand\n");
+
+    fs::rename(scene.at("gone"), scene.at("repo")).expect("moved back");
+    assert_eq!(scene.run()["state"], "in-sync");
+    assert_eq!(fs::read_to_string(scene.at("root/etc/issue")).expect("there"), "authorised use only\n");
+}
+
+#[test]
 fn a_revision_for_a_newer_trueup_waits_for_it_and_drift_is_put_back_meanwhile() {
     for newer in ["format = 1\nrequires = \">=9.0\"\n", "format = 2\n"] {
         let scene = Scene::converged();

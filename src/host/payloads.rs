@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::{Error, StateDir, StateError};
@@ -7,7 +9,10 @@ use crate::model::Digest;
 /// Where a pack of payloads starts.
 const MAGIC: &[u8; 16] = b"trueup payload 1";
 
-/// Contents by digest: those of the revision at hand in memory, those of our own directory behind them.
+/// How long an entry of its list is: a digest and a length.
+const ENTRY: usize = 40;
+
+/// Contents by digest: those of the revision at hand in memory or in its pack, those of our own directory behind them.
 ///
 /// In [`StateDir`] they are one *pack* for each desired set, named by the digest of its list:
 /// the magic, the number of contents, then for each its digest and length, then the contents.
@@ -15,8 +20,32 @@ const MAGIC: &[u8; 16] = b"trueup payload 1";
 pub struct Payloads {
     memory: BTreeMap<Digest, Arc<[u8]>>,
     kept: Option<StateDir>,
-    /// Not read yet.
-    pack: Option<Digest>,
+    /// Where they are instead of in memory.
+    pack: Option<Pack>,
+}
+
+/// A pack that is there. Of its contents those are read that are asked for.
+#[derive(Debug)]
+struct Pack {
+    name: Digest,
+    /// Not yet, as long as nothing was asked for.
+    opened: Option<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    file: File,
+    state: StateDir,
+    /// By digest.
+    places: Vec<Place>,
+}
+
+/// Where a content is in a pack, in bytes.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    digest: Digest,
+    at: u64,
+    length: usize,
 }
 
 impl Payloads {
@@ -25,14 +54,30 @@ impl Payloads {
         Self::default()
     }
 
-    /// Those of the pack `name`, which is not read before [`Payloads::fill`] asks for it.
+    /// Those of the pack `name`, which is not looked at before [`Payloads::open`].
     pub fn of_pack(name: Digest) -> Self {
-        Self { pack: Some(name), ..Self::default() }
+        Self { pack: Some(Pack { name, opened: None }), ..Self::default() }
     }
 
-    /// Reads the pack that was not read yet, each content hashed again; `false` where it is not there or not whole.
-    pub fn fill(&mut self, state: &StateDir) -> bool {
-        self.pack.take().is_none_or(|name| matches!(self.load(state, &name), Ok(true)))
+    /// Opens the pack that they are of, where they are of one; `false` where it is not there or not as long as it has
+    /// to be. Each content is hashed when it is read.
+    pub fn open(&mut self, state: &StateDir) -> bool {
+        match &mut self.pack {
+            Some(pack) if pack.opened.is_none() => {
+                pack.opened = Opened::look(state, &pack.name).ok().flatten();
+                pack.opened.is_some()
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether each of `needed` that is in the pack is whole there.
+    pub fn are_whole(&self, mut needed: impl Iterator<Item = Digest>) -> bool {
+        let Some(Pack { opened, .. }) = &self.pack else { return true };
+        needed.all(|digest| match opened.as_ref().and_then(|pack| pack.place(&digest).map(|place| (pack, place))) {
+            Some((pack, place)) => matches!(pack.read(place), Ok(Some(_))),
+            None => true,
+        })
     }
 
     /// Also finds what was kept in `state`.
@@ -72,6 +117,12 @@ impl Payloads {
         if let Some(content) = self.memory.get(digest) {
             return Ok(Some(Arc::clone(content)));
         }
+        let opened = self.pack.as_ref().and_then(|pack| pack.opened.as_ref());
+        if let Some((pack, place)) = opened.and_then(|pack| pack.place(digest).map(|place| (pack, place)))
+            && let Some(content) = pack.read(place)?
+        {
+            return Ok(Some(content));
+        }
         let Some(kept) = &self.kept else { return Ok(None) };
         let content = kept.read(&kept_name(digest))?;
         Ok(content.filter(|content| Digest::of(content) == *digest).map(Arc::from))
@@ -87,17 +138,16 @@ impl Payloads {
         self.memory.is_empty()
     }
 
-    /// The name of the pack that holds what is in memory now, or would be.
+    /// The name of the pack that holds them, or would.
     pub fn pack_name(&self) -> Digest {
-        self.pack.unwrap_or_else(|| Digest::of(&self.list()))
+        self.pack.as_ref().map_or_else(|| Digest::of(&self.list()), |pack| pack.name)
     }
 
-    /// Whether the pack of what is in memory is in `state`, as long as it has to be. What is in it is hashed only
-    /// when it is read.
-    ///
-    /// # Errors
-    /// Where that cannot be told.
-    pub fn is_stored(&self, state: &StateDir) -> Result<bool, StateError> {
+    /// Whether their pack is in `state`, as long as it has to be.
+    fn is_stored(&self, state: &StateDir) -> Result<bool, StateError> {
+        if self.pack.is_some() {
+            return Ok(true);
+        }
         let length = self.list().len() + self.memory.values().map(|content| content.len()).sum::<usize>();
         Ok(state.size(&Self::pack_file(&self.pack_name()))? == Some(length as u64))
     }
@@ -107,33 +157,25 @@ impl Payloads {
     /// # Errors
     /// Where our directory cannot be written.
     pub fn store(&self, state: &StateDir) -> Result<Digest, StateError> {
-        let name = self.pack_name();
         // Whatever stands there that cannot be looked at is written anew.
         if !self.is_stored(state).unwrap_or(false) {
             self.write(state)?;
         }
-        Ok(name)
+        Ok(self.pack_name())
     }
 
-    /// Writes what is in memory as one pack, whatever stands there: one that was read and is not whole.
+    /// Writes what is in memory as one pack, whatever stands there: one that was read and is not whole. What is read from
+    /// a pack is in it already.
     ///
     /// # Errors
     /// Where our directory cannot be written.
     pub fn write(&self, state: &StateDir) -> Result<(), StateError> {
+        if self.pack.is_some() {
+            return Ok(());
+        }
         let list = self.list();
         let contents = self.memory.values().map(|content| &content[..]);
         state.write_pieces(&Self::pack_file(&self.pack_name()), std::iter::once(&list[..]).chain(contents))
-    }
-
-    /// Reads a pack back into memory, each content hashed again; `false` where it is not there or not whole.
-    ///
-    /// # Errors
-    /// Where our directory cannot be read.
-    pub fn load(&mut self, state: &StateDir, name: &Digest) -> Result<bool, StateError> {
-        let Some(pack) = state.read(&Self::pack_file(name))? else { return Ok(false) };
-        let Some(contents) = parse(&pack) else { return Ok(false) };
-        self.memory.extend(contents);
-        Ok(true)
     }
 
     /// Removes every pack but those named.
@@ -172,24 +214,60 @@ pub fn kept_name(digest: &Digest) -> String {
     format!("kept/{digest}")
 }
 
-fn parse(pack: &[u8]) -> Option<BTreeMap<Digest, Arc<[u8]>>> {
-    let rest = pack.strip_prefix(MAGIC)?;
-    let (count, rest) = rest.split_first_chunk::<8>()?;
-    let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
-    let (list, mut contents) = rest.split_at_checked(count.checked_mul(40)?)?;
-    let mut found = BTreeMap::new();
-    for entry in list.chunks_exact(40) {
-        let (digest, length) = entry.split_first_chunk::<32>()?;
-        let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
-        let (content, after) = contents.split_at_checked(length)?;
-        let digest = Digest::from_bytes(*digest);
-        if Digest::of(content) != digest {
-            return None;
+impl Opened {
+    /// Opens the pack `name`; `None` where it is not there, or is not the one of that name, or not as long as it has to be.
+    fn look(state: &StateDir, name: &Digest) -> Result<Option<Self>, StateError> {
+        let path = Payloads::pack_file(name);
+        let Some((file, meta)) = state.open(&path)? else { return Ok(None) };
+        let failed = || state.error("read", &path);
+        let mut head = [0; MAGIC.len() + 8];
+        if meta.len() < head.len() as u64 {
+            return Ok(None);
         }
-        found.insert(digest, content.into());
-        contents = after;
+        file.read_exact_at(&mut head, 0).map_err(failed())?;
+        let count = head.last_chunk().map_or(0, |count| u64::from_le_bytes(*count));
+        let length = count.checked_mul(ENTRY as u64).and_then(|entries| entries.checked_add(head.len() as u64));
+        let Some(length) =
+            length.filter(|length| *length <= meta.len()).and_then(|length| usize::try_from(length).ok())
+        else {
+            return Ok(None);
+        };
+        let mut list = vec![0; length];
+        file.read_exact_at(&mut list, 0).map_err(failed())?;
+        // Of that digest is no other list.
+        if Digest::of(&list) != *name {
+            return Ok(None);
+        }
+        let places = places(&list[head.len()..], length as u64);
+        let end = places.last().map_or(length as u64, |place| place.at + place.length as u64);
+        let state = state.clone();
+        Ok((end == meta.len()).then_some(Self { file, state, places }))
     }
-    contents.is_empty().then_some(found)
+
+    fn place(&self, digest: &Digest) -> Option<&Place> {
+        self.places.binary_search_by_key(digest, |place| place.digest).ok().map(|found| &self.places[found])
+    }
+
+    /// The content there; `None` where it is not whole.
+    fn read(&self, place: &Place) -> Result<Option<Arc<[u8]>>, StateError> {
+        let mut content = vec![0; place.length];
+        self.file.read_exact_at(&mut content, place.at).map_err(self.state.error("read", "payloads"))?;
+        Ok((Digest::of(&content) == place.digest).then(|| content.into()))
+    }
+}
+
+/// The places that a list names, the first of which is at `at`.
+fn places(entries: &[u8], mut at: u64) -> Vec<Place> {
+    let (entries, _) = entries.as_chunks::<ENTRY>();
+    let place = |entry: &[u8; ENTRY]| {
+        let (digest, length) = entry.split_first_chunk::<32>()?;
+        let digest = Digest::from_bytes(*digest);
+        let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
+        let here = at;
+        at = at.checked_add(length as u64)?;
+        Some(Place { digest, at: here, length })
+    };
+    entries.iter().map_while(place).collect()
 }
 
 #[cfg(test)]
@@ -197,21 +275,60 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pack_is_read_when_it_is_asked_for_and_believed_where_it_is_whole() {
+    fn a_content_of_a_pack_is_read_when_it_is_asked_for_and_believed_where_it_is_whole() {
         let directory = tempfile::tempdir().expect("a scratch directory");
         let state = StateDir::new(directory.path().join("state"));
         let mut payloads = Payloads::new();
-        let one = payloads.insert(b"one".to_vec());
+        let [one, two] = ["one", "two, longer"].map(|content| payloads.insert(content.as_bytes()));
+        let none = payloads.insert(Vec::new());
         let name = payloads.store(&state).expect("stored");
         let mut later = Payloads::of_pack(name);
-        assert_eq!((later.pack_name(), later.len(), later.get(&one)), (name, 0, None));
-        assert!(later.fill(&state) && later.fill(&state));
-        assert_eq!((later.pack_name(), later.get(&one).as_deref()), (name, Some(&b"one"[..])));
+        assert_eq!((later.pack_name(), later.get(&one)), (name, None));
+        assert!(later.open(&state) && later.open(&state));
+        assert!(later.are_whole([one, two, none, Digest::of(b"another")].into_iter()));
+        for (digest, content) in [(one, &b"one"[..]), (two, b"two, longer"), (none, b"")] {
+            assert_eq!(later.get(&digest).as_deref(), Some(content));
+        }
+        assert_eq!((later.get(&Digest::of(b"another")), later.len(), later.pack_name()), (None, 0, name));
+
+        // One that is damaged is no reason to doubt another.
         let file = Payloads::pack_file(&name);
         let mut content = state.read(&file).expect("read").expect("there");
-        *content.last_mut().expect("not empty") ^= 1;
+        let at = content.windows(3).position(|part| part == b"one").expect("in it");
+        content[at] ^= 1;
         state.write(&file, &content).expect("damaged");
-        assert!(!Payloads::of_pack(name).fill(&state));
+        let mut later = Payloads::of_pack(name);
+        assert!(later.open(&state) && !later.are_whole([two, one].into_iter()) && later.are_whole([two].into_iter()));
+        assert_eq!((later.get(&one), later.get(&two).as_deref()), (None, Some(&b"two, longer"[..])));
+        // What is read from a pack is not written over it.
+        later.write(&state).expect("nothing to do");
+        assert_eq!(state.read(&file).expect("read"), Some(content));
+    }
+
+    #[test]
+    fn a_pack_whose_list_or_length_is_another_is_not_opened() {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::new(directory.path().join("state"));
+        let mut payloads = Payloads::new();
+        payloads.insert(b"one".to_vec());
+        let name = payloads.store(&state).expect("stored");
+        let file = Payloads::pack_file(&name);
+        let whole = state.read(&file).expect("read").expect("there");
+        assert!(Payloads::of_pack(name).open(&state));
+        for at in 0..MAGIC.len() + 8 + ENTRY {
+            let mut other = whole.clone();
+            other[at] ^= 0x80;
+            state.write(&file, &other).expect("damaged");
+            assert!(!Payloads::of_pack(name).open(&state), "byte {at}");
+        }
+        for length in 0..whole.len() {
+            state.write(&file, &whole[..length]).expect("cut short");
+            assert!(!Payloads::of_pack(name).open(&state), "{length} bytes");
+        }
+        state.write(&file, &[&whole[..], b"x"].concat()).expect("longer");
+        assert!(!Payloads::of_pack(name).open(&state));
+        state.remove(&file).expect("gone");
+        assert!(!Payloads::of_pack(name).open(&state));
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl StateDir {
         &self.path
     }
 
-    fn error(&self, doing: &'static str, name: &str) -> impl FnOnce(io::Error) -> StateError + use<> {
+    pub(super) fn error(&self, doing: &'static str, name: &str) -> impl FnOnce(io::Error) -> StateError + use<> {
         let path = if name.is_empty() { self.path.clone() } else { self.path.join(name) };
         move |source| StateError { doing, path, source }
     }
@@ -238,7 +238,7 @@ impl StateDir {
     }
 
     /// `name`, to be read, and what it is; `None` where it is not there.
-    fn open(&self, name: &str) -> Result<Option<(File, fs::Metadata)>, StateError> {
+    pub(super) fn open(&self, name: &str) -> Result<Option<(File, fs::Metadata)>, StateError> {
         let opened = OpenOptions::new()
             .read(true)
             .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed())

@@ -33,12 +33,10 @@ pub fn drift(host: &Reader, own: &[&Path]) -> Result<Report, Stop> {
         report.seen(applied);
         report.revision.applied = Some(commit_text(applied));
     }
-    let mut payloads = Payloads::new();
-    // Without the contents drift is still told, only not line by line.
     let stored = Stored::load(&state).ok().flatten();
-    if let Some(stored) = &stored {
-        let _ = payloads.load(&state, &stored.payloads);
-    }
+    let mut payloads = stored.as_ref().map_or_else(Payloads::new, |stored| Payloads::of_pack(stored.payloads));
+    // Without the contents drift is still told, only not line by line.
+    let _ = payloads.open(&state);
     let mut desired = as_applied(&ledger, |_| true);
     // What is declared and could not be delivered yet is no stranger.
     let due = stored.iter().flat_map(|stored| stored.desired.declared()).map(|(id, _)| id);

@@ -221,14 +221,9 @@ pub(super) fn look(
     if !stored.revision.commit.as_ref().is_none_or(may_hold) {
         return Err(Stop { message: format!("{}; and our own copy is of another revision", why.message), ..why });
     }
-    let mut payloads = Payloads::new();
-    if !matches!(payloads.load(&host.state(), &stored.payloads), Ok(true)) {
-        return Err(Stop {
-            message: format!("{}; and our own copy of the last revision is not whole", why.message),
-            ..why
-        });
-    }
-    let Stored { revision, desired, .. } = stored;
+    let (before, unknown) = (report.clone(), why.clone());
+    let Stored { revision, desired, payloads, .. } = stored;
+    let payloads = Payloads::of_pack(payloads);
     let names = compile::names_tried(ask.settings.host.name.as_deref(), facts);
     let Some(is) = names.first() else { return Err(why) };
     if !names.contains(&desired.host) {
@@ -267,6 +262,11 @@ pub(super) fn look(
     let known = strangers::Known { own: &ask.settings.trusted_files(), ..strangers::Known::default() };
     strangers::find(host, &known, &mut compiled.desired, &mut ledger, restraint.met());
     let weighed = weigh(host, ask, report, &ledger, restraint, compiled)?;
+    if !weighed.whole {
+        *report = before;
+        let message = format!("{}; and our own copy of the last revision is not whole", unknown.message);
+        return Err(Stop { message, ..unknown });
+    }
     // What a host that is only looked at has to wait for is said already.
     let said = weighed.look_only && why.class == Class::Transient && report.state >= State::Pending;
     let state = state.filter(|state| !(said && *state == State::Pending));

@@ -237,10 +237,8 @@ pub(super) fn look(
     if let Some(commit) = &revision.commit {
         report.believe(gate.still_by(commit, passed.as_ref()).map_err(|error| stop(Stage::Verify, &error))?);
     }
-    let mut payloads = Payloads::new();
-    if !matches!(payloads.load(&state, &stored.payloads), Ok(true)) {
-        return Err(lost());
-    }
+    let before = report.clone();
+    let payloads = Payloads::of_pack(stored.payloads);
     bind(&mut ledger, &desired.host, own).map_err(|error| stop(Stage::Compile, &error))?;
     report.host = Some(desired.host.clone());
     for (id, version) in &quarantine.packages {
@@ -262,6 +260,10 @@ pub(super) fn look(
     strangers::find(host, &known, &mut compiled.desired, &mut ledger, restraint.met());
     let back = Ask { leave: ask.leave.back(), ..ask.clone() };
     let weighed = weigh(host, &back, report, &ledger, restraint, compiled)?;
+    if !weighed.whole {
+        *report = before;
+        return Err(lost());
+    }
     let undone = quarantine.undone(&revision);
     let standing = match why.filter(|why| why.class == Class::Stalled) {
         Some(why) => {
