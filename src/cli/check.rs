@@ -6,9 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::compile::{self, Options, Secrets};
-use crate::manifest::{self, LayerKind, Problem};
+use crate::manifest::{self, LayerKind, Problem, Text};
 use crate::model::escaped;
-use crate::source::{Origin, Snapshot};
+use crate::source::{Entry, Origin, Snapshot};
 
 /// Check every host of a fleet repository.
 #[derive(Debug, Args)]
@@ -101,7 +101,8 @@ impl Check {
         }
         let ok = lines.iter().all(|line| line.ok) && !problems.values().any(|(problem, _)| problem.is_error());
         if self.json {
-            let problems = problems.values().map(|(problem, hosts)| line(&snapshot, problem, hosts)).collect();
+            let mut texts = BTreeMap::new();
+            let problems = problems.values().map(|(problem, hosts)| line(&snapshot, &mut texts, problem, hosts)).collect();
             super::print_json(&Checked { version: 1, command: "check", ok, hosts: lines, problems })?;
         } else {
             print(&snapshot, problems.into_values().map(|(problem, _)| problem).collect(), &lines);
@@ -128,16 +129,22 @@ fn compile_one(snapshot: &Snapshot, host: &str, setid: bool) -> (Vec<Problem>, u
 /// What is wrong with the manifest of a role by itself.
 fn manifest_problems(snapshot: &Snapshot, role: &str) -> Vec<Problem> {
     let path = format!("roles/{role}/role.toml");
-    let content = manifest::text_of(snapshot)(&path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&content);
+    let Some(Entry::File { content, .. }) = snapshot.entries.get(&path) else { return Vec::new() };
+    let text = String::from_utf8_lossy(content);
     let (_, problems, _) = manifest::parse_layer(&path, &text, LayerKind::Role);
     problems
 }
 
-fn line<'a>(snapshot: &'a Snapshot, problem: &'a Problem, hosts: &'a [String]) -> ProblemLine<'a> {
+/// `texts` are those that were read already.
+fn line<'a>(
+    snapshot: &Snapshot,
+    texts: &mut BTreeMap<&'a str, Option<Text<'static>>>,
+    problem: &'a Problem,
+    hosts: &'a [String],
+) -> ProblemLine<'a> {
     let place = problem.span.as_ref().and_then(|span| {
-        let content = manifest::text_of(snapshot)(&problem.path)?;
-        Some(manifest::position(std::str::from_utf8(&content).ok()?, span))
+        let text = texts.entry(&problem.path).or_insert_with(|| manifest::text_of(snapshot)(&problem.path));
+        text.as_ref().map(|text| text.position(span))
     });
     ProblemLine {
         severity: if problem.is_error() { "error" } else { "note" },

@@ -19,7 +19,7 @@ mod walk;
 pub use fleet::parse_fleet;
 pub use layer::parse_layer;
 pub(crate) use near::nearest;
-pub use problem::{Problem, Severity, position};
+pub use problem::{Problem, Severity, Text, position};
 pub use render::{render, text_of};
 pub use types::{
     Assumed, At, CheckEntry, FileEntry, Fleet, Include, Layer, LayerKind, PackageEntry, Policy, Probe, Stand, State,

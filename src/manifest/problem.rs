@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// A mistake in the repository, or something worth saying about it.
@@ -72,15 +73,43 @@ impl Problem {
     }
 }
 
-/// Line and column of where `span` starts in `text`, both counted from 1, the column in characters.
-pub fn position(text: &str, span: &Range<usize>) -> (usize, usize) {
-    let mut start = span.start.min(text.len());
-    while !text.is_char_boundary(start) {
-        start -= 1;
+/// A file that is text, and where its lines begin: it may have a problem in each.
+#[derive(Debug)]
+pub struct Text<'t> {
+    text: Cow<'t, str>,
+    lines: Vec<usize>,
+}
+
+impl<'t> From<Cow<'t, str>> for Text<'t> {
+    fn from(text: Cow<'t, str>) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect();
+        Self { text, lines }
     }
-    let before = &text[..start];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+impl Text<'_> {
+    /// What is in it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Which line byte `at` is in, counted from 1, and where that begins.
+    pub fn line(&self, at: usize) -> (usize, usize) {
+        let number = self.lines.partition_point(|begin| *begin <= at);
+        (number, self.lines[number - 1])
+    }
+
+    /// Line and column of where `span` starts, both counted from 1, the column in characters.
+    pub fn position(&self, span: &Range<usize>) -> (usize, usize) {
+        let start = self.text.floor_char_boundary(span.start);
+        let (number, begin) = self.line(start);
+        (number, self.text[begin..start].chars().count() + 1)
+    }
+}
+
+/// Line and column of one place, as [`Text::position`].
+pub fn position(text: &str, span: &Range<usize>) -> (usize, usize) {
+    Text::from(Cow::from(text)).position(span)
 }
 
 #[cfg(test)]
@@ -90,11 +119,13 @@ mod tests {
     #[test]
     fn positions_count_lines_and_characters_from_one() {
         let text = "a = 1\nö = 22\n";
-        assert_eq!(position(text, &(0..1)), (1, 1));
-        assert_eq!(position(text, &(11..12)), (2, 5));
-        assert_eq!(position(text, &(7..8)), (2, 1), "inside a character is at its start");
-        assert_eq!(position(text, &(99..100)), (3, 1), "past the end is the end");
-        assert_eq!(position("", &(0..0)), (1, 1));
+        let position = |span: Range<usize>| position(text, &span);
+        assert_eq!(position(0..1), (1, 1));
+        assert_eq!(position(5..6), (1, 6), "the end of a line is in it");
+        assert_eq!(position(11..12), (2, 5));
+        assert_eq!(position(7..8), (2, 1), "inside a character is at its start");
+        assert_eq!(position(99..100), (3, 1), "past the end is the end");
+        assert_eq!(super::position("", &(0..0)), (1, 1));
     }
 
     #[test]

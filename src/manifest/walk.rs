@@ -1,9 +1,11 @@
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{At, Problem, nearest, position};
+use super::{At, Problem, Text, nearest};
 use crate::model::{Word, one_line};
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
@@ -77,8 +79,9 @@ impl<'p> Walk<'p> {
 
     /// Forgets what was told of lines that are not TOML, besides that: there the parser made up values to go on.
     pub(super) fn forget_guesses(&mut self, text: &str) {
-        let line = |problem: &Problem| problem.span.as_ref().map(|span| position(text, span).0);
-        let broken: Vec<_> = self.problems.iter().filter(|p| p.message.starts_with(NOT_TOML)).map(line).collect();
+        let text = Text::from(Cow::from(text));
+        let line = |problem: &Problem| problem.span.as_ref().map(|span| text.line(span.start).0);
+        let broken: BTreeSet<_> = self.problems.iter().filter(|p| p.message.starts_with(NOT_TOML)).map(line).collect();
         self.problems.retain(|problem| problem.message.starts_with(NOT_TOML) || !broken.contains(&line(problem)));
     }
 

@@ -1,12 +1,10 @@
 //! From a commit to what it wants of this host, reading no other host's layers.
 
-use std::sync::Arc;
-
 use super::Ask;
 use super::stop::stop;
 use crate::compile::{self, Compiled, Options, Secrets};
 use crate::host::Reader;
-use crate::manifest::{self, Problem};
+use crate::manifest::{self, Problem, Text};
 use crate::model::{Class, Facts, Stage, Stop, one_line};
 use crate::report::Report;
 use crate::source::{Origin, Snapshot, SourceError};
@@ -110,14 +108,13 @@ fn complete(facts: &mut Facts, assumed: Facts) {
     facts.memory_mib = facts.memory_mib.or(assumed.memory_mib);
 }
 
-fn refuse(problems: &[Problem], text_of: impl Fn(&str) -> Option<Arc<[u8]>>) -> Stop {
+fn refuse(problems: &[Problem], text_of: impl Fn(&str) -> Option<Text<'static>>) -> Stop {
     let errors: Vec<&Problem> = problems.iter().filter(|problem| problem.is_error()).collect();
     // What is told is what the word is about.
     let told = errors.iter().find(|problem| problem.reason.is_some()).or(errors.first());
     let reason = told.and_then(|problem| problem.reason).unwrap_or("compile-error");
     let line = |problem: &Problem| {
-        let (span, text) = (problem.span.as_ref()?, text_of(&problem.path)?);
-        Some(format!(":{}", manifest::position(std::str::from_utf8(&text).ok()?, span).0))
+        Some(format!(":{}", text_of(&problem.path)?.position(problem.span.as_ref()?).0))
     };
     let first = told.map_or_else(String::new, |problem| {
         format!(": {}{}: {}", problem.path, line(problem).unwrap_or_default(), problem.message)
@@ -131,11 +128,13 @@ fn refuse(problems: &[Problem], text_of: impl Fn(&str) -> Option<Arc<[u8]>>) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
 
     #[test]
     fn the_word_and_the_message_are_of_one_problem() {
-        let refuse = |problems: &[Problem]| refuse(problems, |_| Some(Arc::from(*b"a = 1\nb = 2\n")));
+        let refuse = |problems: &[Problem]| refuse(problems, |_| Some(Cow::from("a = 1\nb = 2\n").into()));
         let plain = Problem::error("a.toml", Some(6..7), "unknown key");
         let worded = Problem::error("b.toml", None, "setuid is not allowed").reason("setid");
         let note = Problem::note("0.toml", None, "a note").reason("no-word");
