@@ -102,7 +102,8 @@ impl Check {
         let ok = lines.iter().all(|line| line.ok) && !problems.values().any(|(problem, _)| problem.is_error());
         if self.json {
             let mut texts = BTreeMap::new();
-            let problems = problems.values().map(|(problem, hosts)| line(&snapshot, &mut texts, problem, hosts)).collect();
+            let problems =
+                problems.values().map(|(problem, hosts)| line(&snapshot, &mut texts, problem, hosts)).collect();
             super::print_json(&Checked { version: 1, command: "check", ok, hosts: lines, problems })?;
         } else {
             print(&snapshot, problems.into_values().map(|(problem, _)| problem).collect(), &lines);

@@ -113,9 +113,7 @@ fn refuse(problems: &[Problem], text_of: impl Fn(&str) -> Option<Text<'static>>)
     // What is told is what the word is about.
     let told = errors.iter().find(|problem| problem.reason.is_some()).or(errors.first());
     let reason = told.and_then(|problem| problem.reason).unwrap_or("compile-error");
-    let line = |problem: &Problem| {
-        Some(format!(":{}", text_of(&problem.path)?.position(problem.span.as_ref()?).0))
-    };
+    let line = |problem: &Problem| Some(format!(":{}", text_of(&problem.path)?.position(problem.span.as_ref()?).0));
     let first = told.map_or_else(String::new, |problem| {
         format!(": {}{}: {}", problem.path, line(problem).unwrap_or_default(), problem.message)
     });

@@ -96,13 +96,26 @@ fn versions(variant: Variant) {
     assert!(host.package("theirs").is_some() && host.package("rival").is_none());
     assert_eq!(host.read("/etc/motd"), "ours\n");
 
+    // What an administrator has excluded for the same name is theirs.
+    let by_hand = "\n# INC-4711\n[[packages]]\nname = \"tool\"\n\n[[packages.conditions]]\nkey = \"evr\"\ncomparator = \"!=\"\nvalue = \"3.0-1\"\n";
+    if variant == Variant::Rpm5 {
+        host.write("/srv/by-hand", by_hand);
+        host.shell("cat /srv/by-hand >>/etc/dnf/versionlock.toml");
+    }
+
     // Declared both, they go and come together. What the system cannot do without does not go.
     declare(&mut lab, "rival = \"present\"\ntheirs = \"absent\"");
     let before = transactions(&host);
     host.trueup(&["run"]).converged();
     assert!(host.package("theirs").is_none() && host.package("rival").is_some());
     assert_eq!(host.package("tool"), None, "let go, and nothing needs it");
-    assert_eq!(locked(&host), "", "nor is it locked any more");
+    if variant == Variant::Rpm5 {
+        let left = host.read("/etc/dnf/versionlock.toml");
+        assert!(left.ends_with(by_hand) && left.matches("[[packages]]").count() == 1, "{left}");
+        host.shell("dnf -q versionlock clear");
+    } else {
+        assert_eq!(locked(&host), "", "nor is it locked any more");
+    }
     assert_eq!(transactions(&host), before + 1, "all that is to be done is one transaction");
     lab.dnf().publish(&[Package::new("dnf", "9.0-1")]);
     host.shell("dnf -q -y --refresh install dnf");

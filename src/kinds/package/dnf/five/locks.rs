@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use serde::Deserialize;
+use toml_edit::{DocumentMut, Item, Table, TomlError};
 
 use crate::kinds::package::dnf::compare;
 use crate::kinds::package::dnf::database::Entry;
@@ -48,6 +49,25 @@ pub fn parse(text: &str) -> Result<Vec<Conditions>, String> {
     }
     // Without a name or a condition an entry locks nothing.
     Ok(file.packages.into_iter().filter(|entry| !entry.name.is_empty() && !entry.conditions.is_empty()).collect())
+}
+
+/// `text` without what `versionlock add` has written for packages of these names: a version, and nothing else. Ranges,
+/// patterns and what is excluded somebody wrote by hand, and they stay. `None` where there is nothing to take out.
+pub fn without_versions(text: &str, names: &[String]) -> Result<Option<String>, String> {
+    let mut file: DocumentMut = text.parse().map_err(|error: TomlError| one_line(error.message(), 200))?;
+    let known = file.get("version").and_then(Item::as_str) == Some(LAYOUT);
+    let Some(entries) = file.get_mut("packages").and_then(Item::as_array_of_tables_mut).filter(|_| known) else {
+        return Ok(None);
+    };
+    let text = |table: &Table, key: &str| table.get(key).and_then(Item::as_str).unwrap_or_default().to_owned();
+    let is_version = |entry: &Table| {
+        let conditions = entry.get("conditions").and_then(Item::as_array_of_tables);
+        let only = conditions.filter(|all| all.len() == 1).and_then(|all| all.get(0));
+        only.is_some_and(|only| text(only, "key") == "evr" && ["=", "=="].contains(&text(only, "comparator").as_str()))
+    };
+    let before = entries.len();
+    entries.retain(|entry| !(names.contains(&text(entry, "name")) && is_version(entry)));
+    Ok((entries.len() < before).then(|| file.to_string()))
 }
 
 impl Conditions {
@@ -109,6 +129,37 @@ mod tests {
         for version in ["2.0-1", "2:2.0-2", "2:1.0-1"] {
             assert!(!locks[0].keeps("alpha", &entry(version)), "{version}");
         }
+    }
+
+    #[test]
+    fn a_version_is_taken_out_and_what_somebody_wrote_by_hand_stays() {
+        let own = include_str!("../../fixtures/versionlock.toml");
+        let alpha = ["alpha".to_owned()];
+        let entry = |name: &str, conditions: &[(&str, &str, &str)]| {
+            let condition = |(key, comparator, value): &(&str, &str, &str)| {
+                format!(
+                    "[[packages.conditions]]\nkey = \"{key}\"\ncomparator = \"{comparator}\"\nvalue = \"{value}\"\n\n"
+                )
+            };
+            let conditions: String = conditions.iter().map(condition).collect();
+            format!("# why\n[[packages]]\nname = \"{name}\"\n\n{conditions}")
+        };
+        let by_hand = [
+            entry("alpha", &[("evr", "<", "3")]),
+            entry("alpha", &[("evr", "!=", "2.1-1")]),
+            entry("alpha", &[("evr", "=", "2.0-1"), ("arch", "=", "i686")]),
+            entry("al*", &[("evr", "=", "2.0-1")]),
+            entry("beta", &[("evr", "=", "2.0-1")]),
+        ]
+        .concat();
+        let both = format!("{own}{by_hand}");
+        let left = without_versions(&both, &alpha).expect("understood").expect("one goes");
+        assert_eq!(left.matches("[[packages]]").count(), 5, "{left}");
+        assert!(left.ends_with(&by_hand), "{left}");
+        assert_eq!(without_versions(&left, &alpha), Ok(None), "nothing else does");
+        assert_eq!(without_versions("", &alpha), Ok(None));
+        assert_eq!(without_versions(&own.replace("1.0\"", "2.0\""), &alpha), Ok(None), "a layout that is not known");
+        assert!(without_versions("[", &alpha).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub use self::locks::Conditions;
 use super::database::{EVERY, LIMIT, Lock};
 use super::work::{self, LOCKS_OF_PLANS};
 use super::{FETCH, FROM_CACHE, Generation, LOOK, OPTIONS, native, of_the_index, own_log, with_architecture};
-use crate::host::{Error, Output, Program, Reader, Writer};
+use crate::host::{Attributes, Error, NodeType, Output, Over, Program, Reader, Writer};
 use crate::kinds::package::Transaction;
 use crate::kinds::package::fault::Fault;
 use crate::kinds::package::solve::{Action, Task};
@@ -130,10 +130,10 @@ impl Generation for Five {
         match mark {
             Mark::Manual => told(host, &["mark", "user", "--skip-unavailable"], &specs),
             Mark::Auto => told(host, &["mark", "dependency", "--skip-unavailable"], &specs),
-            Mark::Unhold => told(host, &["versionlock", "delete"], &bare),
+            Mark::Unhold => unlock(host, &bare),
             Mark::Hold => {
                 // A lock to another version would stay beside the new one.
-                told(host, &["versionlock", "delete"], &bare)?;
+                unlock(host, &bare)?;
                 told(host, &["versionlock", "add"], &specs)
             }
         }
@@ -237,6 +237,25 @@ fn keeps_what_is_excluded_out(host: &Reader, transaction: &Transaction, tasks: &
             Err(Fault::new("unresolvable", one_line(&why, 300)))
         }
     }
+}
+
+/// Takes out the versions that packages of these names are locked to. `versionlock delete` would take all entries of a
+/// name, an administrator's too; it is asked where the file is a link to another place.
+fn unlock(host: &mut Writer, names: &[String]) -> Result<(), Fault> {
+    transient::alone(host, work::before_five)?;
+    let meta = match host.look(VERSIONLOCK)? {
+        None => return Ok(()),
+        Some(meta) if meta.node != NodeType::Regular => return told(host, &["versionlock", "delete"], names),
+        Some(meta) => meta,
+    };
+    let damaged = |why| Error::Unknown { thing: VERSIONLOCK.to_owned(), why };
+    let content = host.read(VERSIONLOCK, LIMIT)?.unwrap_or_default();
+    let text = String::from_utf8(content).map_err(|_| damaged("it is no text".to_owned()))?;
+    if let Some(left) = locks::without_versions(&text, names).map_err(damaged)? {
+        let attributes = Attributes { uid: Some(meta.uid), gid: Some(meta.gid), mode: Some(meta.mode) };
+        host.write_file(VERSIONLOCK, attributes, left.as_bytes(), Over::Leaf)?;
+    }
+    Ok(())
 }
 
 fn told(host: &mut Writer, verbs: &[&str], names: &[String]) -> Result<(), Fault> {
