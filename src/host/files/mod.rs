@@ -164,12 +164,17 @@ impl Reader {
     }
 
     /// How much of `path` lies in a directory that is there, and the same without the symbolic links on the way: all of it, or
-    /// up to the outermost directory that is missing.
+    /// up to the outermost directory that is missing. That may be a link to one, which is made there when something is
+    /// written.
     fn reached<'p>(&self, path: &'p str) -> Result<(&'p str, String), Error> {
         let mut known = path;
         loop {
             if let Some(parent) = self.root.parent(known)? {
-                return Ok((known, parent.real.unwrap_or_else(|| known.to_owned())));
+                let real = match known.len() < path.len() {
+                    true => self.root.leads_to(known)?,
+                    false => parent.real.unwrap_or_else(|| known.to_owned()),
+                };
+                return Ok((known, real));
             }
             // `/` itself is always there, so this ends.
             known = match known.rfind('/') {

@@ -100,6 +100,14 @@ fn the_systems_own_links_are_followed_and_never_lead_out() {
     }
     assert_eq!(host.writer.canonical("/lib/app/new/deep").expect("told"), "/usr/lib/app/new/deep");
     assert_eq!(host.writer.canonical("/etc/none").expect("told"), "/etc/none");
+    // Where it leads nothing is there yet, and what is written is made there.
+    host.link("/srv/first", "second/./x/../y");
+    host.link("/srv/second", "/lib/none");
+    for (path, real) in [("/srv/first/a/b", "/usr/lib/none/y/a/b"), ("/srv/second/a", "/usr/lib/none/a")] {
+        assert_eq!(host.writer.canonical(path).expect("told"), real);
+        assert_eq!(host.writer.looks().canonical(path).expect("told").as_deref(), Some(real));
+    }
+    assert_eq!(host.writer.canonical("/srv/first").expect("told"), "/srv/first", "the last component is not followed");
     assert!(matches!(host.writer.look("/round/x"), Err(Error::Io { .. })));
     host.writer.write_file("/abs/made/y", plain(0o644), b"y", Over::Nothing).expect("written");
     assert_eq!(host.text("/usr/lib/made/y"), "y");
@@ -439,6 +447,29 @@ fn owner_and_mode_of_one_name_are_set_in_place() {
     let after = fs::metadata(host.at("/etc/a")).expect("there");
     assert_eq!((after.uid(), after.gid(), after.mode() & 0o7777, after.ino()), (3, before.gid(), 0o4750, before.ino()));
     assert_eq!(host.writer.set_attributes("/etc/none", plain(0o600)).expect_err("nothing").reason(), "no-such-file");
+    // What it may do in the name of one it does not in that of another, in place and in a copy of its own.
+    let other = |uid, gid| Attributes { uid, gid, mode: None };
+    for links in [1, 2] {
+        for (attributes, before, after) in [
+            (other(Some(0), None), 0o6755, 0o755),
+            (other(None, Some(0)), 0o6755, 0o4755),
+            (other(Some(3), Some(3)), 0o6755, 0o6755),
+            (other(Some(0), Some(0)), 0o1755, 0o1755),
+        ] {
+            host.file("/etc/powers", "x");
+            let theirs = Attributes { uid: Some(3), gid: Some(3), mode: Some(before) };
+            host.writer.set_attributes("/etc/powers", theirs).expect("set");
+            if links == 2 {
+                fs::hard_link(host.at("/etc/powers"), host.at("/etc/powers.2")).expect("linked");
+            }
+            host.writer.set_attributes("/etc/powers", attributes).expect("set");
+            let meta = host.writer.look("/etc/powers").expect("looked").expect("there");
+            assert_eq!(meta.mode, after, "{attributes:?}, {links} names");
+            for name in ["/etc/powers", "/etc/powers.2"] {
+                drop(fs::remove_file(host.at(name)));
+            }
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
-use super::{Meta, io};
+use super::{Attributes, Meta, io};
 use crate::host::Error;
 
 /// How many symbolic links one path may lead through, as the kernel has it; see path_resolution(7).
@@ -119,6 +119,34 @@ impl Root {
     pub(super) fn directory(&self, path: &str) -> Result<Option<Parent>, Error> {
         let names = components(path)?;
         self.steps(path, &names, ".", None)
+    }
+
+    /// Where `path` leads, its last component followed too, as directories that are missing on the way would be made. By
+    /// the rule of all links.
+    pub(super) fn leads_to(&self, path: &str) -> Result<String, Error> {
+        let mut walk = Walk::new(self, path)?;
+        let mut todo: VecDeque<String> = components(path)?.into_iter().map(str::to_owned).collect();
+        while let Some(name) = todo.pop_front() {
+            match walk.enter(&name)? {
+                Entered::Directory => {}
+                Entered::Missing => {
+                    let mut real = walk.at(&name);
+                    for name in &todo {
+                        match name.as_str() {
+                            "" | "." => {}
+                            ".." => real.truncate(real.rfind('/').unwrap_or(0)),
+                            name => real.extend(["/", name]),
+                        }
+                    }
+                    return Ok(real);
+                }
+                Entered::Link(target) => {
+                    walk.follow(&target)?;
+                    target.split('/').rev().for_each(|name| todo.push_front(name.to_owned()));
+                }
+            }
+        }
+        Ok(walk.steps.iter().flat_map(|step| ["/", &step.name]).collect())
     }
 
     /// All at once, where no symbolic link is on the way; `Err` where it takes a closer look.
@@ -341,6 +369,19 @@ fn loose(root: &Root, meta: &Meta, at: &str) -> Option<String> {
 }
 
 impl Meta {
+    /// Its mode where its owner or group becomes another and nobody says a mode: what it may do in the name of the one
+    /// it does not in that of the other. chown(2) sees to that by itself, where no chmod(2) follows.
+    pub(super) fn mode_for_another(&self, attributes: Attributes) -> u32 {
+        let owner = attributes.uid.is_some_and(|uid| uid != self.uid);
+        let group = attributes.gid.is_some_and(|gid| gid != self.gid);
+        match (owner, group) {
+            _ if self.node == super::NodeType::Directory => self.mode,
+            (true, _) => self.mode & !0o6000,
+            (false, true) => self.mode & !0o2000,
+            (false, false) => self.mode,
+        }
+    }
+
     /// Asks statx(2), without triggering an automount.
     pub(super) fn of<P: rustix::path::Arg>(dir: BorrowedFd<'_>, name: P, flags: AtFlags) -> Result<Self, Errno> {
         use rustix::fs::StatxAttributes as Has;

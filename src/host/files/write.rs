@@ -179,7 +179,7 @@ impl Writer {
     }
 
     fn set_in_place(&self, node: &OwnedFd, now: &Meta, attributes: Attributes) -> Result<(), Errno> {
-        let mode = attributes.mode.unwrap_or(now.mode);
+        let mode = attributes.mode.unwrap_or_else(|| now.mode_for_another(attributes));
         let uid = attributes.uid.filter(|&uid| uid != now.uid);
         let gid = attributes.gid.filter(|&gid| gid != now.gid);
         let owns = self.can_own() && (uid.is_some() || gid.is_some());
@@ -211,7 +211,7 @@ impl Writer {
         if meta.node != NodeType::Regular {
             return Err(stale(path));
         }
-        let exact = self.exact(&place, attributes, NodeType::Regular, meta.mode);
+        let exact = self.exact(&place, attributes, NodeType::Regular, meta.mode_for_another(attributes));
         let trusting = self.root.believes(meta.uid);
         let label = source.try_clone().map_err(|source| Error::Io { doing: "open", path: path.into(), source })?;
         let staged = Staged::file(place.dir(), path, exact, Some(&label), trusting, false, |file| {
@@ -257,7 +257,7 @@ impl Writer {
         let like = place.standing.as_ref().filter(|meta| meta.node == node);
         let uid = attributes.uid.or(like.map(|meta| meta.uid)).unwrap_or(0);
         let gid = attributes.gid.or(like.map(|meta| meta.gid)).unwrap_or(0);
-        let mode = attributes.mode.or(like.map(|meta| meta.mode)).unwrap_or(mode);
+        let mode = attributes.mode.or(like.map(|meta| meta.mode_for_another(attributes))).unwrap_or(mode);
         Exact { owner: self.can_own().then_some((uid, gid)), mode: mode & 0o7777 }
     }
 }

@@ -30,10 +30,23 @@ pub(super) fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
         // Nothing else can be compared across types.
         (what, standing) => return vec![Change::new("type", standing.describe(), describe(what))],
     }
-    changes.extend(owned("owner", want.owner.as_deref(), seen.owner.as_ref()));
-    changes.extend(owned("group", want.group.as_deref(), seen.group.as_ref()));
-    changes.extend(moded(want.mode, seen));
+    let owner = owned("owner", want.owner.as_deref(), seen.owner.as_ref());
+    let group = owned("group", want.group.as_deref(), seen.group.as_ref());
+    let mode = want.mode.or_else(|| without_powers(seen, owner.is_some(), group.is_some()));
+    changes.extend([owner, group, moded(mode, seen)].into_iter().flatten());
     changes
+}
+
+/// The mode of what is given to another owner or group, where it may do something in the name of the one that it has:
+/// that goes.
+fn without_powers(seen: &Present, owner: bool, group: bool) -> Option<u32> {
+    let powers = match (owner, group) {
+        _ if seen.what == Standing::Directory => 0,
+        (true, _) => 0o6000,
+        (false, true) => 0o2000,
+        (false, false) => 0,
+    };
+    (seen.mode & powers != 0).then_some(seen.mode & !powers)
 }
 
 fn owned(property: &str, want: Option<&str>, seen: Option<&Owner>) -> Option<Change> {
