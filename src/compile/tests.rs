@@ -141,15 +141,15 @@ fn units_of_a_tree_are_files_and_known_units() {
         ("hosts/web-01/units/app.service", "[Service]\n"),
         ("hosts/web-01/units/nginx.service.d/limits.conf", "[Service]\n"),
         ("hosts/web-01/units/x@.service", "[Service]\n"),
-        ("hosts/web-01/units/service.d/all.conf.j2", "# {{ host.name }}\n"),
+        ("hosts/web-01/units/mount.d/all.conf.j2", "# {{ host.name }}\n"),
         ("hosts/web-01/files/lib/systemd/system/vendor.timer", "[Timer]\n"),
     ]);
     assert_eq!(
         done.ids(),
         [
             "file:/etc/systemd/system/app.service",
+            "file:/etc/systemd/system/mount.d/all.conf",
             "file:/etc/systemd/system/nginx.service.d/limits.conf",
-            "file:/etc/systemd/system/service.d/all.conf",
             "file:/etc/systemd/system/x@.service",
             "file:/usr/lib/systemd/system/vendor.timer",
             "unit:app.service",
@@ -159,7 +159,7 @@ fn units_of_a_tree_are_files_and_known_units() {
     );
     assert_eq!(*done.unit("app.service"), unit::Spec::default());
     assert_eq!(done.unit("app.service").on_change, OnChange::Restart);
-    assert_eq!(done.content("/etc/systemd/system/service.d/all.conf"), "# web-01\n");
+    assert_eq!(done.content("/etc/systemd/system/mount.d/all.conf"), "# web-01\n");
 }
 
 #[test]

@@ -29,6 +29,9 @@ const ACCOUNTS: &[&str] = &[
     "/etc/ld.so.preload",
 ];
 
+/// What says which machine this is, machine-id(5): the ledger is of that machine, and the journal is kept under it.
+const IDENTITY: &[&str] = &["/etc/machine-id", "/var/lib/dbus/machine-id"];
+
 /// Directories without which there is no host: never absent, never anything else.
 const STRUCTURE: &[&str] = &[
     "/",
@@ -159,6 +162,10 @@ pub fn permitted(path: &str, shape: Shape) -> Result<(), Protected> {
         let hint = "accounts are made by sysusers.d(5); attributes_only = true is possible";
         return Err(Protected::system(format!("{path} cannot be managed whole"), Some(hint)));
     }
+    if IDENTITY.contains(&path) && shape != Shape::Attributes {
+        let hint = "it is the machine's own, made at its first boot: systemd-machine-id-setup(1)";
+        return Err(Protected::system(format!("{path} cannot be managed"), Some(hint)));
+    }
     if STRUCTURE.contains(&path) && !matches!(shape, Shape::Directory | Shape::Attributes) {
         return Err(Protected::system(format!("{path} must stay a directory"), None));
     }
@@ -168,6 +175,11 @@ pub fn permitted(path: &str, shape: Shape) -> Result<(), Protected> {
     }
     if is_fragment(path) && shape != Shape::Regular {
         return Err(Protected::ours(format!("{path} must be a regular file")));
+    }
+    if let Some(all) = for_all_units(path) {
+        let hint = "a drop-in is for units by name, in NAME.service.d, or by a prefix, in PREFIX-.service.d";
+        let why = format!("{path} is for every {all}, and so for trueup's own");
+        return Err(Protected { hint: Some(hint), ..Protected::ours(why) });
     }
     if let Some(unit) = our_unit(path) {
         return Err(Protected::ours(format!("{path} belongs to trueup's own {unit}")));
@@ -246,6 +258,13 @@ pub fn is_our_unit(name: &str) -> bool {
     })
 }
 
+/// The type of unit that a drop-in at or below `path` is for, all of them, where there are such of ours; systemd.unit(5).
+fn for_all_units(path: &str) -> Option<&str> {
+    let inside = UNITS.iter().find_map(|units| path.strip_prefix(units)?.strip_prefix('/'))?;
+    let (first, _) = inside.split_once('/').unwrap_or((inside, ""));
+    first.strip_suffix(".d").filter(|of| ["service", "timer", "socket"].contains(of))
+}
+
 /// The unit of ours whose unit file, or whose directory of drop-ins or links, is at or above `path`.
 fn our_unit(path: &str) -> Option<&str> {
     const LINKS: [&str; 3] = [".wants", ".requires", ".upholds"];
@@ -294,6 +313,36 @@ mod tests {
             assert_eq!(reason(path, Shape::Attributes), None, "{path}");
         }
         assert_eq!(reason("/etc/passwd.d", Shape::Regular), None);
+    }
+
+    #[test]
+    fn which_machine_it_is_is_the_machines_own() {
+        for path in IDENTITY {
+            assert_eq!(reason(path, Shape::Regular), Some("protected-path"), "{path}");
+            assert_eq!(reason(path, Shape::Other), Some("protected-path"), "{path}");
+            assert_eq!(reason(path, Shape::Attributes), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_drop_in_for_all_units_of_a_type_is_one_for_ours() {
+        for path in [
+            "/etc/systemd/system/service.d/all.conf",
+            "/etc/systemd/system/timer.d/jitter.conf",
+            "/run/systemd/system/socket.d/x.conf",
+            "/usr/local/lib/systemd/system/service.d",
+        ] {
+            assert_eq!(reason(path, Shape::Regular), Some("self-trust"), "{path}");
+            assert_eq!(reason(path, Shape::Directory), Some("self-trust"), "{path}");
+        }
+        for path in [
+            "/etc/systemd/system/mount.d/x.conf",
+            "/etc/systemd/system/app-.service.d/x.conf",
+            "/etc/systemd/user/service.d/x.conf",
+            "/etc/systemd/system/service.d.conf",
+        ] {
+            assert_eq!(reason(path, Shape::Regular), None, "{path}");
+        }
     }
 
     #[test]
@@ -375,7 +424,7 @@ mod tests {
             "/usr/bin/trueup-exporter",
             "/etc/systemd/system/app.service.d/trueup.conf",
             "/etc/systemd/system/trueup.target",
-            "/etc/systemd/system/service.d/x.conf",
+            "/etc/systemd/system/mount.d/x.conf",
             "/etc/systemd/system/nottrueup.service",
             "/etc/systemd/user/trueup.service",
             "/etc/trueup/agent.d/x.toml",
