@@ -376,6 +376,7 @@ fn weigh(
         });
     }
     own::refuse(host, &ask.settings, &desired, &observed)?;
+    own::refuse_setid(&ask.settings, &desired, &mut observed);
     let planned = |observed: &BTreeMap<Id, Result<Observed, host::Error>>| {
         plan::make(&Situation {
             ledger,

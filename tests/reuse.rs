@@ -1,6 +1,7 @@
 //! A revision that was compiled already is not read again from Git: what follows from that, on a directory.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -150,6 +151,30 @@ fn while_the_source_is_gone_a_content_that_is_damaged_keeps_nothing_from_being_p
     fs::rename(scene.at("gone"), scene.at("repo")).expect("moved back");
     assert_eq!(scene.run()["state"], "in-sync");
     assert_eq!(fs::read_to_string(scene.at("root/etc/issue")).expect("there"), "authorised use only\n");
+}
+
+#[test]
+fn what_this_host_does_not_allow_any_more_is_not_done_from_our_own_copy_either() {
+    let scene = Scene::converged();
+    scene.put("root/etc/trueup/agent.toml", "[policy]\nsetid = true\n");
+    scene.put("repo/hosts/web-01/files/srv/tool", "run\n");
+    scene.put("repo/hosts/web-01/host.toml", "[files.\"/srv/tool\"]\nmode = \"2755\"\n");
+    scene.git(&["add", "--all"]);
+    scene.git(&["commit", "--quiet", "--message", "two"]);
+    assert_eq!(scene.run()["state"], "in-sync");
+    let tool = scene.at("root/srv/tool");
+    let mode = || fs::metadata(&tool).expect("there").permissions().mode() & 0o7777;
+    assert_eq!(mode(), 0o2755);
+
+    scene.put("root/etc/trueup/agent.toml", "");
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).expect("changed");
+    scene.put("root/etc/motd", "by hand\n");
+    let report = scene.run();
+    assert_eq!((&report["state"], &report["reason"]), (&Value::from("stalled"), &Value::from("setid")), "{report:#}");
+    assert_eq!((mode(), scene.motd()), (0o755, "welcome\n".to_owned()), "{report:#}");
+    fs::remove_file(&tool).expect("removed");
+    scene.run();
+    assert!(!tool.exists(), "nor is it made");
 }
 
 #[test]

@@ -54,3 +54,27 @@ pub(super) fn refuse(
     }
     Ok(())
 }
+
+/// Of a revision that was compiled while this host allowed them, what sets setuid, setgid and sticky bits is not touched
+/// once it does not any more.
+pub(super) fn refuse_setid(
+    settings: &Settings,
+    desired: &Desired,
+    observed: &mut BTreeMap<Id, Result<Observed, host::Error>>,
+) {
+    if settings.policy.setid {
+        return;
+    }
+    for (id, wanted) in &desired.resources {
+        if let Spec::File(spec) = &wanted.spec
+            && let Some(mode) = spec.mode.filter(|mode| mode & 0o7000 != 0)
+        {
+            let why = format!(
+                "mode {mode:04o} sets setuid, setgid or sticky, which this host does not allow any more: setid in [policy] \
+                 of agent.toml"
+            );
+            let refused = host::Error::Refused { thing: id.name().to_owned(), reason: "setid", why };
+            observed.insert(id.clone(), Err(refused));
+        }
+    }
+}
