@@ -12,7 +12,7 @@ use crate::brakes::Holds;
 use crate::compile::{Compiled, Desired};
 use crate::config::Settings;
 use crate::host::{self, Payloads, Reader, Worker, Writer};
-use crate::kinds::{self, AnyJob, Observed, Spec};
+use crate::kinds::{self, Activation, AnyJob, Observed, Spec};
 use crate::ledger::Ledger;
 use crate::model::{Class, Detail, Facts, Id, Revision, Stage, Stop, Update};
 use crate::plan::{self, HeldStep, Plan, Situation, Step, Unseen};
@@ -404,7 +404,7 @@ fn weigh(
     let judged = plan::guard(&plan, ledger, &desired, ask.leave);
     // What is refused whole is shown as it is, and not asked about any further.
     let seen = plan.failed.len();
-    let mut foreseen = if judged.is_ok() { foresee(host, &mut plan, &held) } else { Vec::new() };
+    let mut foreseen = if judged.is_ok() { foresee(host, &mut plan, &held, (&desired, ledger)) } else { Vec::new() };
     foreseen.extend(units::without_reload(host, &plan, &desired));
     restraint.foreseen(&plan.failed[seen..], &desired, now);
     report.plan(&plan);
@@ -436,14 +436,15 @@ fn observe(host: &Reader, desired: &Desired, ledger: &Ledger) -> BTreeMap<Id, Re
 
 /// Asks each kind what its steps would do beside what they say; what would be refused is no step. Where package
 /// sources change first nothing can be told yet.
-fn foresee(host: &Reader, plan: &mut Plan, held: &Holds) -> Vec<String> {
+fn foresee(host: &Reader, plan: &mut Plan, held: &Holds, (desired, ledger): (&Desired, &Ledger)) -> Vec<String> {
     if plan.packages_after_sources() {
         return Vec::new();
     }
     let jobs: Vec<AnyJob<'_>> =
         plan.steps.iter().map(|step| AnyJob { id: &step.id, want: &step.want, seen: &step.seen }).collect();
     let kinds::Foreseen { notes, refused } = kinds::foresee(host, &jobs, &held.resting());
-    let refused: BTreeMap<usize, host::Error> = refused.into_iter().collect();
+    let said = |error| plan::said(error, Activation::PackageIndex, desired, ledger);
+    let refused: BTreeMap<usize, host::Error> = refused.into_iter().map(|(at, error)| (at, said(error))).collect();
     let mut at = 0;
     plan.steps.retain(|step| {
         let error = refused.get(&at);

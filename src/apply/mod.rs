@@ -9,7 +9,7 @@ use crate::host::{self, Aside, Payloads, StateDir, StateError, Writer};
 use crate::kinds::{self, Activation, AnyJob, Around, Phase, Refresh, file};
 use crate::ledger::{self, Ledger};
 use crate::model::{Id, Outcome, Takeover};
-use crate::plan::{Action, Leave, Plan, Refusal, Step};
+use crate::plan::{self, Action, Leave, Plan, Refusal, Step};
 
 mod activate;
 mod again;
@@ -222,6 +222,8 @@ fn walk(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Ap
             let around = Around { resting: &ground.held.resting(), withheld: &withheld };
             let results = kinds::apply(ground.host, ground.payloads, &jobs, &around);
             for (step, result) in due.into_iter().zip(results) {
+                let said = |error| plan::said(error, Activation::PackageIndex, ground.desired, ground.ledger);
+                let result = if phase == Phase::Packages { result.map_err(said) } else { result };
                 ended(ground, step, plan, result, applied);
             }
             intend::made(ground);
@@ -323,7 +325,7 @@ fn activation(ground: &mut Ground<'_>, what: Activation, applied: &mut Applied) 
             ledger::save(ground.state, ground.ledger)?;
             Outcome::Done
         }
-        Err(error) => failed(&error),
+        Err(error) => failed(&plan::said(error, what, ground.desired, ground.ledger)),
     };
     applied.activated.push((what, outcome));
     Ok(())

@@ -136,6 +136,25 @@ impl Error {
         Self::Refused { thing: thing.to_owned(), reason: "interrupted", why }
     }
 
+    /// The same without what a program said, which may be of a secret that it read.
+    #[must_use]
+    pub fn unsaid(mut self) -> Self {
+        match &mut self {
+            Self::Program { tail: said, .. } | Self::Refused { why: said, .. } | Self::Unknown { why: said, .. } => {
+                "what was said is not shown, since a secret was read".clone_into(said);
+            }
+            Self::Io { .. }
+            | Self::UntrustedLink { .. }
+            | Self::InTheWay { .. }
+            | Self::UnknownOwner { .. }
+            | Self::NoPayload { .. }
+            | Self::Start { .. }
+            | Self::TimeOut { .. }
+            | Self::Unit { .. } => {}
+        }
+        self
+    }
+
     /// The error and what it came from, in one line.
     pub fn chain(&self) -> String {
         let mut line = self.to_string();

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 /// `text` made safe to show: control characters, bidirectional marks and line ends are written as
 /// `\u{…}`, so that text from outside can neither forge a line nor steer a terminal.
 pub fn escaped(text: &str) -> String {
@@ -12,8 +14,9 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// `text` escaped and cut to at most `limit` characters, with `…` where something was cut.
+/// `text` escaped, without the logins of URLs, and cut to at most `limit` characters, with `…` where something was cut.
 pub fn one_line(text: &str, limit: usize) -> String {
+    let text = without_logins(text);
     // Escaping only lengthens, so what lies past the limit cannot come back into view.
     let head: String = text.chars().take(limit + 1).collect();
     let escaped = escaped(&head);
@@ -23,6 +26,31 @@ pub fn one_line(text: &str, limit: usize) -> String {
     let mut cut: String = escaped.chars().take(limit.saturating_sub(1)).collect();
     cut.push('…');
     cut
+}
+
+/// `text`, with `…` for what stands before the host in each URL where that is a login: a password or a token. The name alone
+/// by which ssh and git go to a server is none.
+fn without_logins(text: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let end = after.find(|c: char| c.is_whitespace() || "/\"'<>`\\".contains(c)).unwrap_or(after.len());
+        let web = ["http", "https", "ftp", "ftps"].iter().any(|scheme| before[..at].ends_with(scheme));
+        rest = match after[..end].rfind('@') {
+            Some(host) if web || after[..host].contains(':') => {
+                out.push('…');
+                &after[host..]
+            }
+            _ => after,
+        };
+    }
+    if out.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
 }
 
 /// Invisible characters that reorder or hide text: bidirectional controls, zero-width characters,
@@ -41,6 +69,21 @@ mod tests {
     fn terminal_and_journal_cannot_be_steered() {
         assert_eq!(escaped("a\nb\x1b[2J\u{202e}c\u{9b}"), "a\\nb\\u{1b}[2J\\u{202e}c\\u{9b}");
         assert_eq!(escaped("größe → ok"), "größe → ok");
+    }
+
+    #[test]
+    fn logins_of_urls_are_not_shown() {
+        for (text, shown) in [
+            ("for http://user:s3cret@127.0.0.1:1/x and", "for http://…@127.0.0.1:1/x and"),
+            ("(baseurl: \"https://t0ken@h/x\"), ftp://u:p@w@h", "(baseurl: \"https://…@h/x\"), ftp://…@h"),
+            ("ssh://git@h:22/x git://h/x https://h/@x", "ssh://git@h:22/x git://h/x https://h/@x"),
+            ("socks5h://u:p@h", "socks5h://…@h"),
+            ("a@b :// c@d", "a@b :// c@d"),
+        ] {
+            assert_eq!(one_line(text, 200), shown);
+        }
+        let cut = format!("http://user:{}@h", "s3cret".repeat(100));
+        assert!(!one_line(&cut, 20).contains("s3c"));
     }
 
     #[test]

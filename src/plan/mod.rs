@@ -14,11 +14,13 @@ mod classify;
 mod guard;
 mod hold;
 mod make;
+mod said;
 mod ways;
 
 pub use classify::{Verdict, classify};
 pub use guard::{Leave, Refusal, guard};
 pub use make::{Situation, concerned, make};
+pub use said::said;
 
 /// The ordered difference, and all that was found beside it.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -212,7 +212,12 @@ pub fn failure_of(name: &str, log: &str) -> Fault {
 /// apt's last words: its `E:` lines, without those that say nothing of the matter.
 fn last_errors(text: &str) -> String {
     const BESIDE: &[&str] = &["E: Can not write log", "E: Some index files failed to download", "E: Some files failed"];
-    let clean = |line: &str| line.trim_start_matches("E: ").trim().to_owned();
+    let clean = |line: &str| match line.split_once("E: Type '").and_then(|(_, rest)| rest.split_once("' is not known"))
+    {
+        // It quotes a word of a file of sources, which may be a secret.
+        Some((_, rest)) => format!("a type is not known{}", rest.trim_end()),
+        None => line.trim_start_matches("E: ").trim().to_owned(),
+    };
     let errors: Vec<String> = text
         .split(['\n', '\r'])
         .filter(|line| line.starts_with("E: ") && !BESIDE.iter().any(|start| line.starts_with(start)))
