@@ -9,8 +9,8 @@ use crate::model::{Drift, Id, Outcome, Revision};
 use crate::plan::{Action, Plan, Step};
 
 /// What is recorded as applied: what is declared, though the step did more for it, or might do less.
-fn applied(desired: &Desired, step: &Step) -> Option<Spec> {
-    Some(desired.resources.get(&step.id).map_or(&step.want, |wanted| &wanted.spec).clone())
+fn applied(desired: &Desired, step: &Step) -> Spec {
+    desired.resources.get(&step.id).map_or(&step.want, |wanted| &wanted.spec).clone()
 }
 
 /// A step was carried out.
@@ -20,8 +20,7 @@ pub(super) fn done(ledger: &mut Ledger, desired: &Desired, step: &Step) {
         return;
     }
     if let Some(entry) = ledger.entries.get_mut(&step.id) {
-        entry.applied = applied(desired, step);
-        entry.intended = None;
+        entry.set_applied(applied(desired, step));
         if let Origin::Found { overwritten, before, .. } = &mut entry.origin
             && step.want.overwrites()
         {
@@ -64,8 +63,7 @@ pub(super) fn brought_about(ledger: &mut Ledger, desired: &Desired, step: &Step)
         let origin = Origin::Found { before: step.seen.before(), at: 0, overwritten: true };
         Entry::new(origin, step.drift, step.release, &step.layer)
     });
-    entry.applied = applied(desired, step);
-    entry.intended = None;
+    entry.set_applied(applied(desired, step));
 }
 
 /// Brings the ledger up to what this pass found and did, and saves it.
@@ -176,10 +174,11 @@ fn hold(ground: &mut Ground<'_>, id: &Id, holds: bool) {
         }
         // Two sealings of a secret are equal; the payload tells them apart.
         let is_known = |known: &Spec| *known == wanted.spec && known.payload() == wanted.spec.payload();
-        if !entry.applied.as_ref().is_some_and(is_known) {
-            entry.applied = Some(wanted.spec.clone());
+        if entry.applied.as_ref().is_some_and(is_known) {
+            entry.intended = None;
+        } else {
+            entry.set_applied(wanted.spec.clone());
         }
-        entry.intended = None;
     }
     (entry.drift, entry.release) = (wanted.drift, wanted.release);
     entry.layer.clone_from(&wanted.layer);

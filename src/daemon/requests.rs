@@ -303,6 +303,7 @@ mod tests {
     fn ledger() -> Ledger {
         let mut ledger = Ledger::default();
         let entry = Entry {
+            was_secret: false,
             origin: Origin::Adopted,
             applied: None::<Spec>,
             intended: None,

@@ -103,6 +103,9 @@ pub struct Entry {
     /// What is being applied: written before the effect, taken off after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intended: Option<Box<Spec>>,
+    /// What was written here before, and stands here still, was a secret.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_secret: bool,
     /// What was last said about drift, for when the declaration is gone.
     pub drift: Drift,
     /// What was last said about letting go, for when the declaration is gone.
@@ -182,7 +185,7 @@ impl OwedRefresh {
 impl Entry {
     /// Ours from now on, nothing applied yet.
     pub fn new(origin: Origin, drift: Drift, release: Release, layer: &str) -> Self {
-        Self { origin, applied: None, intended: None, drift, release, layer: layer.to_owned() }
+        Self { origin, applied: None, intended: None, was_secret: false, drift, release, layer: layer.to_owned() }
     }
 
     /// What the host is known to have been brought to: what was last applied, or what was being applied
@@ -201,7 +204,15 @@ impl Entry {
 
     /// What stands there may be a secret: it was to be one, or takes the place of one.
     pub fn is_secret(&self) -> bool {
-        [self.applied.as_ref(), self.intended.as_deref()].into_iter().flatten().any(Spec::is_secret)
+        self.was_secret || [self.applied.as_ref(), self.intended.as_deref()].into_iter().flatten().any(Spec::is_secret)
+    }
+
+    /// Notes that `spec` is what was applied last, and nothing is under way. What is only given other attributes is as
+    /// secret as it was.
+    pub fn set_applied(&mut self, spec: Spec) {
+        self.was_secret = self.is_secret() && !spec.overwrites();
+        self.applied = Some(spec);
+        self.intended = None;
     }
 
     /// What to converge to when it is let go; `None` leaves it as it is. Originals older than
@@ -231,6 +242,29 @@ mod tests {
         assert_eq!(ledger.entries.len(), 3);
         let again = serde_json::to_string(&ledger).expect("written");
         assert_eq!(serde_json::from_str::<Ledger>(&again).expect("read again"), ledger);
+    }
+
+    #[test]
+    fn what_was_a_secret_is_one_until_other_content_is_written() {
+        use crate::kinds::file::{Sealed, Spec as File, What};
+        let of = |what: What, secret: bool| {
+            Spec::File(File { secret: secret.then(|| Sealed(crate::model::Digest::of(b"sealed"))), ..File::of(what) })
+        };
+        let content = || What::Regular { content: crate::model::Digest::of(b"x"), size: 1 };
+        let mut entry = Entry::new(Origin::Adopted, Drift::Correct, Release::Restore, "");
+        let mut said = Vec::new();
+        for spec in
+            [of(content(), false), of(content(), true), of(What::Attributes, false), of(What::Attributes, false)]
+        {
+            entry.set_applied(spec);
+            said.push(entry.is_secret());
+        }
+        entry.intended = Some(Box::new(of(content(), false)));
+        said.push(entry.is_secret());
+        entry.set_applied(of(content(), false));
+        said.push(entry.is_secret());
+        assert_eq!(said, [false, true, true, true, true, false]);
+        assert!(!serde_json::to_string(&entry).expect("written").contains("was_secret"), "a version back has none");
     }
 
     #[test]
@@ -265,6 +299,7 @@ mod tests {
     fn what_a_crash_left_applied_counts_as_applied() {
         let spec = |mode| Spec::File(file::Spec { mode: Some(mode), ..file::Spec::of(file::What::Directory) });
         let entry = Entry {
+            was_secret: false,
             origin: Origin::Adopted,
             applied: Some(spec(1)),
             intended: Some(Box::new(spec(2))),

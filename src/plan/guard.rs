@@ -164,6 +164,7 @@ mod tests {
 
     fn managed(count: usize) -> Ledger {
         let entry = Entry {
+            was_secret: false,
             origin: Origin::Adopted,
             applied: None,
             intended: None,

@@ -238,6 +238,7 @@ fn with_copy(scene: &Scene) -> String {
     let id: Id = "file:/etc/motd".parse().expect("an id");
     let mut ledger = ledger::Ledger::default();
     let entry = ledger::Entry {
+        was_secret: false,
         origin: ledger::Origin::Adopted,
         applied: None::<crate::kinds::Spec>,
         intended: None,
