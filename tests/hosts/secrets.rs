@@ -121,6 +121,17 @@ fn a_secret_is_nowhere_but_at_its_path_over_failures_drift_undo_and_a_crash() {
     is(CANARIES[0]);
     silent(&host, "one that its judge refuses");
 
+    // Not understood by the engine that reads it, which quotes its line.
+    let line = "f+ /run/app 0600canary-engine-QQLM root root - x\n";
+    lab.fleet.write("hosts/web-01/files/etc/tmpfiles.d/app.conf.age", sealed(line, &public));
+    let quoted = commit(&mut lab, CANARIES[1], &public);
+    let status = host.await_status("systemd-tmpfiles fails", |status| {
+        status["revision"]["seen"] == *quoted && status["reason"] == "program-failed" && status["running"].is_null()
+    });
+    assert!(status.to_string().contains("what was said is not shown"), "{status:#}");
+    assert_eq!(found(&host, &["canary-engine-QQLM"]), ["/etc/tmpfiles.d/app.conf"]);
+    lab.fleet.remove("hosts/web-01/files/etc/tmpfiles.d/app.conf.age");
+
     let fourth = commit(&mut lab, CANARIES[1], &public);
     host.await_applied(&fourth);
     is(CANARIES[1]);
