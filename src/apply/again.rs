@@ -1,11 +1,13 @@
 //! Installing packages runs other people's scripts: afterwards all that is ours is looked at again, and what
 //! is left to do is planned anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Applied, Error, Ground, intend, observe, record, replaced};
 use crate::compile::Desired;
-use crate::kinds::{Phase, package, unit};
+use crate::host;
+use crate::kinds::{Observed, Phase, Refresh, Spec, package, unit};
+use crate::ledger::OwedRefresh;
 use crate::model::{Id, Outcome};
 use crate::plan::{self, Plan, Situation, Step};
 
@@ -40,6 +42,7 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
     let brought: BTreeSet<Id> = later.iter().filter(|step| step.seen.is_absent()).map(|step| step.id.clone()).collect();
     // What is owed for what packages brought is owed whatever becomes of the second plan.
     applied.owed.extend(replaced::owe(ground.host, ground.ledger));
+    applied.owed.extend(started_early(ground, plan, &later, &observed));
     let mut second = plan::make(&Situation {
         ledger: ground.ledger,
         desired,
@@ -78,6 +81,38 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
     applied.afterwards = late.cloned().collect();
     intend::intend(ground, &second, applied)?;
     Ok(Some(second))
+}
+
+/// Has the units that a package has started by itself, past all that withholds its first start, owe a restart, where files
+/// were still to come: they run on what the package brought. Names them.
+fn started_early(
+    ground: &mut Ground<'_>,
+    plan: &Plan,
+    later: &[&Step],
+    observed: &BTreeMap<Id, Result<Observed, host::Error>>,
+) -> BTreeSet<Id> {
+    let mut owing = BTreeSet::new();
+    if !later.iter().any(|step| step.phase < Phase::Units) {
+        return owing;
+    }
+    let packages = plan.steps.iter().filter(|step| step.phase == Phase::Packages).map(|step| &step.id);
+    for step in later {
+        let Some(Spec::Unit(want)) = ground.desired.resources.get(&step.id).map(|wanted| &wanted.spec) else {
+            continue;
+        };
+        if let Some(Ok(Observed::Unit(seen))) = observed.get(&step.id)
+            && step.seen.is_absent()
+            && want.active == Some(true)
+            && seen.is_active()
+        {
+            let invocation = observed[&step.id].as_ref().ok().and_then(Observed::invocation).map(str::to_owned);
+            let because = packages.clone().cloned().collect();
+            let owed = OwedRefresh { how: Refresh::Restart, because, invocation, catches_up: false };
+            ground.ledger.refreshes.insert(step.id.clone(), owed);
+            owing.insert(step.id.clone());
+        }
+    }
+    owing
 }
 
 /// What is wanted, without the strangers that a package has brought or taken over since: those are none any more. None

@@ -7,6 +7,8 @@ use super::apt::Package;
 const APPD: &str =
     "#!/bin/sh\nid -un >>/run/appd.starts\ncat /etc/appd/appd.conf >>/run/appd.starts\nexec sleep infinity\n";
 
+const EAGER: &str = "[Service]\nType=exec\nExecStart=/usr/bin/eagerd\n[Install]\nWantedBy=multi-user.target\n";
+
 #[test]
 fn source_key_package_its_users_file_and_its_unit_come_in_one_pass() {
     let Some(mut lab) = Lab::new(1) else { return };
@@ -27,6 +29,13 @@ fn source_key_package_its_users_file_and_its_unit_come_in_one_pass() {
                 "getent passwd appd >/dev/null || useradd --system --shell /usr/sbin/nologin appd",
             ),
         Package::new("appd-common", "1.0").file("/usr/share/appd/words", "one\n", 0o644),
+        // It asks nobody whether it may start.
+        Package::new("eagerd", "1.0")
+            .file("/usr/bin/eagerd", &APPD.replace("appd", "eagerd"), 0o755)
+            .file("/etc/eagerd/eagerd.conf", "as packaged\n", 0o644)
+            .file("/lib/systemd/system/eagerd.service", EAGER, 0o644)
+            .script("conffiles", "/etc/eagerd/eagerd.conf\n")
+            .script("postinst", "#!/bin/sh\nset -e\nsystemctl daemon-reload\nsystemctl enable --now eagerd.service\n"),
     ]);
     lab.fleet.write(
         "hosts/web-01/files/etc/apt/sources.list.d/fleet.sources",
@@ -34,16 +43,18 @@ fn source_key_package_its_users_file_and_its_unit_come_in_one_pass() {
     );
     lab.fleet.write("hosts/web-01/files/etc/apt/keyrings/fleet.asc", lab.apt().key());
     lab.fleet.write("hosts/web-01/files/etc/appd/appd.conf", "from the fleet\n");
+    lab.fleet.write("hosts/web-01/files/etc/eagerd/eagerd.conf", "from the fleet\n");
     lab.fleet.write("hosts/web-01/files/etc/sysctl.d/50-app.conf", "net.core.somaxconn = 4321\n");
     lab.fleet.write("hosts/web-01/files/etc/sysusers.d/app.conf", "g appdata 4242\n");
     lab.fleet.write("hosts/web-01/files/etc/tmpfiles.d/app.conf", "d /srv/appdata 0750 root appdata\n");
     lab.fleet.write("hosts/web-01/files/etc/appd/data.conf", "for the group\n");
     lab.fleet.write(
         "hosts/web-01/host.toml",
-        "[packages]\nappd = \"present\"\n\
+        "[packages]\nappd = \"present\"\neagerd = \"present\"\n\
          [files.\"/etc/appd/appd.conf\"]\nowner = \"appd\"\ngroup = \"appd\"\nmode = \"0400\"\n\
          [files.\"/etc/appd/data.conf\"]\ngroup = \"appdata\"\nmode = \"0640\"\n\
-         [units.\"appd.service\"]\nenabled = true\nactive = true\nwatch = [\"/etc/appd/**\"]\n",
+         [units.\"appd.service\"]\nenabled = true\nactive = true\nwatch = [\"/etc/appd/**\"]\n\
+         [units]\n\"eagerd.service\" = \"on\"\n",
     );
     lab.fleet.commit("all of appd");
 
@@ -69,6 +80,10 @@ fn source_key_package_its_users_file_and_its_unit_come_in_one_pass() {
     assert_eq!(host.stat("/etc/appd/appd.conf"), "regular file 400 appd:appd");
     assert_eq!(host.unit_state("appd.service"), "active enabled");
     assert_eq!(host.read("/run/appd.starts"), "root\nfrom the fleet\n", "started once, with its files in place");
+    let starts = host.read("/run/eagerd.starts");
+    assert!(starts.ends_with("as packaged\nroot\nfrom the fleet\n"), "{starts}");
+    assert_eq!(starts.lines().count(), 4, "it runs by its own configuration, and was started anew once: {starts}");
+    assert_eq!(run.refresh("unit:eagerd.service").because, ["package:appd", "package:eagerd"]);
     // The system's own engines did their part.
     assert_eq!(host.read("/proc/sys/net/core/somaxconn").trim(), "4321");
     assert_eq!(host.stat("/etc/appd/data.conf"), "regular file 640 root:appdata");
