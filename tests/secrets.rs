@@ -486,6 +486,39 @@ fn what_would_lose_a_secret_or_give_it_to_nobody_changes_nothing() {
 }
 
 #[test]
+fn a_mistake_in_a_manifest_takes_a_secret_from_nobody() {
+    let scene = Scene::new();
+    let shared = "roles/base/files/etc/base.age";
+    scene.encrypt(SECRET, "old\n");
+    scene.encrypt(shared, "old\n");
+    let (fleet, host) = ("trueup.toml", "hosts/web-01/host.toml");
+    for (manifest, right, wrong, said) in [
+        (fleet, "[secrets]", "[secret]", "trueup.toml, line 2: "),
+        (fleet, "recipients", "recipient", "trueup.toml, line 3: "),
+        (fleet, "AAAAC3NzaC1lZDI1NTE5", "AAAAC3NzaC1lZDI1NTE", "trueup.toml, line 3: "),
+        (host, "AAAAC3NzaC1lZDI1NTE5", "AAAAC3NzaC1lZDI1NTE", "hosts/web-01/host.toml, line 3: "),
+        (host, "[secrets]", "[secrets", "hosts/web-01/host.toml, line 2"),
+    ] {
+        let whole = fs::read_to_string(scene.repo.join(manifest)).expect("there");
+        assert!(whole.contains(right), "{whole}");
+        scene.declare(manifest, &whole.replace(right, wrong));
+        let before = [SECRET, shared].map(|path| fs::read(scene.repo.join(path)).expect("there"));
+        for arguments in
+            [&["rekey"][..], &["rekey", "--all"], &["rekey", SECRET], &["encrypt", SECRET], &["edit", SECRET]]
+        {
+            let done = scene.trueup(&[&["secret"], arguments].concat(), "new\n");
+            assert_eq!(done.status.code(), Some(1), "{wrong}: {arguments:?}: {}", all(&done));
+            assert!(all(&done).contains(said), "{wrong}: {arguments:?}: {}", all(&done));
+        }
+        let after = [SECRET, shared].map(|path| fs::read(scene.repo.join(path)).expect("there"));
+        assert!(before == after, "{wrong}: something was written");
+        scene.declare(manifest, &whole);
+    }
+    let rekeyed = scene.trueup(&["secret", "rekey", "--all"], "");
+    assert!(rekeyed.status.success(), "{}", all(&rekeyed));
+}
+
+#[test]
 fn the_key_that_opens_secrets_is_not_written_over_by_one_and_a_directory_that_goes_keeps_none_in_the_clear() {
     let scene = Scene::new();
     scene.encrypt(SECRET, "hunter2-canary");

@@ -50,28 +50,42 @@ impl Layers {
 /// The directories of layers that have to be read before `host` can be compiled; empty when all are there. Roles
 /// that do not exist are not asked for, conditions are not judged yet.
 pub fn missing_layers(snapshot: &Snapshot, host: &str) -> Vec<String> {
-    let all = layers_of(snapshot, host);
+    // What is wrong with those that are there is told where they are resolved.
+    let all = layers_of(snapshot, host, &mut Vec::new());
     all.into_iter().filter(|name| !snapshot.layers.contains(name)).collect()
 }
 
-/// The directories of all layers that `host` may be made of, whatever the conditions, of those that were read.
-pub(super) fn reachable(snapshot: &Snapshot, host: &str) -> BTreeSet<String> {
-    layers_of(snapshot, host).into_iter().collect()
+/// The directories of all layers that `host` may be made of, whatever the conditions, of those that were read; and what is
+/// wrong with their manifests, for it may hide one.
+pub(super) fn reachable(snapshot: &Snapshot, host: &str, problems: &mut Vec<Problem>) -> BTreeSet<String> {
+    layers_of(snapshot, host, problems).into_iter().collect()
 }
 
-/// The keys that `trueup.toml` names.
-pub(super) fn fleet_recipients(snapshot: &Snapshot) -> Vec<At<Recipient>> {
-    let text = text_of(snapshot, FLEET).ok().flatten().unwrap_or_default();
-    parse_fleet(FLEET, text).0.recipients
+/// The keys that `trueup.toml` names; and what is wrong with it, for it may hide one.
+pub(super) fn fleet_recipients(snapshot: &Snapshot, problems: &mut Vec<Problem>) -> Vec<At<Recipient>> {
+    match text_of(snapshot, FLEET) {
+        Ok(text) => {
+            let (fleet, mut found, _) = parse_fleet(FLEET, text.unwrap_or_default());
+            problems.append(&mut found);
+            fleet.recipients
+        }
+        Err(problem) => {
+            problems.push(problem);
+            Vec::new()
+        }
+    }
 }
 
-/// The keys that the manifest of `host` names.
-pub(super) fn host_recipients(snapshot: &Snapshot, host: &str) -> Vec<At<Recipient>> {
-    read_layer(snapshot, &manifest_of(&format!("hosts/{host}"), LayerKind::Host), LayerKind::Host).0.recipients
+/// The keys that the manifest of `host` names; and what is wrong with it, for it may hide one.
+pub(super) fn host_recipients(snapshot: &Snapshot, host: &str, problems: &mut Vec<Problem>) -> Vec<At<Recipient>> {
+    let manifest = manifest_of(&format!("hosts/{host}"), LayerKind::Host);
+    let (layer, mut found, _) = read_layer(snapshot, &manifest, LayerKind::Host);
+    problems.append(&mut found);
+    layer.recipients
 }
 
 /// The directories of the layers of `host`, nearest first, as far as they were read; conditions are not judged.
-fn layers_of(snapshot: &Snapshot, host: &str) -> Vec<String> {
+fn layers_of(snapshot: &Snapshot, host: &str, problems: &mut Vec<Problem>) -> Vec<String> {
     let mut all = Vec::new();
     let mut seen = BTreeSet::new();
     let mut queue = VecDeque::new();
@@ -82,18 +96,36 @@ fn layers_of(snapshot: &Snapshot, host: &str) -> Vec<String> {
         if !seen.insert(name.clone()) {
             continue;
         }
-        all.push(name.clone());
-        if !snapshot.layers.contains(&name) || depth == DEPTH_LIMIT {
+        let manifest = manifest_of(&name, kind);
+        if depth > DEPTH_LIMIT {
+            let message = format!("roles are at most {DEPTH_LIMIT} deep; this one is one more, below {host}");
+            problems.push(Problem::error(manifest, None, message).hint("let roles include fewer of each other"));
             continue;
         }
-        let (layer, _, _) = read_layer(snapshot, &manifest_of(&name, kind), kind);
+        all.push(name.clone());
+        if !snapshot.layers.contains(&name) {
+            continue;
+        }
+        let (layer, mut found, _) = read_layer(snapshot, &manifest, kind);
+        problems.append(&mut found);
         for include in layer.roles {
-            if snapshot.roles.contains(&include.role.value) {
-                queue.push_back((format!("roles/{}", include.role.value), LayerKind::Role, depth + 1));
+            match snapshot.roles.contains(&include.role.value) {
+                true => queue.push_back((format!("roles/{}", include.role.value), LayerKind::Role, depth + 1)),
+                false => problems.push(unknown(snapshot, &include.role, &manifest)),
             }
         }
     }
     all
+}
+
+/// The manifest at `path` includes `role`, and there is none.
+fn unknown(snapshot: &Snapshot, role: &At<String>, path: &str) -> Problem {
+    let message = format!("there is no role `{}`", one_line(&role.value, 100));
+    let hint = match nearest(&role.value, snapshot.roles.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "a role is a directory below roles/".to_owned(),
+    };
+    Problem::error(path, Some(role.span.clone()), message).hint(hint)
 }
 
 fn manifest_of(layer: &str, kind: LayerKind) -> String {
@@ -226,7 +258,7 @@ impl Walk<'_> {
                 continue;
             }
             if !self.snapshot.roles.contains(role) {
-                self.unknown(role, path, &include.role.span);
+                self.problems.push(unknown(self.snapshot, &include.role, path));
                 continue;
             }
             if self.holds(include, path)
@@ -247,15 +279,6 @@ impl Walk<'_> {
             self.problems.push(problem);
             false
         })
-    }
-
-    fn unknown(&mut self, role: &str, path: &str, span: &Range<usize>) {
-        let message = format!("there is no role `{}`", one_line(role, 100));
-        let hint = match nearest(role, self.snapshot.roles.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "a role is a directory below roles/".to_owned(),
-        };
-        self.problems.push(Problem::error(path, Some(span.clone()), message).hint(hint));
     }
 
     fn visit(&mut self, role: &str, from: &str, span: &Range<usize>) -> Option<usize> {

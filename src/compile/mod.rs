@@ -32,7 +32,7 @@ pub use compiled::{Compiled, Options, compile};
 pub use desired::{Check, Desired, Probe, Unlisted, Wanted};
 pub use facts::assumed_facts;
 pub use layers::missing_layers;
-pub use secrets::{Reader, Readers, Secrets, readers};
+pub use secrets::{Reader, Readers, Secrets, is_of_secret, readers};
 pub use select::{names_tried, select};
 pub use tree::{FILE_LIMIT, LFS, UNITS};
 pub use units::{is_enabling, is_of_units};

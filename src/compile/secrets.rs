@@ -8,7 +8,7 @@ use super::layers::{self, FLEET};
 use super::merge::Place;
 use super::work::Work;
 use crate::kinds::file::{Sealed, What};
-use crate::manifest::{At, Problem};
+use crate::manifest::{self, At, Problem};
 use crate::model::{Digest, one_line};
 use crate::secret::{self, Header, Keys, Locked, Plain, Recipient, SUFFIX};
 use crate::source::{Entry, Snapshot};
@@ -146,8 +146,45 @@ pub struct Readers {
 /// is in, or that includes the role it is of, whatever the condition. Every layer must have been read.
 ///
 /// # Errors
-/// Why there can be no secret at `path`.
+/// Why there can be no secret at `path`, or which mistake in a manifest may hide somebody.
 pub fn readers(snapshot: &Snapshot, path: &str) -> Result<Readers, String> {
+    let layer = layer_of(snapshot, path)?;
+    let mut problems = Vec::new();
+    let named = |manifest: &str, recipients: Vec<At<Recipient>>| {
+        let manifest = manifest.to_owned();
+        recipients.into_iter().map(move |at| Reader { manifest: manifest.clone(), recipient: at.value })
+    };
+    let mut readers = Readers::default();
+    readers.known.extend(named(FLEET, layers::fleet_recipients(snapshot, &mut problems)));
+    for host in &snapshot.hosts {
+        let has_it = match layer.strip_prefix("hosts/") {
+            Some(only) => only == host,
+            None => layers::reachable(snapshot, host, &mut problems).contains(&layer),
+        };
+        if !has_it {
+            continue;
+        }
+        let recipients = layers::host_recipients(snapshot, host, &mut problems);
+        if recipients.is_empty() {
+            readers.nameless.insert(host.clone());
+        }
+        readers.known.extend(named(&format!("hosts/{host}/host.toml"), recipients));
+    }
+    Problem::order(&mut problems);
+    let mut wrong = problems.iter().filter(|problem| problem.is_error());
+    match wrong.next() {
+        None => Ok(readers),
+        Some(first) => Err(may_hide(snapshot, first, wrong.count())),
+    }
+}
+
+/// Whether `path` of the repository is one that a secret can have.
+pub fn is_of_secret(snapshot: &Snapshot, path: &str) -> bool {
+    layer_of(snapshot, path).is_ok()
+}
+
+/// The layer that the secret at `path` is of.
+fn layer_of(snapshot: &Snapshot, path: &str) -> Result<String, String> {
     let words: Vec<&str> = path.splitn(4, '/').collect();
     let [kind @ ("hosts" | "roles"), name, "files" | "units", rest] = words[..] else {
         return Err("is in no tree: a secret is in hosts/NAME/files/, roles/NAME/files/, or units/ of one".to_owned());
@@ -159,21 +196,21 @@ pub fn readers(snapshot: &Snapshot, path: &str) -> Result<Readers, String> {
     if rest.len() <= SUFFIX.len() || !rest.ends_with(SUFFIX) {
         return Err(format!("does not end in {SUFFIX}"));
     }
-    let layer = format!("{kind}/{name}");
-    let named = |manifest: &str, recipients: Vec<At<Recipient>>| {
-        let manifest = manifest.to_owned();
-        recipients.into_iter().map(move |at| Reader { manifest: manifest.clone(), recipient: at.value })
-    };
-    let mut readers = Readers::default();
-    readers.known.extend(named(FLEET, layers::fleet_recipients(snapshot)));
-    for host in snapshot.hosts.iter().filter(|host| layers::reachable(snapshot, host).contains(&layer)) {
-        let recipients = layers::host_recipients(snapshot, host);
-        if recipients.is_empty() {
-            readers.nameless.insert(host.clone());
-        }
-        readers.known.extend(named(&format!("hosts/{host}/host.toml"), recipients));
-    }
-    Ok(readers)
+    Ok(format!("{kind}/{name}"))
+}
+
+/// A manifest that is wrong may name a reader where nobody looks: `[secret]`, `recipient` for `recipients`, a key with a
+/// letter too few. Whoever is missing then could not read the secret any more, and nobody would know.
+fn may_hide(snapshot: &Snapshot, first: &Problem, more: usize) -> String {
+    let text = first.span.as_ref().and_then(|span| Some((manifest::text_of(snapshot)(&first.path)?, span)));
+    let line = text.map(|(text, span)| format!(", line {}", text.position(span).0)).unwrap_or_default();
+    let hint = first.hint.as_ref().map(|hint| format!(" ({})", one_line(hint, 100))).unwrap_or_default();
+    let more = if more == 0 { String::new() } else { format!(", and {more} more: `trueup check`") };
+    format!(
+        "cannot be encrypted before the manifests are right, who has to read it may be missing: {}{line}: {}{hint}{more}",
+        one_line(&first.path, 200),
+        one_line(&first.message, 200),
+    )
 }
 
 #[cfg(all(test, feature = "secrets"))]
@@ -305,5 +342,46 @@ mod tests {
         for wrong in ["x.age", "hosts/db/x.age", "hosts/db/files/x", "hosts/db/files/.age", "other/db/files/x.age"] {
             assert!(readers(&snapshot, wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn whoever_a_mistake_may_hide_is_not_taken_for_nobody() {
+        let fleet = format!("format = 1\n[secrets]\nrecipients = [\"{FLEET_KEY}\"]\n");
+        let host = format!("roles = ['web']\n[secrets]\nrecipient = \"{HOST_KEY}\"\n");
+        let (web_01, web_02) = ("hosts/web-01/files/x.age", "hosts/web-02/files/x.age");
+        let whole = [
+            ("trueup.toml", fleet.clone()),
+            ("hosts/web-01/host.toml", host.clone()),
+            ("hosts/web-02/host.toml", host),
+            ("roles/web/role.toml", "roles = ['base']\n".to_owned()),
+            ("roles/base/role.toml", String::new()),
+        ];
+        let why = |(manifest, right, wrong): (&str, &str, &str), path: &str| {
+            let text = |(at, text): &(&'static str, String)| {
+                (*at, if *at == manifest { text.replace(right, wrong) } else { text.clone() })
+            };
+            let files: Vec<_> = whole.iter().map(text).collect();
+            let files: Vec<_> = files.iter().map(|(at, text)| (*at, text.as_str())).collect();
+            readers(&repo(&files), path).err()
+        };
+        for (mistake, stopped, goes_on) in [
+            (("trueup.toml", "[secrets]", "[secret]"), &["roles/base/files/x.age", web_01, web_02][..], &[][..]),
+            // A host's own secrets are its own, and what is wrong elsewhere takes nothing from them.
+            (("hosts/web-01/host.toml", "recipient", "recipent"), &["roles/base/files/x.age", web_01], &[web_02]),
+            (("hosts/web-01/host.toml", "'web'", "'wbe'"), &["roles/base/files/x.age"], &[web_01, web_02]),
+            (("roles/web/role.toml", "'base'", "'bsae'"), &["roles/base/files/x.age"], &[web_01, web_02]),
+            (("roles/web/role.toml", "roles", "role"), &["roles/base/files/x.age"], &[web_01, web_02]),
+        ] {
+            for path in stopped {
+                let why = why(mistake, path).unwrap_or_else(|| panic!("{mistake:?}: {path} went on"));
+                assert!(why.contains(&format!("{}, line ", mistake.0)), "{why}");
+            }
+            for path in goes_on {
+                assert_eq!(why(mistake, path), None, "{mistake:?}");
+            }
+        }
+        let why = why(("trueup.toml", "[secrets]", "x = 1\n[secret]"), web_01).expect("two mistakes");
+        assert!(why.contains(": trueup.toml, line 2: unknown key `x` ("), "{why}");
+        assert!(why.ends_with("), and 1 more: `trueup check`"), "{why}");
     }
 }

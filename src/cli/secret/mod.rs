@@ -179,9 +179,7 @@ impl Fleet {
     /// Every secret in a tree.
     fn secrets(&self) -> impl Iterator<Item = &str> {
         let there = self.snapshot.entries.iter().filter(|(path, entry)| {
-            matches!(entry, Entry::File { .. })
-                && path.ends_with(SUFFIX)
-                && compile::readers(&self.snapshot, path).is_ok()
+            matches!(entry, Entry::File { .. }) && path.ends_with(SUFFIX) && compile::is_of_secret(&self.snapshot, path)
         });
         there.map(|(path, _)| path.as_str())
     }
