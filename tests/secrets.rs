@@ -486,6 +486,45 @@ fn what_would_lose_a_secret_or_give_it_to_nobody_changes_nothing() {
 }
 
 #[test]
+fn a_secret_that_no_fleet_can_have_takes_the_place_of_none() {
+    let scene = Scene::new();
+    scene.encrypt(SECRET, "hunter2");
+    let before = fs::read(scene.repo.join(SECRET)).expect("written");
+    let editor = scene.scratch.path().join("editor");
+    put(&editor, "#!/bin/sh\nhead -c 12500000 /dev/zero >\"$1\"\n");
+    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("set");
+    let edit = || {
+        let mut command = Command::new(trueup());
+        command.args(["secret", "edit", SECRET]).current_dir(&scene.repo).stdin(Stdio::null());
+        command.env("TRUEUP_IDENTITY", scene.author()).env_remove("VISUAL").env("EDITOR", &editor);
+        command.output().expect("started")
+    };
+    // It is short enough, and its armour is not.
+    let long = scene.scratch.path().join("long");
+    put(&long, &"x".repeat(12_500_000));
+    let long = long.to_str().expect("text");
+    let encrypt = ["secret", "encrypt", SECRET, "--from"];
+    for done in [scene.trueup(&[&encrypt[..], &[long]].concat(), ""), edit()] {
+        assert_eq!(done.status.code(), Some(1), "{}", all(&done));
+        assert!(all(&done).contains("is not written: encrypted it would have 16"), "{}", all(&done));
+    }
+    let endless = scene.trueup(&[&encrypt[..], &["/dev/zero"]].concat(), "");
+    assert!(!endless.status.success() && all(&endless).contains("nothing is changed"), "{}", all(&endless));
+    assert!(fs::read(scene.repo.join(SECRET)).expect("there") == before, "something was written");
+    assert!(scene.trueup(&["check"], "").status.success());
+    // One that is there all the same is told as what it is.
+    put(&scene.repo.join(SECRET), &"x".repeat((16 << 20) + 1));
+    let named = ["secret", "rekey", SECRET];
+    for done in
+        [edit(), scene.trueup(&["secret", "show", SECRET], ""), scene.trueup(&named, ""), scene.trueup(&named[..2], "")]
+    {
+        assert_eq!(done.status.code(), Some(1), "{}", all(&done));
+        assert!(all(&done).contains("has 16777217 bytes, and a file of a fleet at most 16777216"), "{}", all(&done));
+    }
+    scene.encrypt(SECRET, "short again");
+}
+
+#[test]
 fn a_mistake_in_a_manifest_takes_a_secret_from_nobody() {
     let scene = Scene::new();
     let shared = "roles/base/files/etc/base.age";

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use ::age::armor::{ArmoredReader, ArmoredWriter, Format};
 use ::age::{DecryptError, Decryptor, Encryptor, ssh, x25519};
 
-use super::{Locked, Plain, Recipient};
+use super::{Header, Locked, Plain, Recipient};
 
 /// Keys that open secrets, out of one file.
 pub struct Identity {
@@ -105,7 +105,8 @@ impl Identity {
 /// `plain` as only those in `to` can read it; as text where `armored`.
 ///
 /// # Errors
-/// Where there is nobody in `to`, or one of them cannot be encrypted to together with the others.
+/// Where there is nobody in `to`, one of them cannot be encrypted to together with the others, or they are more than any
+/// reader looks at.
 pub fn seal(plain: &[u8], to: &[Recipient], armored: bool) -> Result<Vec<u8>, String> {
     let keys = to.iter().map(key).collect::<Option<Vec<_>>>().ok_or("one of the keys cannot be encrypted to")?;
     let keys = keys.iter().map(|key| &**key as &dyn ::age::Recipient);
@@ -116,7 +117,11 @@ pub fn seal(plain: &[u8], to: &[Recipient], armored: bool) -> Result<Vec<u8>, St
         writer.write_all(plain)?;
         writer.finish()?.finish()
     };
-    sealed().map_err(|error| error.to_string())
+    let sealed = sealed().map_err(|error| error.to_string())?;
+    match Header::read(&sealed) {
+        Ok(_) => Ok(sealed),
+        Err(_) => Err(format!("its {} readers are more than a file of age is read for", to.len())),
+    }
 }
 
 fn key(recipient: &Recipient) -> Option<Box<dyn ::age::Recipient>> {
@@ -134,7 +139,6 @@ pub(super) fn is_usable(recipient: &Recipient) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Header;
 
     fn fresh() -> (Identity, Recipient) {
         let key = x25519::Identity::generate();
@@ -157,6 +161,15 @@ mod tests {
             assert!(matches!(eve.open(&sealed), Err(Locked::NotForUs(_))));
             assert!(Header::read(&sealed).expect("a header").unnamed() >= 2);
         }
+    }
+
+    #[test]
+    fn nothing_is_encrypted_to_more_keys_than_are_looked_at_again() {
+        // Two lines of the header each, of which there are 4096, and perhaps those of a stanza that means nothing.
+        let many: Vec<Recipient> = (0..2048).map(|_| fresh().1).collect();
+        let why = seal(b"x", &many, true).expect_err("too many");
+        assert!(why.contains("2048 readers"), "{why}");
+        assert!(seal(b"x", &many[..2000], true).is_ok());
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
@@ -5,6 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Fleet, names};
+use crate::compile;
 use crate::host::Instead;
 use crate::model::one_line;
 use crate::secret::{Header, Plain};
@@ -42,17 +44,27 @@ impl Encrypt {
 
     fn plain(&self) -> anyhow::Result<Plain> {
         let mut bytes = Vec::new();
+        // What is longer before it is encrypted is too long afterwards, and may have no end.
+        let most = compile::FILE_LIMIT + 1;
         if self.from == Path::new("-") {
-            let mut input = std::io::stdin().lock();
+            let input = std::io::stdin().lock();
             if input.is_terminal() {
                 super::super::tell("trueup: type or paste the secret, and end it with Ctrl-D on a line of its own\n");
             }
-            input.read_to_end(&mut bytes).context("cannot read standard input")?;
+            input.take(most).read_to_end(&mut bytes).context("cannot read standard input")?;
         } else {
-            bytes = std::fs::read(&self.from).with_context(|| format!("cannot read {}", self.from.display()))?;
+            File::open(&self.from)
+                .and_then(|from| from.take(most).read_to_end(&mut bytes))
+                .with_context(|| format!("cannot read {}", self.from.display()))?;
         }
+        let bytes = Plain::from(bytes);
+        anyhow::ensure!(
+            bytes.len() as u64 <= compile::FILE_LIMIT,
+            "this is longer than a file of a fleet can be, which has at most {} bytes (16 MiB), and nothing is changed",
+            compile::FILE_LIMIT
+        );
         // Whoever pipes into this may have failed, and the old secret goes.
         anyhow::ensure!(!bytes.is_empty(), "there is nothing to encrypt, and nothing is changed");
-        Ok(Plain::from(bytes))
+        Ok(bytes)
     }
 }

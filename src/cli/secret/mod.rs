@@ -150,6 +150,11 @@ impl Fleet {
                 Header::read(content).map_err(|why| anyhow::anyhow!("{}: {why}", one_line(path, 200)))?;
                 Ok(content)
             }
+            Some(Entry::TooLarge { size }) => anyhow::bail!(
+                "{} has {size} bytes, and a file of a fleet at most {} (16 MiB), so nobody opens it: encrypt it again, with less",
+                one_line(path, 200),
+                compile::FILE_LIMIT
+            ),
             _ => anyhow::bail!("there is no file {} in {}", one_line(path, 200), self.root.display()),
         }
     }
@@ -172,16 +177,28 @@ impl Fleet {
         let to: std::collections::BTreeSet<Recipient> =
             readers.known.iter().map(|reader| reader.recipient.clone()).collect();
         let to: Vec<Recipient> = to.into_iter().collect();
-        let sealed = age::seal(plain, &to, true).map_err(anyhow::Error::msg)?;
+        let sealed = age::seal(plain, &to, true).and_then(|sealed| fits(sealed.len() as u64).map(|()| sealed));
+        let sealed = sealed.map_err(|why| anyhow::anyhow!("{} is not written: {why}", one_line(path, 200)))?;
         Ok(host::replace_file(&self.root, path, &sealed, instead)?)
     }
 
-    /// Every secret in a tree.
+    /// Every secret in a tree, one that is too large too.
     fn secrets(&self) -> impl Iterator<Item = &str> {
         let there = self.snapshot.entries.iter().filter(|(path, entry)| {
-            matches!(entry, Entry::File { .. }) && path.ends_with(SUFFIX) && compile::is_of_secret(&self.snapshot, path)
+            matches!(entry, Entry::File { .. } | Entry::TooLarge { .. }) && compile::is_of_secret(&self.snapshot, path)
         });
         there.map(|(path, _)| path.as_str())
+    }
+}
+
+/// Whether a secret that has `size` bytes encrypted can be in a fleet; why not, where it cannot.
+fn fits(size: u64) -> Result<(), String> {
+    match size <= compile::FILE_LIMIT {
+        true => Ok(()),
+        false => Err(format!(
+            "encrypted it would have {size} bytes, and a file of a fleet has at most {} (16 MiB)",
+            compile::FILE_LIMIT
+        )),
     }
 }
 
@@ -189,4 +206,16 @@ impl Fleet {
 fn names(readers: &Readers) -> Vec<String> {
     let known = readers.known.iter();
     known.map(|reader| format!("{} ({})", reader.manifest, reader.recipient.fingerprint())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_as_large_as_any_file_of_a_fleet_at_most() {
+        assert_eq!(fits(compile::FILE_LIMIT), Ok(()));
+        let why = fits(compile::FILE_LIMIT + 1).expect_err("one byte more");
+        assert!(why.contains("16777217 bytes") && why.contains("at most 16777216 (16 MiB)"), "{why}");
+    }
 }
