@@ -412,6 +412,47 @@ fn a_secret_is_edited_in_memory_and_its_copy_goes_whatever_ends_the_editor() {
 }
 
 #[test]
+fn nobody_waits_at_a_pipe_in_the_place_of_a_key_or_of_what_was_edited() {
+    let scene = Scene::new();
+    scene.encrypt(SECRET, CANARIES[0]);
+    scene.converge();
+    let before = fs::read(scene.repo.join(SECRET)).expect("written");
+    let in_time = || {
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", "60"]).arg(trueup()).current_dir(&scene.repo).stdin(Stdio::null());
+        command.env_remove("VISUAL");
+        command
+    };
+    let editor = scene.scratch.path().join("editor");
+    let seen = scene.scratch.path().join("seen");
+    put(&editor, &format!("#!/bin/sh\necho \"$1\" >{}\nrm \"$1\"\nmkfifo \"$1\"\n", seen.display()));
+    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("set");
+    let mut edit = in_time();
+    edit.args(["secret", "edit", SECRET]).env("TRUEUP_IDENTITY", scene.author()).env("EDITOR", &editor);
+    let edited = edit.output().expect("started");
+    assert_eq!(edited.status.code(), Some(1), "{}", all(&edited));
+    assert!(all(&edited).contains("it is not a regular file"), "{}", all(&edited));
+    assert!(fs::read(scene.repo.join(SECRET)).expect("there") == before, "something was written");
+    let copy = PathBuf::from(fs::read_to_string(&seen).expect("started").trim());
+    assert!(!copy.parent().expect("a directory").exists());
+
+    let key = scene.root.join(&KEY[1..]);
+    fs::remove_file(&key).expect("there");
+    assert!(Command::new("mkfifo").args(["-m", "600"]).arg(&key).status().expect("started").success());
+    let mut show = in_time();
+    show.args(["secret", "show", SECRET, "--identity"]).arg(&key);
+    let shown = show.output().expect("started");
+    assert_eq!(shown.status.code(), Some(1), "{}", all(&shown));
+    let mut run = in_time();
+    run.args(["run", "--json", "--host", "web-01", "--root"]).arg(&scene.root).arg("--repo").arg(&scene.repo);
+    let run = run.output().expect("started");
+    let told: Value = serde_json::from_slice(&run.stdout).unwrap_or_else(|_| panic!("no JSON: {}", all(&run)));
+    assert_eq!((&told["state"], &told["reason"]), (&"degraded".into(), &"secret-no-identity".into()), "{told:#}");
+    assert!(told.to_string().contains("/etc/ssh/ssh_host_ed25519_key: it is not a regular file"), "{told:#}");
+    assert_eq!(scene.here("/etc/app/key").as_deref(), Some(CANARIES[0]), "the old one stays");
+}
+
+#[test]
 fn what_somebody_else_wrote_while_a_secret_was_edited_is_not_written_over() {
     let scene = Scene::new();
     scene.encrypt(SECRET, "old\n");

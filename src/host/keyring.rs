@@ -1,4 +1,4 @@
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use rustix::process::DumpableBehavior;
 use zeroize::Zeroizing;
 
-use super::{Error, Reader};
+use super::{Error, Reader, open_regular};
 use crate::model::Digest;
 use crate::secret::{Identity, Keys, Locked, Plain, seal};
 
@@ -161,7 +161,7 @@ fn read(path: &Path, name: &str) -> Result<Option<Zeroizing<String>>, String> {
         let needs = if error.kind() == std::io::ErrorKind::PermissionDenied { "; this needs root" } else { "" };
         format!("cannot read {name}: {error}{needs}")
     };
-    let file = match File::open(path) {
+    let file = match open_regular(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
@@ -169,7 +169,7 @@ fn read(path: &Path, name: &str) -> Result<Option<Zeroizing<String>>, String> {
     let meta = file.metadata().map_err(failed)?;
     let ours = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
     // Some distributions let a group of sshd's helpers read host keys.
-    if !meta.is_file() || meta.mode() & 0o027 != 0 || !ours {
+    if meta.mode() & 0o027 != 0 || !ours {
         return Err(format!(
             "{name} is a private key, and others than root and its group can read it, or its group write it: chown root and chmod 600 it"
         ));

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Fleet, Key};
+use crate::compile;
 use crate::host::{self, Scratch};
 use crate::model::one_line;
 use crate::secret::{Plain, SUFFIX};
@@ -42,7 +43,8 @@ impl Edit {
         if !host::edit(editor.as_deref().unwrap_or("vi"), &copy, &end)? {
             anyhow::bail!("ended before it was saved; {} is as it was", one_line(&path, 200));
         }
-        let new = Plain::from(std::fs::read(&copy).context("the editor left nothing to read")?);
+        let new =
+            Plain::from(host::read_regular(&copy, compile::FILE_LIMIT).context("the editor left nothing to read")?);
         drop(scratch);
         if *new == *old {
             super::super::print(&format!("{} is as it was\n", one_line(&path, 200)));

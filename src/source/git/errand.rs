@@ -159,7 +159,7 @@ fn handed_over(file: &Path) -> Result<()> {
 fn of_root_alone(file: &Path) -> Result<File> {
     handed_over(file)?;
     let failed = |source| SourceError::Read { path: file.to_owned(), source };
-    let open = File::open(file).map_err(failed)?;
+    let open = host::open_regular(file).map_err(failed)?;
     let meta = open.metadata().map_err(failed)?;
     let ours = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
     if meta.mode() & 0o027 != 0 || !ours {
