@@ -404,11 +404,18 @@ fn a_secret_is_edited_in_memory_and_its_copy_goes_whatever_ends_the_editor() {
     while fs::read_to_string(&seen).map_or(true, |path| path.is_empty()) {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+    assert_eq!(shown(), "old\n600\ntmpfs\n");
+    assert!(copy().exists(), "nobody takes away what another has open");
     let pid = nix::unistd::Pid::from_raw(i32::try_from(waiting.id()).expect("a process"));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("sent");
     let ended = waiting.wait_with_output().expect("ended");
     assert!(!ended.status.success() && gone(), "{}", all(&ended));
     assert_eq!(shown(), "old\n600\ntmpfs\n", "what was not saved is not taken");
+    // Killed, it can do nothing more: the next of them does.
+    let killed = edit("kill -9 $PPID").wait_with_output().expect("ended");
+    assert!(!killed.status.success() && copy().exists(), "{}", all(&killed));
+    assert_eq!(shown(), "old\n600\ntmpfs\n");
+    assert!(gone());
 }
 
 #[test]

@@ -1,7 +1,7 @@
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -19,52 +19,6 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
         let _ = fs::remove_file(path);
         failed(source)
     })
-}
-
-/// A directory in memory, its owner's alone, that goes with this, whatever an editor has left in it.
-#[derive(Debug)]
-pub struct Scratch(PathBuf);
-
-impl Scratch {
-    /// A new one.
-    ///
-    /// # Errors
-    /// Where there is no file system in memory to make it on: nothing is written to a disk instead.
-    pub fn new() -> Result<Self, Error> {
-        let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let places = own.into_iter().chain([PathBuf::from("/dev/shm")]);
-        let mut last = Error::Unknown { thing: "/dev/shm".to_owned(), why: "is not in memory".to_owned() };
-        for place in places.filter(|place| in_memory(place)) {
-            let path = place.join(format!("trueup-secret-{}", std::process::id()));
-            match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(Self(path)),
-                Err(source) => last = Error::Io { doing: "make", path, source },
-            }
-        }
-        Err(last)
-    }
-
-    /// Writes a file into it; where it is.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
-    pub fn put(&self, name: &str, content: &[u8]) -> Result<PathBuf, Error> {
-        let path = self.0.join(name);
-        write_new(&path, content).map(|()| path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Whether what is written to `place` stays in memory, statfs(2).
-fn in_memory(place: &Path) -> bool {
-    const TMPFS: i64 = 0x0102_1994;
-    const RAMFS: i64 = 0x8584_58f6;
-    rustix::fs::statfs(place).is_ok_and(|found| [TMPFS, RAMFS].contains(&found.f_type))
 }
 
 /// Runs `command`, words that a shell would split, on `path` at this terminal, and waits for it. Where `end` is set

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use crate::compile::{self, Readers};
 use crate::host::{self, Instead};
 use crate::model::one_line;
-use crate::secret::{self as age, Header, Identity, Plain, Recipient, SUFFIX};
+use crate::secret::{self as age, Header, Identity, Plain, Recipient};
 use crate::source::{Entry, Origin, Snapshot};
 
 mod edit;
@@ -40,6 +40,7 @@ impl Secret {
         anyhow::ensure!(age::SUPPORTED, "this trueup was built without the feature `secrets`");
         // Before the first of it is read.
         host::hide();
+        host::Scratch::sweep();
         match &self.verb {
             Verb::Encrypt(verb) => verb.run(),
             Verb::Edit(verb) => verb.run(),
