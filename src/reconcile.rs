@@ -24,6 +24,7 @@ mod back;
 mod bind;
 mod commits;
 mod fetch;
+mod first;
 mod forward;
 mod hand;
 mod history;
@@ -48,10 +49,12 @@ mod unjudged;
 use act::act;
 pub use bind::read_ledger;
 pub use commits::{NotNamed, named_commit};
+pub use first::{First, first};
 use forward::Forward;
 pub use hand::{is_due, owes_an_agent, rest, strike};
 pub use history::{history, remember_pass};
 use newest::{Newest, Refused, newest};
+pub use own::Own;
 use restraint::Restraint;
 pub use restraint::{brakes, brakes_in};
 pub use select::{known_facts, read_host};
@@ -410,12 +413,7 @@ fn weigh(
     report.plan(&plan);
     report.notes.extend(foreseen);
     report.notes.extend(units::strange_drop_ins(host, &desired, ledger));
-    judged.map_err(|refusal| Stop {
-        stage: Stage::Plan,
-        class: Class::Stalled,
-        reason: refusal.reason().to_owned(),
-        message: format!("the plan is refused whole: {refusal}"),
-    })?;
+    judged.map_err(|refusal| refused_whole(&refusal))?;
     let update = ask.settings.policy.update.max(desired.update.unwrap_or(Update::Auto));
     // Where a newer revision waits because of `hold`, that counts though it is not acted on.
     report.update = report.update.max(Some(update));
@@ -427,6 +425,15 @@ fn weigh(
     let look_only = suspended || update == Update::Observe;
     report.look_only = look_only;
     Ok(Weighed { plan, desired, payloads, whole, look_only, restraint, held })
+}
+
+fn refused_whole(refusal: &plan::Refusal) -> Stop {
+    Stop {
+        stage: Stage::Plan,
+        class: Class::Stalled,
+        reason: refusal.reason().to_owned(),
+        message: format!("the plan is refused whole: {refusal}"),
+    }
 }
 
 fn observe(host: &Reader, desired: &Desired, ledger: &Ledger) -> BTreeMap<Id, Result<Observed, host::Error>> {

@@ -428,8 +428,12 @@ fn a_secret_is_encrypted_to_this_host_whose_plan_is_empty_then() {
     let check = Command::new(env!("CARGO_BIN_EXE_trueup")).arg("check").arg(&scene.repo).output().expect("started");
     assert_eq!(check.status.code(), Some(0), "{}", all(&check));
     assert_eq!(scene.adopt(&["/etc/app", "--encrypt"]).outcome("file:/etc/app/db.conf"), "declared");
-    // The host's own key is a secret by its name, and encrypted to itself it is of no use: it is told all the same.
-    assert_eq!(scene.adopt(&["/etc/ssh"]).outcome("file:/etc/ssh/ssh_host_ed25519_key"), "left-out looks-secret");
+    // The host's own key opens all of them, and encrypted to itself it is of no use.
+    for arguments in [&["/etc/ssh"][..], &["/etc/ssh", "--encrypt"]] {
+        let told = scene.adopt(arguments);
+        assert_eq!(told.outcome("file:/etc/ssh/ssh_host_ed25519_key"), "left-out self-trust");
+        assert_eq!((told.code, &told.document["refused"]), (Some(1), &Value::Null), "{:#}", told.document);
+    }
 
     // Another content goes over it only where that is asked for, and never in the clear.
     scene.on_host("/etc/app/db.conf", "password = another\n", 0o640);
@@ -439,6 +443,44 @@ fn a_secret_is_encrypted_to_this_host_whose_plan_is_empty_then() {
     scene.on_host("/etc/app/db.conf", "nothing\n", 0o644);
     scene.adopt(&["/etc/app/db.conf", "--encrypt", "--replace"]).whole();
     assert!(!scene.paths().iter().any(|path| path.ends_with("db.conf")), "it stays a secret: {:?}", scene.paths());
+}
+
+#[test]
+fn what_root_named_in_the_agent_s_settings_is_left_out_and_a_plan_that_is_refused_for_it_is_told() {
+    let scene = Scene::new();
+    scene.on_host("/etc/trueup/agent.toml", "[trust]\nsigners = \"/etc/app/signers\"\n", 0o644);
+    scene.on_host("/etc/app/signers", "ana@example.org ssh-ed25519 AAAA\n", 0o644);
+    scene.on_host("/etc/app/motd", "hello\n", 0o644);
+    let told = scene.adopt(&["/etc/app"]);
+    assert_eq!(told.outcome("file:/etc/app/signers"), "left-out self-trust");
+    assert_eq!(told.outcome("file:/etc/app/motd"), "adopted");
+    assert_eq!((told.code, &told.document["refused"]), (Some(1), &Value::Null), "{:#}", told.document);
+    // What somebody declared of it before stalls the host whole, as it is here.
+    scene.declare("hosts/web-01/files/etc/app/signers", "ana@example.org ssh-ed25519 AAAA\n");
+    let told = scene.adopt(&["/etc/app/motd"]);
+    assert_eq!(told.outcome("file:/etc/app/motd"), "declared");
+    assert_eq!(
+        (told.code, &told.document["refused"]["reason"]),
+        (Some(1), &"self-trust".into()),
+        "{:#}",
+        told.document
+    );
+    let text = all(&scene.run(&["/etc/app/motd"]));
+    let said = "A pass here would change nothing, self-trust: file:/etc/app/signers (hosts/web-01) decides whom this host \
+                believes (agent.toml), which is not for the repository to write. Mend that before you push.";
+    assert!(text.contains(said) && !text.contains("would be empty"), "{text}");
+    // So does a plan that would take away more than anybody is likely to mean.
+    fs::remove_file(scene.repo.join("hosts/web-01/files/etc/app/signers")).expect("ours");
+    scene.declare("hosts/web-01/host.toml", "[files.\"/etc/app/many\"]\ntype = \"directory\"\nexclusive = true\n");
+    scene.on_host("/etc/app/many/0", "mine\n", 0o644);
+    scene.declare("hosts/web-01/files/etc/app/many/0", "mine\n");
+    for n in 1..100 {
+        scene.on_host(&format!("/etc/app/many/{n}"), "a stranger\n", 0o644);
+    }
+    let told = scene.adopt(&["/etc/app/motd"]);
+    assert_eq!((told.code, &told.document["refused"]["reason"]), (Some(1), &"guard".into()), "{:#}", told.document);
+    assert_eq!(told.document["differences"].as_array().map(Vec::len), Some(99), "{:#}", told.document);
+    scene.adopt(&["/etc/app/many"]).whole();
 }
 
 #[test]

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{suspect, units};
 use crate::compile;
+use crate::config::Settings;
 use crate::host::{NodeType, Reader};
 use crate::kinds::file::{File, ancestors, protected};
 use crate::kinds::package::{self, Package};
 use crate::kinds::unit::{self, Unit};
 use crate::kinds::{Kind, Observed};
 use crate::model::{Id, one_line};
+use crate::reconcile;
 use crate::secret::Plain;
 
 mod files;
@@ -94,14 +96,16 @@ pub(super) struct Look<'a> {
     /// This host lets the repository set setuid, setgid and sticky bits.
     pub(super) setid: bool,
     pub(super) layer: &'a str,
+    own: reconcile::Own,
     found: Looked,
     paths: BTreeMap<String, Why>,
     bytes: u64,
 }
 
 impl<'a> Look<'a> {
-    pub(super) fn new(host: &'a Reader, layer: &'a str, exact: bool, setid: bool) -> Self {
-        Self { host, exact, setid, layer, found: Looked::default(), paths: BTreeMap::new(), bytes: 0 }
+    pub(super) fn new(host: &'a Reader, settings: &Settings, layer: &'a str, exact: bool) -> Self {
+        let (setid, own) = (settings.policy.setid, reconcile::Own::of(host, settings));
+        Self { host, exact, setid, layer, own, found: Looked::default(), paths: BTreeMap::new(), bytes: 0 }
     }
 
     /// Looks at `ids`, and nothing else of the host.

@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::host::{self, HOST_KEYS, Reader, WorkTree};
 use crate::kinds;
 use crate::manifest::{self as format, Problem};
-use crate::model::{Facts, Id, one_line};
+use crate::model::{Facts, Id, Stop, one_line};
 use crate::reconcile;
 use crate::secret::{self, Recipient};
 use crate::source::{Entry, Origin, Snapshot};
@@ -91,6 +91,14 @@ struct Difference {
     layer: String,
 }
 
+/// What would come of a plan here.
+#[derive(Debug)]
+struct Outlook {
+    differences: Vec<Difference>,
+    /// Why it would be refused whole.
+    refused: Option<Stop>,
+}
+
 impl Adopt {
     pub(super) fn run(&self) -> anyhow::Result<u8> {
         if self.encrypt {
@@ -125,7 +133,7 @@ impl Adopt {
             ensure!(pin == own, "hosts/{} is pinned to machine id {pin}, and this machine's is {own}", scene.name);
         }
         host.say("looking at the host");
-        let looked = look::Look::new(&host, &scene.layer, self.exact, settings.policy.setid).at(&self.what)?;
+        let looked = look::Look::new(&host, &settings, &scene.layer, self.exact).at(&self.what)?;
         let own_key = if self.encrypt { scene.own_key()? } else { None };
         let in_clear: BTreeSet<String> = self.in_clear.iter().map(|id| id.name().to_owned()).collect();
         let weigh = weigh::Weigh {
@@ -139,14 +147,15 @@ impl Adopt {
         };
         let mut weighed = weigh.all(looked).with_context(|| weigh.manifest_path())?;
         let mut after = with(&snapshot, &weighed);
-        let mut made = scene.compile(&after).map(|compiled| (scene.differences(&compiled), compiled));
-        if let Ok((differences, _)) = &made
+        let outlook = |compiled: Compiled| (scene.outlook(&compiled), compiled);
+        let mut made = scene.compile(&after).map(outlook);
+        if let Ok((Outlook { differences, .. }, _)) = &made
             && weigh.complete(&mut weighed, differences.iter().map(|one| (&one.id, one.properties.as_slice())))?
         {
             after = with(&snapshot, &weighed);
-            made = scene.compile(&after).map(|compiled| (scene.differences(&compiled), compiled));
+            made = scene.compile(&after).map(outlook);
         }
-        let (differences, compiled) = match made {
+        let (outlook, compiled) = match made {
             Ok(made) => made,
             Err(problems) => return self.refused(&scene, &after, &problems, true),
         };
@@ -163,11 +172,11 @@ impl Adopt {
             root: &root,
             scene: &scene,
             weighed: &weighed,
-            differences: &differences,
+            outlook: &outlook,
             written,
             includes,
         })?;
-        Ok(u8::from(!weighed.left.is_empty()))
+        Ok(u8::from(!weighed.left.is_empty() || outlook.refused.is_some()))
     }
 
     /// The name of the host's directory, which need not be there yet.
@@ -256,13 +265,11 @@ impl Scene<'_> {
     }
 
     /// What a plan here would change.
-    fn differences(&self, compiled: &Compiled) -> Vec<Difference> {
-        let desired = reconcile::with_strangers(self.host, self.settings, compiled.desired.clone());
-        let resources = &desired.resources;
-        let ids: Vec<&Id> = resources.keys().collect();
-        let differs = |(id, seen): (&&Id, Result<kinds::Observed, host::Error>)| {
-            let wanted = resources.get(*id)?;
-            let found = seen.map(|seen| wanted.spec.diff(&seen));
+    fn outlook(&self, compiled: &Compiled) -> Outlook {
+        let first = reconcile::first(self.host, self.settings, compiled.desired.clone());
+        let differs = |(id, seen): (&Id, &Result<kinds::Observed, host::Error>)| {
+            let wanted = first.desired.resources.get(id)?;
+            let found = seen.as_ref().map(|seen| wanted.spec.diff(seen));
             let properties = found.iter().flatten().map(|change| change.property.clone()).collect();
             let changes: Vec<String> = match found {
                 Ok(found) => found.iter().map(ToString::to_string).collect(),
@@ -271,9 +278,9 @@ impl Scene<'_> {
                 Err(error) => vec![error.chain()],
             };
             let layer = wanted.layer.clone();
-            (!changes.is_empty()).then(|| Difference { id: (*id).clone(), changes, properties, layer })
+            (!changes.is_empty()).then(|| Difference { id: id.clone(), changes, properties, layer })
         };
-        ids.iter().zip(kinds::observe(self.host, &ids)).filter_map(differs).collect()
+        Outlook { differences: first.observed.iter().filter_map(differs).collect(), refused: first.refused }
     }
 
     /// Whether what is on disk now is what was compiled before it was written.

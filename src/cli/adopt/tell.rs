@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::weigh::{Outcome, Weighed};
-use super::{Adopt, Difference, Scene};
+use super::{Adopt, Outlook, Scene};
 use crate::model::one_line;
 
 pub(super) struct Told<'a> {
@@ -14,7 +14,7 @@ pub(super) struct Told<'a> {
     pub(super) root: &'a Path,
     pub(super) scene: &'a Scene<'a>,
     pub(super) weighed: &'a Weighed,
-    pub(super) differences: &'a [Difference],
+    pub(super) outlook: &'a Outlook,
     pub(super) written: bool,
     /// The host includes the role that was written to.
     pub(super) includes: bool,
@@ -31,6 +31,7 @@ struct Document<'a> {
     resources: Vec<Line<'a>>,
     files: Vec<&'a str>,
     differences: Vec<DifferenceLine<'a>>,
+    refused: Option<Refused<'a>>,
     notes: &'a [String],
 }
 
@@ -53,6 +54,12 @@ struct DifferenceLine<'a> {
     layer: &'a str,
 }
 
+#[derive(Debug, Serialize)]
+struct Refused<'a> {
+    reason: &'a str,
+    message: &'a str,
+}
+
 pub(super) fn tell(told: &Told<'_>) -> anyhow::Result<()> {
     if told.adopt.ground.json {
         return super::super::print_json(&document(told));
@@ -66,7 +73,7 @@ pub(super) fn refused(adopt: &Adopt, scene: &Scene<'_>, problems: &str, adopted:
     if adopt.ground.json {
         return super::super::print_json(&serde_json::json!({
             "version": 1, "command": "adopt", "host": scene.name, "layer": scene.layer, "written": false,
-            "resources": [], "files": [], "differences": [], "notes": [], "problems": problems,
+            "resources": [], "files": [], "differences": [], "refused": null, "notes": [], "problems": problems,
         }));
     }
     super::super::tell(problems);
@@ -119,10 +126,12 @@ fn document<'a>(told: &'a Told<'_>) -> Document<'a> {
         resources: taken.chain(left).collect(),
         files: told.weighed.writes.keys().map(String::as_str).collect(),
         differences: told
+            .outlook
             .differences
             .iter()
             .map(|one| DifferenceLine { id: one.id.as_str(), changes: &one.changes, layer: &one.layer })
             .collect(),
+        refused: told.outlook.refused.as_ref().map(|stop| Refused { reason: &stop.reason, message: &stop.message }),
         notes: &told.weighed.notes,
     }
 }
@@ -177,18 +186,25 @@ fn text(told: &Told<'_>) -> String {
 }
 
 fn differences(out: &mut String, told: &Told<'_>) {
-    if told.differences.is_empty() {
+    const SHOWN: usize = 50;
+    let Outlook { differences, refused } = told.outlook;
+    if let Some(stop) = refused {
+        let message = one_line(&stop.message, 600);
+        let _ =
+            writeln!(out, "A pass here would change nothing, {}: {message}. Mend that before you push.", stop.reason);
+    } else if differences.is_empty() {
         out.push_str("A plan here would be empty.\n");
+    }
+    if differences.is_empty() {
         return;
     }
-    const SHOWN: usize = 50;
     let _ = writeln!(out, "A plan here would change:");
-    for one in told.differences.iter().take(SHOWN) {
+    for one in differences.iter().take(SHOWN) {
         let changes = one_line(&one.changes.join(", "), 300);
         let _ = writeln!(out, "  ~ {}  {changes}   {}", one_line(one.id.as_str(), 200), one.layer);
     }
-    if told.differences.len() > SHOWN {
-        let _ = writeln!(out, "  and {} more", told.differences.len() - SHOWN);
+    if differences.len() > SHOWN {
+        let _ = writeln!(out, "  and {} more", differences.len() - SHOWN);
     }
 }
 

@@ -119,6 +119,9 @@ impl Look<'_> {
             _ => Shape::Regular,
         };
         permitted(path, shape).map_err(|(reason, why)| left(reason, why))?;
+        if let Some(why) = self.own.refuses(path) {
+            return Err(left("self-trust", format!("it {why}")));
+        }
         if let Some(why) = place::not_for_git(self.layer, path) {
             return Err(left("not-for-git", why));
         }
