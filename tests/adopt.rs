@@ -271,6 +271,7 @@ fn what_cannot_be_taken_is_told_and_the_rest_is_adopted() {
     scene.on_host("/etc/setuid", "x\n", 0o4755);
     scene.on_host("/etc/passwd", "root:x:0:0::/root:/bin/sh\n", 0o644);
     scene.on_host("/etc/group", "root:x:0:\n", 0o644);
+    scene.on_host("/etc/machine-id", "0123456789abcdef0123456789abcdef\n", 0o444);
     scene.on_host("/etc/trueup/agent.toml", "", 0o644);
     scene.on_host("/etc/trueup/agent.d/x.toml", "", 0o644);
     scene.on_host("/etc/app/.gitignore", "*\n", 0o644);
@@ -300,6 +301,7 @@ fn what_cannot_be_taken_is_told_and_the_rest_is_adopted() {
         "/etc/motd",
         "/etc/setuid",
         "/etc/passwd",
+        "/etc/machine-id",
         "/etc/trueup",
         "/etc/app",
         "/etc/full",
@@ -320,6 +322,7 @@ fn what_cannot_be_taken_is_told_and_the_rest_is_adopted() {
         ("file:/etc/motd", "adopted"),
         ("file:/etc/setuid", "left-out setid"),
         ("file:/etc/passwd", "left-out protected-path"),
+        ("file:/etc/machine-id", "left-out protected-path"),
         ("file:/etc/trueup", "left-out self-trust"),
         ("file:/etc/app/.gitignore", "left-out not-for-git"),
         ("file:/etc/app/.git", "left-out not-for-git"),
@@ -432,6 +435,7 @@ fn a_secret_is_encrypted_to_this_host_whose_plan_is_empty_then() {
     for arguments in [&["/etc/ssh"][..], &["/etc/ssh", "--encrypt"]] {
         let told = scene.adopt(arguments);
         assert_eq!(told.outcome("file:/etc/ssh/ssh_host_ed25519_key"), "left-out self-trust");
+        assert_eq!(told.outcome("file:/etc/ssh/ssh_host_ed25519_key.pub"), "left-out host-identity");
         assert_eq!((told.code, &told.document["refused"]), (Some(1), &Value::Null), "{:#}", told.document);
     }
 

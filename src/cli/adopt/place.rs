@@ -53,6 +53,13 @@ pub(super) fn not_for_git(layer: &str, path: &str) -> Option<String> {
     (longest > 4096).then(|| format!("its path in the repository would have {longest} bytes, more than 4096"))
 }
 
+/// Whether this is the public half of one of the keys that sshd(8) proves by which host it is, or a certificate for one:
+/// beside another key it is a lie.
+pub(super) fn is_of_one_host(path: &str) -> bool {
+    let name = path.strip_prefix("/etc/ssh/ssh_host_").filter(|name| !name.contains('/'));
+    name.is_some_and(|name| name.ends_with(".pub"))
+}
+
 /// How `[files]` names `path`: as it is, or as the pattern that matches nothing else; `None` where there is none.
 pub(super) fn key(path: &str) -> Option<String> {
     const SPECIAL: [char; 4] = ['*', '?', '[', '{'];
@@ -100,6 +107,18 @@ mod tests {
             assert_eq!(not_for_git("hosts/a", path), None, "{path}");
         }
         assert!(not_for_git("hosts/a", &format!("/{}", "a/".repeat(2_040))).is_some());
+    }
+
+    #[test]
+    fn what_goes_with_a_key_of_a_host_is_of_that_host() {
+        for name in ["ed25519_key.pub", "rsa_key.pub", "ed25519_key-cert.pub"] {
+            assert!(is_of_one_host(&format!("/etc/ssh/ssh_host_{name}")), "{name}");
+        }
+        for path in
+            ["/etc/ssh/ssh_host_rsa_key", "/etc/ssh/ca.pub", "/etc/ssh/ssh_host_/a.pub", "/srv/ssh_host_rsa_key.pub"]
+        {
+            assert!(!is_of_one_host(path), "{path}");
+        }
     }
 
     #[test]

@@ -122,6 +122,10 @@ impl Look<'_> {
         if let Some(why) = self.own.refuses(path) {
             return Err(left("self-trust", format!("it {why}")));
         }
+        if place::is_of_one_host(path) {
+            let why = "it goes with a key that this host made for itself, and one that is installed anew makes another";
+            return Err(left("host-identity", why.to_owned()));
+        }
         if let Some(why) = place::not_for_git(self.layer, path) {
             return Err(left("not-for-git", why));
         }
