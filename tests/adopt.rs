@@ -450,6 +450,35 @@ fn a_secret_is_encrypted_to_this_host_whose_plan_is_empty_then() {
 }
 
 #[test]
+fn what_is_mounted_is_told_whatever_directory_it_covers() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    for directory in ["/srv", "/opt/app"] {
+        fs::create_dir_all(scene.at(directory)).expect("made");
+    }
+    // The mounts go with the process that made them.
+    let adopt = |paths: &[&str]| {
+        let script = "root=$1; shift; mount -t tmpfs -o mode=755 none \"$root/srv\" && \
+                      mount -t tmpfs -o mode=1777 none \"$root/opt/app\" && echo a >\"$root/srv/a\" && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script, "sh"]).arg(&scene.root);
+        command.args([env!("CARGO_BIN_EXE_trueup"), "adopt", "--json", "--dry-run", "--host", "web-01", "--root"]);
+        command.arg(&scene.root).arg("--repo").arg(&scene.repo).args(paths);
+        Told::of(&command.output().expect("started"))
+    };
+    for paths in [&["/srv", "/opt/app"][..], &["/srv", "/opt"]] {
+        let told = adopt(paths);
+        assert_eq!(told.code, Some(1), "{:#}", told.document);
+        assert_eq!(told.outcome("file:/srv"), "left-out mount-point");
+        assert_eq!(told.outcome("file:/opt/app"), "left-out mount-point");
+    }
+    // What is named on it is taken, as what lies on the way to it is not.
+    adopt(&["/srv/a"]).whole();
+}
+
+#[test]
 fn what_root_named_in_the_agent_s_settings_is_left_out_and_a_plan_that_is_refused_for_it_is_told() {
     let scene = Scene::new();
     scene.on_host("/etc/trueup/agent.toml", "[trust]\nsigners = \"/etc/app/signers\"\n", 0o644);

@@ -189,6 +189,9 @@ impl Look<'_> {
     /// A directory is declared where it is not what is made on the way to something else: root's own, 0755, not empty.
     fn directory(&mut self, path: &str, why: Why, seen: Present) {
         let id = Id::new(File::WORD, path);
+        if seen.mount_point && why != Why::Around {
+            return self.left(id.as_str(), "mount-point", "something is mounted there; what is on it is not looked at");
+        }
         let inside = format!("{path}/");
         let holds = self.found.items.iter().any(|item| item.id.name().starts_with(&inside));
         if protected::is_structure(path) || (why == Why::Around && !holds) {
@@ -221,9 +224,6 @@ impl Look<'_> {
             return self.left(id.as_str(), "not-for-git", why);
         }
         if seen.mount_point {
-            if why != Why::Around {
-                self.left(id.as_str(), "mount-point", "something is mounted there; what is on it is not looked at");
-            }
             return;
         }
         let what = What::Directory { mode: seen.mode, owners };
