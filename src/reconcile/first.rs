@@ -8,11 +8,11 @@ use crate::compile::Desired;
 use crate::config::Settings;
 use crate::host::{self, Reader};
 use crate::kinds::Observed;
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::model::{Id, Stop};
 use crate::plan::{self, Leave, Plan, Situation};
 
-/// What would come of it on a host of which nothing is known yet.
+/// What would come of it on a host of which nothing is known yet, but what its units have caught up with.
 #[derive(Debug)]
 pub struct First {
     /// What is wanted, with what would go from exclusive directories.
@@ -28,7 +28,9 @@ pub struct First {
 /// Looks at what is wanted and plans it. Nothing is changed.
 pub fn first(host: &Reader, settings: &Settings, desired: Desired) -> First {
     let desired = with_strangers(host, settings, desired);
-    let ledger = Ledger::default();
+    // A unit that was restarted for a file is not for it over and over.
+    let caught_up = ledger::look(&host.state()).map(|known| known.caught_up.clone()).unwrap_or_default();
+    let ledger = Ledger { caught_up, ..Ledger::default() };
     let observed = observe(host, &desired, &ledger);
     let plan = plan::make(&Situation {
         ledger: &ledger,

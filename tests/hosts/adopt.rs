@@ -63,8 +63,10 @@ systemctl -q enable --now one.service three.timer four@a.service five.socket
 systemctl -q enable six.service
 systemctl -q disable --now p2.service
 systemctl -q mask --now p3.service
-systemctl restart p1.service
 "#;
+
+/// The key that opens the secrets of a host that has no other.
+const KEY: &str = "/etc/ssh/ssh_host_rsa_key";
 
 const NAMES: [&str; 10] = [
     "one.service",
@@ -119,6 +121,7 @@ fn an_existing_host_is_adopted_plans_to_nothing_and_a_fresh_host_comes_to_the_sa
     host.shell(&format!("DEBIAN_FRONTEND=noninteractive apt-get -y -qq install {}", packages.join(" ")));
     host.shell(FILES);
     host.shell(UNITS);
+    host.shell(&format!("mkdir -p /etc/ssh; [ -e {KEY} ] || echo a key >{KEY}; chmod 600 {KEY}"));
 
     // As its operator does it: a checkout on the host, what is to be adopted, a commit.
     host.copy_in(&lab.directory("git/work"), "/root/fleet");
@@ -128,9 +131,30 @@ fn an_existing_host_is_adopted_plans_to_nothing_and_a_fresh_host_comes_to_the_sa
     arguments.extend(ids.iter().map(String::as_str));
     arguments.extend(NAMES);
     arguments.extend(["--repo", "/root/fleet", "--json"]);
-    let output = host.run(&arguments);
-    let told: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:#?}"));
-    assert_eq!((output.status, &told["differences"]), (0, &Value::Array(Vec::new())), "{told:#}");
+    let adopt = |more: &[&str]| {
+        let output = host.run(&[&arguments[..], more].concat());
+        let told: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:#?}"));
+        (output.status, told)
+    };
+    // One of the units runs without a drop-in that was written since it started: the first pass would restart it.
+    let (_, told) = adopt(&["--dry-run"]);
+    let changes = |told: &Value| -> Vec<String> {
+        let differences = told["differences"].as_array().expect("a list");
+        differences.iter().map(|one| format!("{} {}", one["id"], one["changes"])).collect()
+    };
+    let drop_in = "/etc/systemd/system/p1.service.d/10-a.conf";
+    let older = format!("runs by an older unit file than there is ({drop_in}) → restart");
+    assert_eq!(changes(&told), [format!("\"unit:p1.service\" [\"{older}\"]")], "{told:#}");
+    host.shell("systemctl restart p1.service");
+    // Nor is the key by which this host would read its secrets for the repository, encrypted or not.
+    let (status, told) = adopt(&["--dry-run", "--encrypt", KEY]);
+    assert_eq!(status, 1, "{told:#}");
+    assert!(
+        told["resources"].as_array().expect("a list").iter().any(|line| line["reason"] == "self-trust"),
+        "{told:#}"
+    );
+    let (status, told) = adopt(&[]);
+    assert_eq!((status, &told["differences"]), (0, &Value::Array(Vec::new())), "{told:#}");
     let resources = told["resources"].as_array().expect("a list");
     assert!(resources.iter().all(|line| line["outcome"] == "adopted"), "{told:#}");
     let adopted: Vec<String> = resources.iter().filter_map(|line| line["id"].as_str()).map(str::to_owned).collect();

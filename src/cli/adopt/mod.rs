@@ -13,21 +13,22 @@ use super::{Ground, ask};
 use crate::compile::{self, Compiled, Options, Secrets};
 use crate::config::Settings;
 use crate::host::{self, HOST_KEYS, Reader, WorkTree};
-use crate::kinds;
 use crate::manifest::{self as format, Problem};
-use crate::model::{Facts, Id, Stop, one_line};
+use crate::model::{Facts, Id, one_line};
 use crate::reconcile;
 use crate::secret::{self, Recipient};
 use crate::source::{Entry, Origin, Snapshot};
 
 mod look;
 mod manifest;
+mod outlook;
 mod place;
 mod suspect;
 mod tell;
 mod units;
 mod weigh;
 
+use outlook::Outlook;
 use weigh::{Weighed, Write};
 
 /// Bring what stands on this host into the work tree of a fleet repository, as a layer that then plans to nothing. Nothing is
@@ -79,24 +80,6 @@ struct Scene<'a> {
     name: String,
     /// What is written to: `hosts/web-01`, `roles/base`.
     layer: String,
-}
-
-/// Something that a plan here would change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Difference {
-    id: Id,
-    changes: Vec<String>,
-    /// `mode`, `content`…, each once.
-    properties: Vec<String>,
-    layer: String,
-}
-
-/// What would come of a plan here.
-#[derive(Debug)]
-struct Outlook {
-    differences: Vec<Difference>,
-    /// Why it would be refused whole.
-    refused: Option<Stop>,
 }
 
 impl Adopt {
@@ -264,23 +247,8 @@ impl Scene<'_> {
         compile::compile(snapshot, &self.name, &known, &options)
     }
 
-    /// What a plan here would change.
     fn outlook(&self, compiled: &Compiled) -> Outlook {
-        let first = reconcile::first(self.host, self.settings, compiled.desired.clone());
-        let differs = |(id, seen): (&Id, &Result<kinds::Observed, host::Error>)| {
-            let wanted = first.desired.resources.get(id)?;
-            let found = seen.as_ref().map(|seen| wanted.spec.diff(seen));
-            let properties = found.iter().flatten().map(|change| change.property.clone()).collect();
-            let changes: Vec<String> = match found {
-                Ok(found) => found.iter().map(ToString::to_string).collect(),
-                // Told as deferred by every pass below a directory.
-                Err(error) if error.reason() == "deferred" => Vec::new(),
-                Err(error) => vec![error.chain()],
-            };
-            let layer = wanted.layer.clone();
-            (!changes.is_empty()).then(|| Difference { id: id.clone(), changes, properties, layer })
-        };
-        Outlook { differences: first.observed.iter().filter_map(differs).collect(), refused: first.refused }
+        Outlook::of(reconcile::first(self.host, self.settings, compiled.desired.clone()))
     }
 
     /// Whether what is on disk now is what was compiled before it was written.

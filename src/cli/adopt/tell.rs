@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::outlook::Outlook;
 use super::weigh::{Outcome, Weighed};
-use super::{Adopt, Outlook, Scene};
+use super::{Adopt, Scene};
 use crate::model::one_line;
 
 pub(super) struct Told<'a> {
