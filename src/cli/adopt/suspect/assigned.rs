@@ -33,6 +33,9 @@ pub(super) fn assigned(line: &str, is_text: bool) -> Option<&'static str> {
     if in_command(line, is_key) {
         return Some(WHAT);
     }
+    if in_block(line, is_key) || in_statement(line) {
+        return Some(WHAT);
+    }
     let words: Vec<&str> = line.trim_end_matches(';').split_whitespace().collect();
     // A directive alone on its line, or pairs of netrc(5): `login x password y`.
     let pairs = words.first().is_some_and(|word| ["machine", "default", "login", "set", "export"].contains(word));
@@ -55,6 +58,41 @@ pub(super) fn assigned(line: &str, is_text: bool) -> Option<&'static str> {
         }
     }
     None
+}
+
+/// `key "k" { algorithm hmac-sha256; secret "x"; };`: a directive that does not stand alone on its line.
+fn in_block(line: &str, is_key: impl Fn(&str) -> bool) -> bool {
+    // A sentence does not end so.
+    if !line.ends_with([';', '}']) {
+        return false;
+    }
+    let mut end = 0;
+    line.split_inclusive([';', '{', '}']).any(|directive| {
+        end += directive.len();
+        let Some((key, rest)) = directive.trim_start().split_once(char::is_whitespace) else { return false };
+        let given = rest.trim().trim_end_matches(';');
+        let alone =
+            given.starts_with(['"', '\'']) || !given.contains(char::is_whitespace) && !given.starts_with(['=', ':']);
+        // What stands for a value may hold what ends a directive.
+        let value = first_word(&line[end - rest.len()..]);
+        alone && !key.contains(['=', '[', '/', ')']) && is_key(unquoted(key)) && !is_harmless_of(key, value)
+    })
+}
+
+/// `IDENTIFIED BY 'x'` and `ALTER USER a WITH PASSWORD 'x'` of SQL, `stats auth user:x` and `user a insecure-password x` of
+/// HAProxy.
+fn in_statement(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let is = |at: usize, word: &str| words.get(at).is_some_and(|found| found.eq_ignore_ascii_case(word));
+    let about_users = ["create", "alter", "grant", "set"].iter().any(|verb| is(0, verb))
+        || (0..words.len()).any(|at| is(at, "identified"));
+    (1..words.len()).any(|at| {
+        let quoted = words[at].starts_with(['\'', '"']);
+        let sql = quoted && about_users && ["by", "password", "as"].iter().any(|word| is(at - 1, word));
+        sql && !is_harmless(unquoted(words[at]))
+            || is(0, "stats") && is(at - 1, "auth") && has_password(words[at])
+            || is(at - 1, "insecure-password") && !is_harmless(words[at])
+    })
 }
 
 /// `"auth": "…"` of Docker, `_auth=…` of npm: a name and a password in base64.

@@ -23,6 +23,9 @@ pub(super) fn by_form(line: &str) -> Option<&'static str> {
     if line.match_indices("eyJ").any(|(at, _)| is_web_token(&line[at..])) {
         return Some("a token");
     }
+    if WEBHOOKS.iter().any(|begin| line.match_indices(begin).any(|(at, _)| has_path(&line[at + begin.len()..]))) {
+        return Some("a URL that is a password itself");
+    }
     (hashed(line)).then_some("the hash of a password").or_else(|| in_url(line).then_some("a password in a URL"))
 }
 
@@ -47,16 +50,46 @@ const TOKENS: &[(&str, usize, &str)] = &[
     ("ghp_", 30, "a token of GitHub"),
     ("gho_", 30, "a token of GitHub"),
     ("ghs_", 30, "a token of GitHub"),
+    ("ghu_", 30, "a token of GitHub"),
+    ("ghr_", 30, "a token of GitHub"),
     ("github_pat_", 30, "a token of GitHub"),
     ("glpat-", 16, "a token of GitLab"),
     ("xoxb-", 16, "a token of Slack"),
     ("xoxp-", 16, "a token of Slack"),
+    ("xoxa-", 16, "a token of Slack"),
+    ("xoxe-", 16, "a token of Slack"),
+    ("xoxr-", 16, "a token of Slack"),
+    ("xoxs-", 16, "a token of Slack"),
+    ("xapp-", 16, "a token of Slack"),
     ("sk_live_", 16, "a key of Stripe"),
+    ("rk_live_", 16, "a key of Stripe"),
+    ("sk-ant-", 16, "a key of Anthropic"),
+    ("sk-proj-", 16, "a key of OpenAI"),
+    ("sk-svcacct-", 16, "a key of OpenAI"),
+    ("sk-admin-", 16, "a key of OpenAI"),
+    ("hf_", 30, "a token of Hugging Face"),
+    ("pypi-", 30, "a token of PyPI"),
     ("AIza", 30, "a key of Google"),
     ("hvs.", 20, "a token of Vault"),
     ("npm_", 30, "a token of npm"),
     ("dckr_pat_", 20, "a token of Docker"),
 ];
+
+/// Whoever knows such a URL may post to it; how they begin, without what stands for whom.
+const WEBHOOKS: &[&str] = &[
+    "hooks.slack.com/services/",
+    "hooks.slack.com/triggers/",
+    "hooks.slack.com/workflows/",
+    "discord.com/api/webhooks/",
+    "discordapp.com/api/webhooks/",
+    "webhook.office.com/webhookb2/",
+    "api.telegram.org/bot",
+];
+
+/// Whether `text` goes on with what nobody guesses.
+fn has_path(text: &str) -> bool {
+    text.chars().take_while(|c| c.is_ascii_alphanumeric() || "/_-:@".contains(*c)).count() >= 20
+}
 
 fn is_token(line: &str, at: usize, begin: &str, least: usize) -> bool {
     let before = line[..at].chars().next_back().is_some_and(|c| c.is_ascii_alphanumeric());
