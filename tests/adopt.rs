@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -447,6 +448,46 @@ fn a_secret_is_encrypted_to_this_host_whose_plan_is_empty_then() {
     scene.on_host("/etc/app/db.conf", "nothing\n", 0o644);
     scene.adopt(&["/etc/app/db.conf", "--encrypt", "--replace"]).whole();
     assert!(!scene.paths().iter().any(|path| path.ends_with("db.conf")), "it stays a secret: {:?}", scene.paths());
+}
+
+#[test]
+fn what_nobody_lets_us_read_is_left_out_and_the_rest_is_adopted() {
+    let scene = Scene::new();
+    scene.on_host("/etc/app/a.conf", "a\n", 0o644);
+    scene.on_host("/etc/app/closed/b.conf", "b\n", 0o644);
+    scene.on_host("/etc/other/c.conf", "c\n", 0o644);
+    for closed in ["/etc/app/closed", "/etc/other"] {
+        scene.mode(closed, 0);
+    }
+    // Where the program was built may be closed to others.
+    let program = scene.scratch.path().join("trueup");
+    fs::copy(env!("CARGO_BIN_EXE_trueup"), &program).expect("copied");
+    let mut command = Command::new(&program);
+    if rustix::process::geteuid().is_root() {
+        let mut given = Command::new("chown");
+        given.args(["-R", "65534:65534"]).arg(scene.scratch.path());
+        assert!(given.status().expect("chown is there").success());
+        command.uid(65534).gid(65534);
+    }
+    command.args(["adopt", "/etc/app", "/etc/other", "--json", "--host", "web-01", "--root"]).arg(&scene.root);
+    let told = Told::of(&command.arg("--repo").arg(&scene.repo).current_dir("/").output().expect("started"));
+    assert_eq!(told.code, Some(1), "{:#}", told.document);
+    assert_eq!(told.outcome("file:/etc/app/a.conf"), "adopted");
+    assert_eq!(told.outcome("file:/etc/app/closed"), "left-out io-error");
+    assert_eq!(told.outcome("file:/etc/other"), "left-out io-error");
+    for closed in ["/etc/app/closed", "/etc/other"] {
+        scene.mode(closed, 0o700);
+    }
+}
+
+#[test]
+fn a_package_has_one_name() {
+    let scene = Scene::new();
+    let told = scene.adopt(&["package:nginx", "package:nginx:native", "package:nginx:all"]);
+    assert_eq!(told.outcome("package:nginx"), "left-out deferred");
+    assert_eq!(told.document["resources"].as_array().map(Vec::len), Some(1), "{:#}", told.document);
+    let notes = ["package:nginx:all is package:nginx", "package:nginx:native is package:nginx"];
+    assert_eq!(told.document["notes"], serde_json::json!(notes));
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub use compiled::{Compiled, Options, compile};
 pub use desired::{Check, Desired, Probe, Unlisted, Wanted};
 pub use facts::assumed_facts;
 pub use layers::missing_layers;
+pub use packages::package_name;
 pub use secrets::{Reader, Readers, Secrets, is_of_secret, readers};
 pub use select::{names_tried, select};
 pub use tree::{FILE_LIMIT, LFS, UNITS};

@@ -7,11 +7,11 @@ use super::work::Work;
 use crate::kinds;
 use crate::kinds::package::{Downgrade, Spec, Version};
 use crate::manifest::{PackageEntry, State};
-use crate::model::{Family, Id, one_line};
+use crate::model::{Facts, Family, Id, one_line};
 
 pub(super) fn compile(work: &mut Work<'_>) {
     let layers = work.layers;
-    let native = work.facts.arch.as_deref().map(|arch| [arch, debian_name(arch)]).unwrap_or_default();
+    let native = native(work.facts);
     let mut declared: BTreeMap<&str, Vec<(usize, &PackageEntry)>> = BTreeMap::new();
     for (layer, here) in layers.0.iter().enumerate() {
         for entry in &here.layer.packages {
@@ -36,6 +36,15 @@ pub(super) fn compile(work: &mut Work<'_>) {
     for (name, entries) in declared {
         package(work, name, &entries);
     }
+}
+
+/// The one name by which the package `name` is known on a host of which this is known.
+pub fn package_name<'n>(name: &'n str, facts: &Facts) -> &'n str {
+    canonical(name, &native(facts))
+}
+
+fn native(facts: &Facts) -> [&str; 2] {
+    facts.arch.as_deref().map(|arch| [arch, debian_name(arch)]).unwrap_or_default()
 }
 
 /// The one name of a package: the architecture is part of it only where that is a foreign one.

@@ -129,6 +129,7 @@ fn an_existing_host_is_adopted_plans_to_nothing_and_a_fresh_host_comes_to_the_sa
     let mut arguments = vec!["trueup", "adopt", "/etc/app", "/srv/app", "/etc/motd", "/etc/sysusers.d/app.conf"];
     let ids: Vec<String> = packages.iter().map(|name| format!("package:{name}")).collect();
     arguments.extend(ids.iter().map(String::as_str));
+    arguments.push("package:p4:native");
     arguments.extend(NAMES);
     arguments.extend(["--repo", "/root/fleet", "--json"]);
     let adopt = |more: &[&str]| {
@@ -146,6 +147,16 @@ fn an_existing_host_is_adopted_plans_to_nothing_and_a_fresh_host_comes_to_the_sa
     let older = format!("runs by an older unit file than there is ({drop_in}) → restart");
     assert_eq!(changes(&told), [format!("\"unit:p1.service\" [\"{older}\"]")], "{told:#}");
     host.shell("systemctl restart p1.service");
+    // One whose file goes with this boot is not there on any other host.
+    host.shell(
+        "mkdir -p /run/systemd/system; printf '[Service]\\nExecStart=/bin/sleep infinity\\n' >/run/systemd/system/runt.service; \
+         systemctl daemon-reload; systemctl start runt.service",
+    );
+    let (_, told) = adopt(&["--dry-run", "runt.service"]);
+    let lines = told["resources"].as_array().expect("a list");
+    let runt = lines.iter().find(|line| line["id"] == "unit:runt.service").expect("it is told");
+    assert_eq!((&runt["outcome"], &runt["reason"]), (&"left-out".into(), &"unit-state".into()), "{told:#}");
+    host.shell("systemctl stop runt.service; rm /run/systemd/system/runt.service; systemctl daemon-reload");
     // Nor is the key by which this host would read its secrets for the repository, encrypted or not.
     let (status, told) = adopt(&["--dry-run", "--encrypt", KEY]);
     assert_eq!(status, 1, "{told:#}");

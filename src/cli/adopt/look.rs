@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{suspect, units};
+use super::{Scene, suspect, units};
 use crate::compile;
-use crate::config::Settings;
 use crate::host::{NodeType, Reader};
 use crate::kinds::file::{File, ancestors, protected};
 use crate::kinds::package::{self, Package};
 use crate::kinds::unit::{self, Unit};
 use crate::kinds::{Kind, Observed};
-use crate::model::{Id, one_line};
+use crate::model::{Facts, Id, one_line};
 use crate::reconcile;
 use crate::secret::Plain;
 
@@ -96,6 +95,7 @@ pub(super) struct Look<'a> {
     /// This host lets the repository set setuid, setgid and sticky bits.
     pub(super) setid: bool,
     pub(super) layer: &'a str,
+    facts: &'a Facts,
     own: reconcile::Own,
     found: Looked,
     paths: BTreeMap<String, Why>,
@@ -103,9 +103,10 @@ pub(super) struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    pub(super) fn new(host: &'a Reader, settings: &Settings, layer: &'a str, exact: bool) -> Self {
+    pub(super) fn new(scene: &'a Scene<'_>, exact: bool) -> Self {
+        let Scene { host, settings, facts, layer, .. } = scene;
         let (setid, own) = (settings.policy.setid, reconcile::Own::of(host, settings));
-        Self { host, exact, setid, layer, own, found: Looked::default(), paths: BTreeMap::new(), bytes: 0 }
+        Self { host, exact, setid, layer, facts, own, found: Looked::default(), paths: BTreeMap::new(), bytes: 0 }
     }
 
     /// Looks at `ids`, and nothing else of the host.
@@ -117,7 +118,8 @@ impl<'a> Look<'a> {
             let named: BTreeSet<&str> = ids.iter().filter(|id| id.kind() == kind).map(Id::name).collect();
             named.into_iter().collect()
         };
-        self.packages(&of(Package::WORD));
+        let packages: BTreeSet<&str> = of(Package::WORD).into_iter().map(|name| self.package_name(name)).collect();
+        self.packages(&packages.into_iter().collect::<Vec<&str>>());
         self.units(&of(Unit::WORD));
         for path in of(File::WORD) {
             self.gather(path)?;
@@ -129,6 +131,15 @@ impl<'a> Look<'a> {
 
     fn left(&mut self, id: &str, reason: &'static str, message: impl Into<String>) {
         self.found.left.push(Left::new(id, reason, message));
+    }
+
+    /// The one name by which `name` is declared.
+    fn package_name<'n>(&mut self, name: &'n str) -> &'n str {
+        let one = compile::package_name(name, self.facts);
+        if one != name {
+            self.found.notes.push(format!("package:{} is package:{}", one_line(name, 100), one_line(one, 100)));
+        }
+        one
     }
 
     fn packages(&mut self, names: &[&str]) {
@@ -195,6 +206,12 @@ impl<'a> Look<'a> {
                     continue;
                 }
             };
+            if unit::file_of(self.host, name).is_some_and(|file| units::goes_with_a_reboot(&file)) {
+                let why =
+                    "its unit file is in /run, which the next reboot empties: put it below /etc/systemd/system first";
+                self.left(id.as_str(), "unit-state", why);
+                continue;
+            }
             let triggered = units::triggers(name).iter().any(|trigger| running.contains(trigger.as_str()));
             let files = self.unit_files(name);
             match units::state(&seen, triggered) {

@@ -116,7 +116,7 @@ impl Adopt {
             ensure!(pin == own, "hosts/{} is pinned to machine id {pin}, and this machine's is {own}", scene.name);
         }
         host.say("looking at the host");
-        let looked = look::Look::new(&host, &settings, &scene.layer, self.exact).at(&self.what)?;
+        let looked = look::Look::new(&scene, self.exact).at(&self.what)?;
         let own_key = if self.encrypt { scene.own_key()? } else { None };
         let in_clear: BTreeSet<String> = self.in_clear.iter().map(|id| id.name().to_owned()).collect();
         let weigh = weigh::Weigh {

@@ -60,6 +60,18 @@ pub(super) fn state(seen: &Observed, triggered: bool) -> Result<State, (&'static
     }
 }
 
+/// Whether somebody put the unit file `path` where only this boot has it, systemd.unit(5): no declaration brings it back.
+/// What generators put there they put there again.
+pub(super) fn goes_with_a_reboot(path: &str) -> bool {
+    const RUN: [&str; 4] = [
+        "/run/systemd/system/",
+        "/run/systemd/system.attached/",
+        "/run/systemd/system.control/",
+        "/run/systemd/transient/",
+    ];
+    RUN.iter().any(|directory| path.starts_with(directory))
+}
+
 impl State {
     /// As an entry of `[units]`.
     pub(super) fn says(&self) -> Says {
@@ -161,6 +173,17 @@ mod tests {
         assert_eq!(said(&Observed { condition_failed: true, ..seen.clone() }, false).as_deref(), Ok("enabled false"));
         // Below a directory nothing runs.
         assert_eq!(said(&Observed { active: None, ..seen }, false).as_deref(), Ok("enabled false"));
+    }
+
+    #[test]
+    fn a_unit_file_in_run_is_gone_after_a_reboot_unless_a_generator_made_it() {
+        assert!(goes_with_a_reboot("/run/systemd/system/runt.service"));
+        assert!(goes_with_a_reboot("/run/systemd/transient/run-1.service"));
+        for stays in
+            ["/run/systemd/generator/srv.mount", "/usr/lib/systemd/system/a.service", "/etc/systemd/system/a.service"]
+        {
+            assert!(!goes_with_a_reboot(stays), "{stays}");
+        }
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Files of the host: what a tree and `[files]` can say of them.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use anyhow::ensure;
 
 use super::super::{place, suspect};
@@ -37,26 +40,38 @@ impl Look<'_> {
         if real != path {
             self.found.notes.push(format!("{} is {}", one_line(path, 200), one_line(&real, 200)));
         }
-        self.add(&real, Why::Asked);
         let directory = match self.host.look(&real) {
             Ok(Some(meta)) => meta.node == NodeType::Directory && !meta.mount_point,
             // What is wrong is told where it is looked at with the others.
             Ok(None) | Err(_) => false,
         };
-        if !directory {
+        let entered = directory && protected::permitted(&real, Shape::Directory).is_ok();
+        if entered && let Err(error) = self.host.list(&real) {
+            self.left(&format!("file:{real}"), error.reason(), error.chain());
             return Ok(());
         }
+        self.add(&real, Why::Asked);
+        if !entered {
+            return Ok(());
+        }
+        let closed = RefCell::new(BTreeMap::new());
         let enter = |inner: &str| {
             let whole = format!("{real}/{inner}");
             let name = inner.rsplit('/').next().unwrap_or(inner);
-            protected::permitted(&whole, Shape::Directory).is_ok() && !place::is_gits(name)
+            if protected::permitted(&whole, Shape::Directory).is_err() || place::is_gits(name) {
+                return false;
+            }
+            // One that cannot be read is left out, and not all that is beside it.
+            let listed = self.host.list(&whole);
+            listed.map_err(|error| closed.borrow_mut().insert(inner.to_owned(), error)).is_ok()
         };
-        if protected::permitted(&real, Shape::Directory).is_err() {
-            return Ok(());
-        }
         let below = self.host.below(&real, compile::RESOURCE_LIMIT, &enter)?;
-        for (inner, _) in below.nodes {
+        let closed = closed.into_inner();
+        for (inner, _) in below.nodes.iter().filter(|(inner, _)| !closed.contains_key(inner)) {
             self.add(&format!("{real}/{inner}"), Why::Below);
+        }
+        for (inner, error) in closed {
+            self.left(&format!("file:{real}/{inner}"), error.reason(), error.chain());
         }
         for path in below.unnameable {
             self.left(
