@@ -491,6 +491,43 @@ fn a_package_has_one_name() {
 }
 
 #[test]
+fn what_git_would_write_otherwise_is_left_out_until_it_is_told_not_to() {
+    let scene = Scene::new();
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(&scene.repo).args(["-c", "user.name=Ana", "-c", "user.email=ana@example.org"]);
+        let done = git.args(arguments).output().expect("git is there");
+        assert!(done.status.success(), "{}", all(&done));
+        done.stdout
+    };
+    git(&["init", "-q"]);
+    scene.declare(".gitattributes", "# Ours.\n* text=auto eol=lf\n");
+    scene.on_host("/etc/app/crlf", "a\r\nb\r\n", 0o640);
+    scene.on_host("/etc/app/lf", "a\nb\n", 0o644);
+    let told = scene.adopt(&["/etc/app"]);
+    assert_eq!(told.outcome("file:/etc/app/crlf"), "left-out not-for-git");
+    let message = told.line("file:/etc/app/crlf")["message"].as_str().expect("why");
+    let said = "which Git would change by .gitattributes:2; say `-text` of hosts/web-01/files/etc/app/crlf there";
+    assert!(message.ends_with(said), "{message}");
+    assert_eq!(told.outcome("file:/etc/app/lf"), "adopted");
+    scene.declare(".gitattributes", "# Ours.\n* text=auto eol=lf\nhosts/*/files/** -text\n");
+    scene.adopt(&["/etc/app"]).whole();
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "as it is"]);
+    let kept = git(&["cat-file", "blob", ":hosts/web-01/files/etc/app/crlf"]);
+    assert_eq!(kept, b"a\r\nb\r\n");
+    scene.plans_to_nothing("etc/app");
+    // The last word is in the checkout's own file, and what is no checkout is looked at as if it were to be one.
+    scene.on_host("/etc/app/more", "a\r\n", 0o644);
+    scene.declare(".git/info/attributes", "more text\n");
+    let told = scene.adopt(&["/etc/app/more"]);
+    assert_eq!(told.outcome("file:/etc/app/more"), "left-out not-for-git");
+    assert!(told.line("file:/etc/app/more")["message"].to_string().contains("by .git/info/attributes:1;"));
+    fs::remove_dir_all(scene.repo.join(".git")).expect("ours");
+    scene.adopt(&["/etc/app/more"]).whole();
+}
+
+#[test]
 fn what_is_mounted_is_told_whatever_directory_it_covers() {
     if !rustix::process::geteuid().is_root() {
         return;

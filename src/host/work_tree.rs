@@ -1,7 +1,7 @@
 //! The work tree of somebody's checkout: written below one directory, whatever links are in it.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -82,6 +82,40 @@ impl WorkTree {
             rename(dir.as_fd(), &staged, name, new)
         };
         self.or_clean(path, dir.as_fd(), &staged, made())
+    }
+
+    /// The content of the file `path`; `None` where no regular file is there, or a link is on the way.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is longer than `limit`.
+    pub fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let failed = |errno: Errno| Error::Io { doing: "read", path: self.path.join(path), source: errno.into() };
+        // What stands in the way of a link: opened without waiting for whoever writes into a pipe.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let walked = above.split('/').filter(|part| !part.is_empty()).try_fold(None, |dir: Option<OwnedFd>, part| {
+            let at = dir.as_ref().map_or(self.dir.as_fd(), AsFd::as_fd);
+            rustix::fs::openat(at, part, ON, Mode::empty()).map(Some)
+        });
+        let opened = walked.and_then(|dir| {
+            let at = dir.as_ref().map_or(self.dir.as_fd(), AsFd::as_fd);
+            rustix::fs::openat(at, name, flags, Mode::empty())
+        });
+        let file = match opened {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => return Ok(None),
+            Err(errno) => return Err(failed(errno)),
+        };
+        if FileType::from_raw_mode(rustix::fs::fstat(&file).map_err(failed)?.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        let mut content = Vec::new();
+        let read = File::from(file).take(limit + 1).read_to_end(&mut content);
+        read.map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        if content.len() as u64 > limit {
+            return Err(failed(Errno::FBIG));
+        }
+        Ok(Some(content))
     }
 
     fn or_clean(&self, path: &str, dir: BorrowedFd<'_>, staged: &str, done: Result<(), Errno>) -> Result<(), Error> {
@@ -185,12 +219,20 @@ mod tests {
             assert!(tree.link(path, "x", false).is_err(), "{path}");
         }
         assert_eq!(fs::read_dir(&outside).expect("there").count(), 0);
+        fs::write(outside.join("x"), "outside").expect("written");
+        assert_eq!(tree.read("hosts/x", 9).expect("told"), None);
+        fs::remove_file(outside.join("x")).expect("ours");
 
         tree.put("roles/a/x", b"one", 0o755, true).expect("written");
         assert_eq!(tree.put("roles/a/x", b"two", 0o644, true).expect_err("it is there").reason(), "in-the-way");
         let x = inside.join("roles/a/x");
         assert_eq!(fs::read(&x).expect("there"), b"one");
         assert_eq!(fs::metadata(&x).expect("there").permissions().mode() & 0o777, 0o755);
+        assert_eq!(tree.read("roles/a/x", 3).expect("read").as_deref(), Some(&b"one"[..]));
+        assert!(tree.read("roles/a/x", 2).is_err(), "it is longer");
+        for nothing in ["roles/a", "roles/b", "roles/b/x", "roles/a/x/y"] {
+            assert_eq!(tree.read(nothing, 9).expect("told"), None, "{nothing}");
+        }
         tree.put("roles/a/x", b"two", 0o600, false).expect("replaced");
         assert_eq!((fs::read(&x).expect("there"), fs::metadata(&x).expect("there").len()), (b"two".to_vec(), 3));
         // A link in the place of a file is replaced, and where it leads stays.

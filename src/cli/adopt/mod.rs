@@ -19,6 +19,7 @@ use crate::reconcile;
 use crate::secret::{self, Recipient};
 use crate::source::{Entry, Origin, Snapshot};
 
+mod attributes;
 mod look;
 mod manifest;
 mod outlook;
@@ -119,6 +120,7 @@ impl Adopt {
         let looked = look::Look::new(&scene, self.exact).at(&self.what)?;
         let own_key = if self.encrypt { scene.own_key()? } else { None };
         let in_clear: BTreeSet<String> = self.in_clear.iter().map(|id| id.name().to_owned()).collect();
+        let attributes = attributes::Attributes::of(&root)?;
         let weigh = weigh::Weigh {
             snapshot: &snapshot,
             desired: &before.desired,
@@ -126,6 +128,7 @@ impl Adopt {
             replace: self.replace,
             encrypt: self.encrypt,
             in_clear: &in_clear,
+            changed_by_git: &|path, content| attributes.change(path, content),
             own_key: own_key.as_ref(),
         };
         let mut weighed = weigh.all(looked).with_context(|| weigh.manifest_path())?;

@@ -57,6 +57,8 @@ pub(super) struct Weigh<'a> {
     pub(super) encrypt: bool,
     /// What looks secret is written all the same.
     pub(super) in_clear: &'a BTreeSet<String>,
+    /// Why Git would not keep a file of this content as it is at this path.
+    pub(super) changed_by_git: &'a dyn Fn(&str, &[u8]) -> Option<String>,
     /// The public key of this host, where it is named nowhere.
     pub(super) own_key: Option<&'a Recipient>,
 }
@@ -259,6 +261,13 @@ impl Weigh<'_> {
             let content = self.sealed(id, &content, manifest)?;
             let mode = if mode & 0o100 != 0 { 0o755 } else { 0o644 };
             return Ok((Some(Write::File { content, mode }), true));
+        }
+        let at = match way {
+            Way::Over { at, .. } => at.clone(),
+            _ => place::of(self.layer, id.name(), false),
+        };
+        if let Some(why) = (self.changed_by_git)(&at, &content) {
+            return Err(Left::new(id.as_str(), "not-for-git", why));
         }
         // Git keeps nothing but whether it is executable. Who may not read it may not read this copy either.
         let own = if mode & 0o004 == 0 { 0o600 } else { 0o644 };
