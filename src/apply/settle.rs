@@ -1,6 +1,6 @@
 use super::Applied;
 use crate::host::Reader;
-use crate::kinds::{self, Refresh, Spec};
+use crate::kinds::{self, Refresh, Spec, unit};
 use crate::model::{Id, Outcome};
 use crate::plan::{Action, Plan, Step};
 
@@ -25,7 +25,7 @@ pub fn settle(host: &Reader, plan: &Plan, applied: &mut Applied) {
                 let why = format!("{}: it was told to restart, and is still the run that it was", step.id);
                 fallen.push((step.id.clone(), "did-not-hold", why));
             }
-            Ok(seen) if step.want.diff(&seen).is_empty() => {}
+            Ok(seen) if step.want.diff(&seen).is_empty() || may_yet_come(step, &seen) => {}
             Ok(seen) => match step.want.fallen(step.id.name(), &seen) {
                 Some(error) => fallen.push((step.id.clone(), error.reason(), error.chain())),
                 None => fallen.push((step.id.clone(), "did-not-hold", differs(&step.want, &seen))),
@@ -45,6 +45,13 @@ fn runs_on(step: &Step, seen: &kinds::Observed) -> bool {
     let before = step.seen.invocation();
     let active = matches!(seen, kinds::Observed::Unit(seen) if seen.is_active());
     step.remedy() == Some(Refresh::Restart) && active && before.is_some() && seen.invocation() == before
+}
+
+/// It was started in this pass, and its first try came to nothing: whether another one does better is for those who watch
+/// it, and for the next look.
+fn may_yet_come(step: &Step, seen: &kinds::Observed) -> bool {
+    let waits = |seen: &kinds::Observed| matches!(seen, kinds::Observed::Unit(seen) if seen.fails.is_some());
+    waits(seen) && !waits(&step.seen) && unit::only_waits(&step.want.diff(seen))
 }
 
 fn differs(want: &Spec, seen: &kinds::Observed) -> String {

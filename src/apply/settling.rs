@@ -119,6 +119,7 @@ fn unit(seen: Result<Observed, Error>) -> Look {
         Some(Active::Active | Active::Reloading | Active::Refreshing) => Look::Good(seen.invocation),
         // A condition that does not hold keeps it down, as it is meant to.
         Some(Active::Inactive) if seen.condition_failed => Look::Good(seen.invocation),
+        Some(Active::Activating) if seen.fails.is_some() => Look::Coming("it waits to be started anew".to_owned()),
         Some(Active::Activating) => Look::Coming(word),
         Some(Active::Failed) => Look::Failed(word),
         _ => Look::Down(word),

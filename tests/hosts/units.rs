@@ -123,6 +123,34 @@ fn a_unit_waits_for_systemd_to_have_read_its_new_file() {
     assert_eq!(told(&host, "app"), "start\n", "it was owed");
     assert_eq!(host.unit("app.service", "Nice"), "5");
     host.trueup(&["run"]).idle();
+
+    // Of two that systemd has yet to start anew the one that ended well is as it is meant to be, and the other is not active.
+    lab.fleet.write("hosts/web-01/units/app.service.d/anew.conf", "[Service]\nRestart=always\nRestartSec=1h\n");
+    lab.fleet.commit("anew");
+    host.trueup(&["run"]).converged();
+    let ends = |signal: &str| {
+        host.shell(&format!("systemctl kill -s {signal} app"));
+        host.await_that("systemctl show -p SubState app | grep -qx SubState=auto-restart");
+        told(&host, "app");
+    };
+    ends("TERM");
+    host.trueup(&["run"]).idle();
+    host.shell("systemctl restart app");
+    ends("KILL");
+    let run = host.trueup(&["run"]);
+    assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+    let step = run.step("unit:app.service");
+    assert_eq!(
+        (step.reason.as_deref(), step.changes.as_slice()),
+        (Some("unit-failed"), ["waits to be started anew → active".to_owned()].as_slice())
+    );
+    assert!(step.message.as_deref().is_some_and(|said| said.contains("failed (signal)")), "{run:#?}");
+    assert_eq!(host.unit("app.service", "SubState"), "auto-restart", "systemd starts it when that is due");
+    lab.fleet.write("hosts/web-01/units/app.service.d/nice.conf", "[Service]\nNice=6\n");
+    lab.fleet.commit("mended");
+    host.trueup(&["run", "--retry"]).converged();
+    assert_eq!((told(&host, "app").as_str(), host.unit("app.service", "Nice").as_str()), ("start\n", "6"));
+    host.trueup(&["run"]).idle();
 }
 
 #[test]

@@ -77,6 +77,8 @@ pub struct UnitDetails {
     pub remain_after_exit: bool,
     /// The main process of a service that runs; `None` where it has none, and where it was not asked for.
     pub main: Option<u32>,
+    /// How the last run of a service ended: `success`, `exit-code`, `signal`…; `None` where it was not asked for.
+    pub result: Option<String>,
 }
 
 /// When a service began what it runs, by two clocks: that of the boot (CLOCK_MONOTONIC), which nobody sets, and the wall
@@ -96,6 +98,8 @@ pub enum Asked {
     AtRest,
     /// It is active: which process it runs, if it is a service.
     Runs,
+    /// It ran, and waits to be started anew: how that ended.
+    Waits,
     /// Nothing.
     Nothing,
 }
@@ -288,13 +292,14 @@ impl Bus {
         let at_rest = asked == Asked::AtRest;
         let service = at_rest && name.ends_with(".service");
         let runs = asked == Asked::Runs && name.ends_with(".service");
+        let waits = asked == Asked::Waits && name.ends_with(".service");
         let ask = |wanted: bool, property: &'static str| async move {
             if wanted { self.property(name, SERVICE, property).await.map(Some) } else { Ok(None) }
         };
         let unit_if = |wanted: bool, property: &'static str| async move {
             if wanted { self.property(name, UNIT, property).await.map(Some) } else { Ok(None) }
         };
-        let (reload, invocation, result, tried, kind, remain, main) = tokio::try_join!(
+        let (reload, invocation, holds, tried, kind, remain, main, result) = tokio::try_join!(
             unit("NeedDaemonReload"),
             unit("InvocationID"),
             unit_if(at_rest, "ConditionResult"),
@@ -302,17 +307,19 @@ impl Bus {
             ask(service, "Type"),
             ask(service, "RemainAfterExit"),
             ask(runs, "MainPID"),
+            ask(waits, "Result"),
         )?;
         let flag = |value: Option<OwnedVariant>| value.map(bool::try_from).transpose();
         let tried = tried.map(u64::try_from).transpose()?.unwrap_or(0) > 0;
         Ok(UnitDetails {
             need_daemon_reload: bool::try_from(reload)?,
             invocation: hexadecimal(invocation)?,
-            condition_failed: tried && flag(result)? == Some(false),
+            condition_failed: tried && flag(holds)? == Some(false),
             service_type: kind.map(String::try_from).transpose()?,
             remain_after_exit: flag(remain)?.unwrap_or(false),
             // Zero where there is none.
             main: main.map(u32::try_from).transpose()?.filter(|&pid| pid > 0),
+            result: result.map(String::try_from).transpose()?,
         })
     }
 

@@ -97,6 +97,7 @@ fn asked(seen: &Observed) -> Asked {
         // What has exited, and stays active for that, runs nothing.
         (Some(Active::Active), "running") => Asked::Runs,
         (Some(Active::Active), _) => Asked::Nothing,
+        (Some(Active::Activating), "auto-restart" | "auto-restart-queued") => Asked::Waits,
         _ => Asked::AtRest,
     }
 }
@@ -104,6 +105,7 @@ fn asked(seen: &Observed) -> Asked {
 fn add(seen: &mut Observed, details: UnitDetails) {
     seen.oneshot = details.service_type.as_deref() == Some("oneshot") && !details.remain_after_exit;
     seen.condition_failed = details.condition_failed;
+    seen.fails = details.result.filter(|result| result != "success");
     seen.invocation = details.invocation;
     seen.need_daemon_reload = details.need_daemon_reload;
     seen.main = details.main;
@@ -399,6 +401,23 @@ mod tests {
         assert!(first_look(None, None).is_absent());
         let seen = first_look(Some("disabled"), None);
         assert_eq!((seen.load, seen.active), (Load::Loaded, Some(Active::Inactive)));
+    }
+
+    #[test]
+    fn what_polls_waits_and_does_not_fail() {
+        let mut waits = status("loaded", "activating");
+        for sub in ["auto-restart", "auto-restart-queued"] {
+            waits.sub = sub.to_owned();
+            let mut seen = first_look(Some("enabled"), Some(&waits));
+            assert_eq!(asked(&seen), Asked::Waits);
+            let ended = |result: &str| UnitDetails { result: Some(result.to_owned()), ..UnitDetails::default() };
+            add(&mut seen, ended("success"));
+            assert_eq!(seen.fails, None);
+            add(&mut seen, ended("signal"));
+            assert_eq!(seen.fails.as_deref(), Some("signal"));
+        }
+        waits.sub = "start".to_owned();
+        assert_eq!(asked(&first_look(Some("enabled"), Some(&waits))), Asked::AtRest);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use effective::{Behind, Why, advice};
 use install::Install;
 pub use name::{DIRECTORIES, TYPES, is_valid};
 pub use processes::{Declared, behind};
-pub use rules::{falls_back, is_its_file, starts, unit_files, used};
+pub use rules::{falls_back, is_its_file, only_waits, starts, unit_files, used};
 pub use spec::{OnChange, ReloadFailed, Spec};
 pub use start_files::add as add_start_files;
 pub use state::{Active, Before, FileState, Load, Observed};
@@ -46,11 +46,7 @@ impl Kind for Unit {
     }
 
     fn fallen(name: &str, _: &Spec, seen: &Observed) -> Option<host::Error> {
-        (seen.active == Some(Active::Failed)).then(|| host::Error::Unit {
-            thing: format!("unit:{name}"),
-            what: "start",
-            why: format!("it was started, and failed since; see journalctl -u {name}"),
-        })
+        rules::fallen(name, seen)
     }
 
     fn without(name: &str, want: &Spec, goes: &dyn Fn(&Id) -> bool) -> Option<Spec> {

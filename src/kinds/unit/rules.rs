@@ -14,6 +14,9 @@ use crate::model::{Change, Id};
 const NEVER_RESTARTED: [&str; 4] =
     ["dbus.service", "dbus-broker.service", "messagebus.service", "systemd-logind.service"];
 
+/// What a unit that fails again and again is said to be meanwhile.
+const WAITS: &str = "waits to be started anew";
+
 /// Whether restarting it is safe on a host that is in use.
 pub(super) fn may_restart(name: &str) -> bool {
     !NEVER_RESTARTED.contains(&name)
@@ -72,6 +75,7 @@ pub(super) fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
     if let Some(active) = seen.active {
         let from = if absent && !seen.is_active() { "not-found" } else { active.as_str() };
         match wants_active(want) {
+            Some(true) if seen.fails.is_some() => changes.push(Change::new("active", WAITS, "active")),
             Some(true) if !holds_active(seen) => changes.push(Change::new("active", from, "active")),
             Some(false) if active.is_active() => changes.push(Change::new("active", from, "inactive")),
             _ => {}
@@ -111,6 +115,23 @@ pub(super) fn phase(changes: &[Change]) -> Phase {
 /// Whether what was inactive is to run.
 pub fn starts(changes: &[Change]) -> bool {
     changes.iter().any(|change| change.property == "active" && change.to == "active")
+}
+
+/// Whether all that is missing is that systemd has yet to start it anew, and that comes to nothing so far.
+pub fn only_waits(changes: &[Change]) -> bool {
+    !changes.is_empty() && changes.iter().all(|change| change.property == "active" && change.from == WAITS)
+}
+
+/// Why what was to run does not, where `seen` tells.
+pub(super) fn fallen(name: &str, seen: &Observed) -> Option<Error> {
+    let why = match (&seen.fails, seen.active) {
+        (Some(result), _) => {
+            format!("it failed ({result}), and systemd waits to start it anew; see journalctl -u {name}")
+        }
+        (None, Some(Active::Failed)) => format!("it was started, and failed since; see journalctl -u {name}"),
+        _ => return None,
+    };
+    Some(Error::Unit { thing: format!("unit:{name}"), what: "start", why })
 }
 
 /// What must hold first: its unit file and drop-ins, what it watches, and the service that it starts.
@@ -275,7 +296,8 @@ pub(super) fn work(name: &str, want: &Spec, now: &Observed) -> Result<Work, Erro
         disable: has("enabled", "disabled") && now.file == FileState::Enabled,
         disable_runtime: has("enabled", "disabled") && now.file == FileState::EnabledRuntime,
         stop: has("active", "inactive"),
-        start: has("active", "active"),
+        // systemd does that by itself, and a job to start it would only wait for that; systemd.service(5), `RestartSec=`.
+        start: has("active", "active") && now.fails.is_none(),
     };
     if !(work.enable || work.start) {
         return Ok(work);
@@ -371,6 +393,28 @@ mod tests {
         assert_eq!(told(&on(), &unmet), "");
         unmet.active = Some(Active::Failed);
         assert_eq!(told(&on(), &unmet), "failed → active");
+    }
+
+    #[test]
+    fn what_fails_and_waits_to_be_started_anew_is_not_active_and_systemd_does_that() {
+        let fails = Some("exit-code".to_owned());
+        let waits = Observed { fails, ..seen(FileState::Enabled, Active::Activating) };
+        assert_eq!(told(&on(), &waits), "waits to be started anew → active");
+        assert!(only_waits(&diff(&on(), &waits)));
+        assert_eq!(work("a.service", &on(), &waits).expect("nothing stands in the way"), Work::default());
+        let why = fallen("a.service", &waits).expect("it does not run").to_string();
+        assert!(why.contains("it failed (exit-code), and systemd waits to start it anew"), "{why}");
+        // It is still to be stopped, and still restarted for what changed.
+        assert_eq!(told(&off(), &waits), "enabled → disabled, activating → inactive");
+        assert!(work("a.service", &off(), &waits).expect("nothing stands in the way").stop);
+        let its = changed(&["/etc/systemd/system/a.service"]);
+        assert_eq!(refresh("a.service", &on(), &waits, &its), Some(Refresh::Restart));
+
+        let disabled = Observed { file: FileState::Disabled, ..waits };
+        assert!(!only_waits(&diff(&on(), &disabled)) && !only_waits(&[]));
+        assert!(work("a.service", &on(), &disabled).expect("nothing stands in the way").enable);
+        assert!(fallen("a.service", &seen(FileState::Enabled, Active::Activating)).is_none());
+        assert!(fallen("a.service", &seen(FileState::Enabled, Active::Failed)).is_some());
     }
 
     #[test]

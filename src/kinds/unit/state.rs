@@ -18,6 +18,9 @@ pub struct Observed {
     pub oneshot: bool,
     /// A start was tried, and a condition of the unit did not hold.
     pub condition_failed: bool,
+    /// Its last run failed, by this word of systemd's, and systemd waits to start it anew: `Restart=`, systemd.service(5).
+    /// `None` where that run ended well: what polls is started anew for ever, as it is meant to be.
+    pub fails: Option<String>,
     /// Which run this is, in hexadecimal; `None` where it never ran.
     pub invocation: Option<String>,
     /// What is on disk is newer than what the service manager has read.
@@ -41,6 +44,7 @@ impl Observed {
             sub: String::new(),
             oneshot: false,
             condition_failed: false,
+            fails: None,
             invocation: None,
             need_daemon_reload: false,
             start_files: Vec::new(),
