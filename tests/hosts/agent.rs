@@ -25,6 +25,8 @@ fn fleet(lab: &Lab, host: &str) {
     );
     lab.fleet.write(&format!("hosts/{host}/files/etc/app.conf"), "port = 80\n");
     lab.fleet.write(&format!("hosts/{host}/units/beat.service"), BEAT);
+    // systemd complains whenever it reads what never runs.
+    lab.fleet.write(&format!("hosts/{host}/units/idle.service"), "[Service]\nExecStart=/bin/true\nNoSuchKey=3\n");
 }
 
 fn state(host: &Host) -> String {
@@ -76,10 +78,14 @@ fn a_push_is_applied_on_three_hosts_drift_is_put_back_and_told_and_nothing_is_sa
         assert_eq!(state(host), wanted, "{script}");
     }
 
-    // Ten intervals in which nothing happens: not a line of anybody of the agent's unit.
+    // Ten intervals in which nothing happens: not a line of anybody of the agent's unit, nor of systemd about what rests.
     host.await_passes(2);
-    let lines = |host: &Host| host.journal(&["_SYSTEMD_UNIT=trueup.service"]).len();
+    let lines = |host: &Host| {
+        let idle = "CONFIG_FILE=/etc/systemd/system/idle.service";
+        (host.journal(&["_SYSTEMD_UNIT=trueup.service"]).len(), host.journal(&[idle]).len())
+    };
     let before = lines(host);
+    assert!(before.1 > 0, "it was read");
     host.await_passes(10);
     assert_eq!(lines(host), before);
 }

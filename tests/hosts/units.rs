@@ -87,6 +87,8 @@ fn a_unit_waits_for_systemd_to_have_read_its_new_file() {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.fleet.write("hosts/web-01/units/app.service", TOLD);
     lab.fleet.write("hosts/web-01/units/other.service", TOLD);
+    // It never runs, and systemd says what is wrong with it each time that it reads it.
+    lab.fleet.write("hosts/web-01/units/idle.service", "[Service]\nExecStart=/bin/true\nNoSuchKey=3\n");
     for unit in ["app", "other"] {
         files(&lab, unit, "first");
     }
@@ -98,6 +100,11 @@ fn a_unit_waits_for_systemd_to_have_read_its_new_file() {
     let host = lab.boot("web-01");
     host.trueup(&["run"]).converged();
     assert_eq!((told(&host, "app").as_str(), told(&host, "other").as_str()), ("start\n", "start\n"));
+    let complaints = || host.journal(&["CONFIG_FILE=/etc/systemd/system/idle.service"]).len();
+    let before = complaints();
+    host.trueup(&["run"]).idle();
+    let read = complaints() - before;
+    assert!(before > 0 && read <= 2, "to tell how it is, and what more there is to tell: {read}");
 
     let policy = "/etc/dbus-1/system.d/zz.conf";
     let reconfigure = "busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig";

@@ -290,6 +290,11 @@ impl Bus {
     async fn detail(&self, name: &str, asked: Asked) -> zbus::Result<UnitDetails> {
         let unit = |property| self.property(name, UNIT, property);
         let at_rest = asked == Asked::AtRest;
+        if at_rest {
+            // systemd drops what does not run as soon as it is not asked about, and reads its files for each question, with a
+            // line of the journal for all that it does not understand there. Where it cannot be held, it is asked all the same.
+            drop(self.manager.ref_unit(name).await);
+        }
         let service = at_rest && name.ends_with(".service");
         let runs = asked == Asked::Runs && name.ends_with(".service");
         let waits = asked == Asked::Waits && name.ends_with(".service");

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures_util::stream::{SelectAll, StreamExt};
+use futures_util::stream::{self, SelectAll, StreamExt};
 use tokio::time;
+use zbus::proxy::CacheProperties;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedVariant};
 
-use super::{Error, Refusal, UNIT, proxy};
+use super::{AT_ONCE, Error, Refusal, UNIT, proxy};
 
 /// Of more units than this changes are found by the look at the interval alone: each costs dbus-daemon(1) a rule
 /// (`max_match_rules_per_connection`), and each look at what changed costs all of them.
@@ -21,7 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct UnitWatch {
     connection: Connection,
+    manager: proxy::ManagerProxy<'static>,
     units: BTreeSet<String>,
+    /// Those that systemd does not drop though they do not run: each look at one would make it read its files anew.
+    held: BTreeSet<String>,
     signals: SelectAll<MessageStream>,
     /// `ActiveState` as it was told last, by object path.
     states: BTreeMap<String, String>,
@@ -36,11 +40,14 @@ impl UnitWatch {
         let connect = async {
             let connection = zbus::connection::Builder::system().method_timeout(PATIENCE).build().await?;
             // Without a subscriber systemd sends no signals of units.
-            proxy::ManagerProxy::builder(&connection).build().await?.subscribe().await?;
-            Ok(connection)
+            let manager =
+                proxy::ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
+            manager.subscribe().await?;
+            Ok((connection, manager))
         };
-        let connection = bounded(connect).await?;
-        Ok(Self { connection, units: BTreeSet::new(), signals: SelectAll::new(), states: BTreeMap::new() })
+        let (connection, manager) = bounded(connect).await?;
+        let (units, held) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Self { connection, manager, units, held, signals: SelectAll::new(), states: BTreeMap::new() })
     }
 
     /// Watches these units from now on, and no others.
@@ -54,6 +61,7 @@ impl UnitWatch {
         self.signals.clear();
         self.states.clear();
         self.units.clear();
+        bounded(async { Ok(self.hold(&units).await) }).await?;
         if units.is_empty() {
             return Ok(());
         }
@@ -72,6 +80,20 @@ impl UnitWatch {
         self.signals = bounded(add).await?;
         self.units = units;
         Ok(())
+    }
+
+    /// Makes systemd keep these of its units, and no others, for as long as this is connected. What it has no such unit of,
+    /// a template, is not held.
+    async fn hold(&mut self, units: &BTreeSet<String>) {
+        let Self { manager, held, .. } = self;
+        let gone: Vec<String> = held.difference(units).cloned().collect();
+        let let_go = gone.iter().map(|unit| manager.unref_unit(unit));
+        stream::iter(let_go).buffer_unordered(AT_ONCE).for_each(async |_| ()).await;
+        held.retain(|unit| units.contains(unit));
+        let new: Vec<String> = units.difference(held).cloned().collect();
+        let take = new.into_iter().map(async |unit| manager.ref_unit(&unit).await.is_ok().then_some(unit));
+        let taken: Vec<Option<String>> = stream::iter(take).buffer_unordered(AT_ONCE).collect().await;
+        held.extend(taken.into_iter().flatten());
     }
 
     /// How many of them are not watched.
