@@ -93,6 +93,8 @@ pub struct Applied {
     judged: BTreeMap<Id, Result<(), String>>,
     /// What units read as they start, as far as it is known.
     reads: set::Reads,
+    /// Units whose package is not there as it is to be, with that.
+    unready: BTreeMap<Id, Id>,
     /// What was owed already when this pass began.
     owed: BTreeSet<Id>,
     /// Copies made of what was overwritten, by resource.
@@ -159,6 +161,7 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     applied.interrupted |= packages && ground.host.interrupted();
     let second = if packages && !applied.interrupted { again::again(ground, plan, &mut applied)? } else { None };
     let mut needed = plan.activations.clone();
+    let before = plan;
     let plan = second.as_ref().unwrap_or(plan);
     applied.reads.extend(plan.reads.clone());
     needed.extend(plan.activations.iter().copied());
@@ -174,6 +177,7 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     for needed in needed {
         activation(ground, needed, &mut applied)?;
     }
+    applied.unready = depend::unready(ground, before, plan, &applied);
     if !ground.settled {
         refuse_starts(ground, plan, &mut applied);
     }
@@ -203,7 +207,7 @@ fn walk(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Ap
                     }
                     return Ok(());
                 }
-                match depend::missing(step, plan, &applied.outcomes) {
+                match depend::missing(step, plan, applied) {
                     Some(because) => drop(applied.outcomes.insert(step.id.clone(), Outcome::Skipped { because })),
                     None => due.push(*step),
                 }
@@ -350,7 +354,7 @@ fn refuse_starts(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied) {
     let starts = |step: &&Step| kinds::unit::starts(&step.changes) || step.remedy().is_some();
     for step in plan.steps.iter().filter(starts).filter(|step| step.phase == Phase::Units) {
         let known = applied.outcomes.contains_key(&step.id);
-        if known || ground.host.interrupted() || depend::missing(step, plan, &applied.outcomes).is_some() {
+        if known || ground.host.interrupted() || depend::missing(step, plan, applied).is_some() {
             continue;
         }
         if let Err(message) = verdict(ground, &step.id, applied) {

@@ -49,6 +49,13 @@ pub(super) fn refresh(ground: &mut Ground<'_>, plan: &Plan, runs: &Runs, applied
     if let Some((_, outcome @ Outcome::Failed { .. })) = why.cloned() {
         applied.refreshed.extend(blind.into_iter().map(|refresh| Refreshed::of(refresh, outcome.clone())));
     }
+    let (waiting, ready): (Vec<_>, Vec<_>) = due.into_iter().partition(|it| applied.unready.contains_key(&it.id));
+    for refresh in waiting {
+        // It stays owed.
+        let because = applied.unready[&refresh.id].clone();
+        applied.refreshed.push(Refreshed::of(refresh, Outcome::Skipped { because }));
+    }
+    due = ready;
     if !ground.settled {
         due = accepted(ground, due, applied);
     }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use super::depend::OF_PACKAGES;
 use super::{Error, Ground};
 use crate::host::{self, Reader};
 use crate::kinds::file::protected::is_our_unit;
@@ -11,9 +12,6 @@ use crate::kinds::unit::{self, OnChange};
 use crate::kinds::{self, Spec};
 use crate::ledger::{self, Ledger, OwedRefresh, UnitFile};
 use crate::model::Id;
-
-/// Where packages have their unit files.
-const OF_PACKAGES: &str = "/usr/lib/systemd/system/";
 
 /// Writes down, synced, what the unit files of declared units are that another would move, as far as they are of packages.
 pub(super) fn note(ground: &mut Ground<'_>) -> Result<(), Error> {

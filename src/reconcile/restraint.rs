@@ -186,7 +186,8 @@ impl Restraint {
                 met.restart(id, now);
             }
         }
-        for refreshed in &applied.refreshed {
+        let tried = |refreshed: &&apply::Refreshed| !matches!(refreshed.outcome, Outcome::Skipped { .. });
+        for refreshed in applied.refreshed.iter().filter(tried) {
             let id = &refreshed.id;
             if self.budget.is_some() && was_touched(&refreshed.outcome) {
                 met.restart(id, now);

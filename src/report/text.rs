@@ -138,6 +138,10 @@ pub fn result_text(report: &Report, palette: Palette) -> String {
         let why = line.message.as_deref().unwrap_or_default();
         let _ = writeln!(out, "  {} {}  {}", palette.paint(AnsiColor::Yellow, "skipped"), line.id, one_line(why, 300));
     }
+    for line in report.refreshes.iter().filter(|line| line.outcome == "skipped") {
+        let why = named(line.how.as_str(), line.message.as_deref().unwrap_or_default());
+        let _ = writeln!(out, "  {} {}  {}", palette.paint(AnsiColor::Yellow, "skipped"), line.id, one_line(&why, 300));
+    }
     for line in report.refreshes.iter().filter(|line| line.outcome == "failed") {
         let why = of_it(line.id.as_str(), line.message.as_deref().unwrap_or_default());
         let failed = palette.paint(AnsiColor::Red, "failed ");

@@ -187,6 +187,42 @@ fn scripts_of_packages_that_meddle_or_fail_are_told_and_made_good() {
     host.shell("touch /srv/mended");
     host.trueup(&["run", "--retry"]).converged();
     assert_eq!(host.package("stuck"), None);
+
+    // What its package did not make ready is not started, nor started anew, and waits with it.
+    let needy = |version| {
+        let user = format!("[ -e /srv/user-{version} ] || {{ echo 'needy: cannot make my user' >&2; exit 1; }}");
+        Package::new("needy", version).service("/bin/sleep infinity", &user)
+    };
+    lab.apt().publish(&[needy("1.0"), needy("2.0")]);
+    for version in ["1.0", "2.0"] {
+        let state = || (host.unit_state("needy.service"), host.unit("needy.service", "InvocationID"));
+        let before = state();
+        let wanted = format!("[packages]\nneedy = \"{version}\"\n[units]\n\"needy.service\" = \"on\"\n");
+        lab.fleet.write("hosts/web-01/host.toml", wanted);
+        lab.fleet.commit(version);
+        for _ in 0..2 {
+            let run = host.trueup(&["run"]);
+            assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+            let package = run.step("package:needy");
+            assert!(package.message.as_deref().is_some_and(|why| why.contains("cannot make my user")), "{run:#?}");
+            let unit = if version == "1.0" {
+                let unit = run.step("unit:needy.service");
+                (unit.outcome.as_str(), unit.message.as_deref())
+            } else {
+                let unit = run.refresh("unit:needy.service");
+                (unit.outcome.as_str(), unit.message.as_deref())
+            };
+            assert_eq!(unit, ("skipped", Some("because package:needy")), "{run:#?}");
+            let is = state();
+            assert!(if version == "1.0" { is.0 == "inactive disabled" } else { is == before }, "{is:?} {before:?}");
+        }
+        host.shell(&format!("touch /srv/user-{version}"));
+        let run = host.trueup(&["run", "--retry"]);
+        assert_eq!((run.status, run.report.state.as_str()), (0, "in-sync"), "{run:#?}");
+        assert_eq!(state().0, "active enabled");
+        assert_ne!(state().1, before.1);
+        host.trueup(&["run"]).idle();
+    }
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub struct Refresh {
     #[serde(default)]
     pub because: Vec<String>,
     pub outcome: String,
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 /// A run of the command with `--json`: how it ended and what it said.

@@ -33,7 +33,7 @@ use crate::kinds::{Around, Foreseen, Job, Kind, Need, Phase};
 use crate::model::{Cause, Change, Id, glob, one_line};
 
 pub use at_work::{nobody_is_at_work, none_of_ours_is_at_work};
-pub use owners::{is_working_name, owned};
+pub use owners::{is_working_name, owned, owners};
 pub use solve::WOULD_CHANGE_RESTING;
 pub use spec::{Downgrade, Spec, Version};
 pub use transient::{running, sweep, tell_late};

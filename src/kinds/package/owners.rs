@@ -152,22 +152,73 @@ fn ask(host: &Reader, paths: &BTreeSet<String>) -> Result<Answer, Error> {
     Ok(answer)
 }
 
+/// The packages that have brought each of `paths`, those that are half there too; by the names by which dpkg keeps their
+/// lists, or rpm's. None for what nobody brought. What is diverted is not followed.
+///
+/// # Errors
+/// Where that cannot be told of one of them.
+pub fn owners(host: &Reader, paths: &BTreeSet<String>) -> Result<BTreeMap<String, BTreeSet<String>>, Error> {
+    let mut owners: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    if host.look(LISTS)?.is_some() {
+        of_lists(host, paths, |package, line| {
+            for name in BTreeSet::from([line.to_owned(), unaliased(line)]).into_iter().filter(|it| paths.contains(it)) {
+                owners.entry(name).or_default().insert(package.to_owned());
+            }
+        })?;
+    }
+    if dnf::has_database(host) {
+        for path in paths {
+            // One a question: of several nothing tells which line is whose.
+            let query = Program::new("rpm").args(["-qf", "--qf", "%{NAME}\\n", "--", path]).any_status();
+            let output = host.query(&query)?;
+            let names = named(&output).map_err(|why| Error::Unknown { thing: "rpm".to_owned(), why })?;
+            if !names.is_empty() {
+                owners.entry(path.clone()).or_default().extend(names);
+            }
+        }
+    }
+    Ok(owners)
+}
+
 /// What dpkg lists that may be one of `paths`, by another name perhaps: it has the same last name.
 fn of_dpkg(host: &Reader, paths: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
-    let names: HashSet<&str> = paths.iter().map(|path| last_name(path)).collect();
     let mut listed = BTreeSet::new();
-    let mut take = |text: &[u8]| {
-        let text = String::from_utf8_lossy(text);
-        let alike = |line: &&str| line.starts_with('/') && names.contains(last_name(line));
-        listed.extend(text.lines().filter(alike).map(str::to_owned));
-    };
-    for name in host.list(LISTS)?.iter().filter(|name| name.ends_with(".list")) {
-        let path = format!("{LISTS}/{name}");
-        // One that went meanwhile is of a package that did.
-        host.read(&path, LIMIT)?.iter().for_each(|text| take(text));
-    }
-    host.read(DIVERSIONS, LIMIT)?.iter().for_each(|text| take(text));
+    of_lists(host, paths, |_, line| listed.extend([line.to_owned()]))?;
+    let names = last_names(paths);
+    let diversions = host.read(DIVERSIONS, LIMIT)?.unwrap_or_default();
+    listed.extend(alike(&String::from_utf8_lossy(&diversions), &names).map(str::to_owned));
     Ok(listed)
+}
+
+/// Tells, with the package that brought it, what dpkg lists that has the last name of one of `paths`.
+fn of_lists(host: &Reader, paths: &BTreeSet<String>, mut tell: impl FnMut(&str, &str)) -> Result<(), Error> {
+    let names = last_names(paths);
+    for list in host.list(LISTS)? {
+        let Some(package) = list.strip_suffix(".list") else { continue };
+        // One that went meanwhile is of a package that did.
+        let Some(text) = host.read(&format!("{LISTS}/{list}"), LIMIT)? else { continue };
+        alike(&String::from_utf8_lossy(&text), &names).for_each(|line| tell(package, line));
+    }
+    Ok(())
+}
+
+fn last_names(paths: &BTreeSet<String>) -> HashSet<&str> {
+    paths.iter().map(|path| last_name(path)).collect()
+}
+
+/// The paths in `text` that have one of these last names.
+fn alike<'t>(text: &'t str, names: &HashSet<&str>) -> impl Iterator<Item = &'t str> {
+    text.lines().filter(|line| line.starts_with('/') && names.contains(last_name(line)))
+}
+
+/// The packages that rpm says one path is of; see `strange`.
+fn named(output: &Output) -> Result<BTreeSet<String>, String> {
+    let strange = strange(output)?;
+    if !strange.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let names: BTreeSet<String> = output.text().lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if names.is_empty() { Err("it says nothing of whose a file is".to_owned()) } else { Ok(names) }
 }
 
 fn of_rpm(host: &Reader, paths: &[&str]) -> Result<BTreeSet<String>, Error> {
@@ -251,6 +302,23 @@ mod tests {
     }
 
     #[test]
+    fn who_brought_a_file_is_told_by_the_name_of_the_package() {
+        let root = tempfile::tempdir().expect("a scratch directory");
+        let info = root.path().join("var/lib/dpkg/info");
+        fs::create_dir_all(&info).expect("made");
+        fs::write(info.join("a.list"), "/.\n/lib/systemd/system/a.service\n/usr/bin/both\n").expect("written");
+        fs::write(info.join("b:amd64.list"), "/usr/bin/both\n/usr/lib/systemd/system/b.service\n").expect("written");
+        let host = Reader::directory(root.path()).expect("opens");
+        let units = "/usr/lib/systemd/system";
+        let [a, b] = ["a", "b"].map(|name| format!("{units}/{name}.service"));
+        let paths = [&a, &b, "/usr/bin/both", "/etc/a.service"];
+        let owners = owners(&host, &asked(&paths)).expect("told");
+        let told: Vec<(&str, Vec<&str>)> =
+            owners.iter().map(|(path, by)| (path.as_str(), by.iter().map(String::as_str).collect())).collect();
+        assert_eq!(told, [("/usr/bin/both", vec!["a", "b:amd64"]), (&a, vec!["a"]), (&b, vec!["b:amd64"])]);
+    }
+
+    #[test]
     fn what_is_about_to_be_put_in_place_has_a_name_of_its_own() {
         for name in ["a.conf.dpkg-new", "a.dpkg-tmp", "a.conf;5f3a9b01"] {
             assert!(is_working_name(name), "{name}");
@@ -267,6 +335,18 @@ mod tests {
         assert_eq!(owned(&host, &asked(&["/etc/a"])).expect("told"), BTreeSet::new());
         fs::create_dir_all(root.path().join("var/lib/pacman/local")).expect("made");
         assert_eq!(owned(&host, &asked(&["/etc/a"])).expect_err("not known").reason(), "cannot-tell");
+    }
+
+    #[test]
+    fn rpm_names_the_owners_of_a_file_or_says_that_there_is_none() {
+        let output =
+            |status, stdout: &str, stderr: &str| Output { status, stdout: stdout.into(), stderr: stderr.into() };
+        assert_eq!(named(&output(0, "sudo\nsudo\nother\n", "")), Ok(asked(&["sudo", "other"])));
+        assert_eq!(named(&output(1, "file /etc/x is not owned by any package\n", "")), Ok(BTreeSet::new()));
+        for (status, said, error) in [(0, "", ""), (1, "", "error: cannot open Packages database\n"), (1, "sudo\n", "")]
+        {
+            assert!(named(&output(status, said, error)).is_err(), "{status} {said:?} {error:?}");
+        }
     }
 
     #[test]
