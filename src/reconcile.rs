@@ -15,7 +15,7 @@ use crate::host::{self, Payloads, Reader, Worker, Writer};
 use crate::kinds::{self, Activation, AnyJob, Observed, Spec};
 use crate::ledger::Ledger;
 use crate::model::{Class, Detail, Facts, Id, Revision, Stage, Stop, Update};
-use crate::plan::{self, HeldStep, Plan, Situation, Step, Unseen};
+use crate::plan::{self, HeldStep, Left, Plan, Situation, Step, Unseen};
 use crate::report::{Report, State, commit_text};
 use crate::source::{Gate, SharedHealth};
 
@@ -456,12 +456,13 @@ fn foresee(host: &Reader, plan: &mut Plan, held: &Holds, (desired, ledger): (&De
     plan.steps.retain(|step| {
         let error = refused.get(&at);
         at += 1;
-        plan.failed.extend(error.map(|error| Unseen {
-            id: step.id.clone(),
-            reason: error.reason(),
-            message: error.chain(),
-        }));
-        error.is_none()
+        let Some(error) = error else { return true };
+        let id = step.id.clone();
+        match step.stays(error) {
+            Some(why) => plan.left.push(Left { id, why: format!("released, left in place: {why}") }),
+            None => plan.failed.push(Unseen { id, reason: error.reason(), message: error.chain() }),
+        }
+        false
     });
     notes
 }

@@ -59,6 +59,7 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
     second.steps = steps;
     // What was refused beforehand was not part of it, and has been told.
     undone.retain(|step| !plan.failed.iter().any(|unseen| unseen.id == step.id));
+    undone.retain(|step| !plan.left.iter().any(|left| left.id == step.id));
     if let Some(only) = ground.only {
         second.steps.retain(|step| only.contains(&step.id));
         second.failed.retain(|unseen| only.contains(&unseen.id));

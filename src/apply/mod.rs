@@ -9,7 +9,7 @@ use crate::host::{self, Aside, Payloads, StateDir, StateError, Writer};
 use crate::kinds::{self, Activation, AnyJob, Around, Phase, Refresh, file};
 use crate::ledger::{self, Ledger};
 use crate::model::{Id, Outcome, Takeover};
-use crate::plan::{self, Action, Leave, Plan, Refusal, Step};
+use crate::plan::{self, Leave, Plan, Refusal, Step};
 
 mod activate;
 mod again;
@@ -86,7 +86,7 @@ pub struct Applied {
     /// What the system's own engines did, or failed to.
     pub activated: Vec<(Activation, Outcome)>,
     /// What was let go and stays, and why.
-    pub stays: BTreeMap<Id, &'static str>,
+    pub stays: BTreeMap<Id, String>,
     /// What this pass took charge of.
     made: BTreeSet<Id>,
     /// What the `validate` of units said of what stands in place.
@@ -278,15 +278,6 @@ fn independent(steps: &[&Step]) -> usize {
     steps.len()
 }
 
-/// Why something that is let go stays where it is, if that is what `reason` means.
-fn stays(reason: &str) -> Option<&'static str> {
-    match reason {
-        "not-empty" => Some("what is in it is not ours"),
-        "in-the-way" | "too-large-to-keep" => Some("something else stands there by now"),
-        _ => None,
-    }
-}
-
 /// Notes how a step ended, in the ledger too.
 fn ended(ground: &mut Ground<'_>, step: &Step, plan: &Plan, result: Result<(), host::Error>, applied: &mut Applied) {
     let result = match result {
@@ -295,13 +286,16 @@ fn ended(ground: &mut Ground<'_>, step: &Step, plan: &Plan, result: Result<(), h
             return;
         }
         // What others wait for to make way has not.
-        Err(error) if step.action == Action::LetGo && !plan.makes_way(step) => match stays(error.reason()) {
-            Some(why) => {
-                applied.stays.insert(step.id.clone(), why);
-                Ok(())
+        // An undo says what it could not put back.
+        Err(error) if !plan.makes_way(step) && !(ground.settled && step.phase == Phase::Packages) => {
+            match step.stays(&error) {
+                Some(why) => {
+                    applied.stays.insert(step.id.clone(), why);
+                    Ok(())
+                }
+                None => Err(error),
             }
-            None => Err(error),
-        },
+        }
         result => result,
     };
     let outcome = depend::outcome(step, result, plan, &applied.outcomes);

@@ -18,7 +18,7 @@ pub fn settle(host: &Reader, plan: &Plan, applied: &mut Applied) {
             Ok(seen) if step.action == Action::LetGo => {
                 if step.want.removes() && !seen.is_absent() {
                     let why = "something needs it, or it could not be removed";
-                    applied.stays.entry(step.id.clone()).or_insert(why);
+                    applied.stays.entry(step.id.clone()).or_insert_with(|| why.to_owned());
                 }
             }
             Ok(seen) if runs_on(step, &seen) => {

@@ -317,7 +317,7 @@ fn let_go(plan: &mut Plan, id: &Id, seen: &Observed, entry: &Entry, put_back: Op
     }
     // Nothing of what a first attempt was to make is known to stand there: it may be somebody's work.
     let cause = if is_strange(Some(entry), seen) { Cause::Conflicting } else { cause };
-    let mut left = |why| plan.left.push(Left { id: id.clone(), why });
+    let mut left = |why: &str| plan.left.push(Left { id: id.clone(), why: why.to_owned() });
     if entry.release == Release::Leave {
         return left("released, left in place");
     }

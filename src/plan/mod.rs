@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::brakes::Held;
+use crate::host;
 use crate::kinds::{Activation, Observed, Phase, Refresh, Spec, file};
 use crate::ledger::Why;
 use crate::model::{Cause, Change, Detail, Drift, Id, Release};
@@ -147,7 +148,7 @@ pub struct Left {
     /// Which.
     pub id: Id,
     /// Why it stays.
-    pub why: &'static str,
+    pub why: String,
 }
 
 /// A resource that cannot be converged, as can be told beforehand.
@@ -211,6 +212,21 @@ impl Step {
             Observed::Unit(seen) => seen.remedy(),
             _ => None,
         }
+    }
+
+    /// Why what is let go stays as it is, if that is what the failure to put it back means: something else is there now, or
+    /// what was there before is not to be had.
+    pub fn stays(&self, error: &host::Error) -> Option<String> {
+        let why = match (error.reason(), &self.want) {
+            ("not-empty", _) => "what is in it is not ours".to_owned(),
+            ("in-the-way" | "too-large-to-keep", _) => "something else stands there by now".to_owned(),
+            (reason, Spec::Package(want)) if want.stays_away(reason) => match error {
+                host::Error::Refused { why, .. } => why.clone(),
+                other => other.chain(),
+            },
+            _ => return None,
+        };
+        (self.action == Action::LetGo).then_some(why)
     }
 
     /// A directory goes, with all that is below it, or becomes something else.

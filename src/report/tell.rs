@@ -109,7 +109,7 @@ impl Report {
             .collect();
         let planned = |&what| ActivationLine { what, outcome: "planned", message: None, attempts: 0, next: None };
         self.activations = plan.activations.iter().map(planned).collect();
-        self.left = plan.left.iter().map(|left| NoteLine { id: left.id.clone(), note: left.why.to_owned() }).collect();
+        self.left = plan.left.iter().map(|left| NoteLine { id: left.id.clone(), note: left.why.clone() }).collect();
         self.deferred = plan
             .deferred
             .iter()

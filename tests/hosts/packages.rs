@@ -309,6 +309,30 @@ fn a_hold_and_a_mark_of_ours_end_with_what_asked_for_them() {
     assert_eq!((held(&host).as_str(), automatic().as_str()), ("theirs\n", "tool\nwords\n"));
     assert!(host.package("tool").is_some() && host.package("words").is_some(), "they were there before");
     host.trueup(&["run"]).idle();
+
+    // What had to go for something that is declared does not come back beside that, nor what no source has any more.
+    let rival = || Package::new("rival", "1.0").field("Conflicts", "words");
+    lab.apt().publish(&[Package::new("tool", "1.0"), Package::new("words", "1.0"), rival()]);
+    host.shell("apt-get -qq update");
+    declare(&mut lab, "rival = \"present\"\nwords = \"absent\"\ntool = \"absent\"");
+    host.trueup(&["run"]).converged();
+    declare(&mut lab, "rival = \"present\"\ntool = \"absent\"");
+    let plan = host.run(&["trueup", "plan"]);
+    let text = plan.stdout.as_str();
+    assert!(
+        text.contains("package:words") && text.contains("released, left in place: that would also remove rival"),
+        "{text}"
+    );
+    host.trueup(&["run"]).idle();
+    lab.apt().publish(&[Package::new("words", "1.0"), rival()]);
+    host.shell("apt-get -qq update");
+    declare(&mut lab, "rival = \"present\"");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    let tool = run.step("package:tool").message.clone().unwrap_or_default();
+    assert!(tool.contains("it stays: no package source has"), "{run:#?}");
+    host.trueup(&["run"]).idle();
+    assert!(host.package("rival").is_some() && host.package("words").is_none() && host.package("tool").is_none());
 }
 
 #[test]

@@ -129,6 +129,11 @@ fn no_more(planned: &Transaction, now: &Transaction) -> Result<(), Fault> {
     Err(Fault::new("removes-undeclared", why).with(Remedy::General))
 }
 
+/// What comes earlier goes before what it cannot be had together with: what is declared before what is only put back.
+fn by_weight<'o, 'a>(open: &'o [Open<'a>]) -> impl Iterator<Item = &'o Open<'a>> {
+    open.iter().filter(|open| !open.want.is_back()).chain(open.iter().filter(|open| open.want.is_back()))
+}
+
 /// The jobs that do not hold, as things are now.
 fn open<'a>(database: &impl Database, jobs: &[(&'a str, &'a Spec)]) -> Vec<Open<'a>> {
     let open = jobs.iter().enumerate().map(|(index, (name, want))| Open {
@@ -160,7 +165,7 @@ impl<T: Tool> Resolved<T> {
             false => T::policies(host, database, &names)?,
         };
         let (mut tasks, mut faults) = (Vec::new(), HashMap::new());
-        for open in open {
+        for open in by_weight(open) {
             match solve::task(open, &policies, T::RULES) {
                 Ok(task) => tasks.extend(task),
                 Err(fault) => drop(faults.insert(open.index, fault)),
@@ -312,7 +317,23 @@ fn error(name: &str, fault: Fault) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Downgrade;
     use super::*;
+
+    #[test]
+    fn what_is_put_back_gives_way_to_what_is_declared() {
+        let (back, absent, declared) = (Spec::back(), Spec::Absent, Spec::present(Version::Any, Downgrade::default()));
+        let wants = [("before", &back), ("gone", &absent), ("mail", &declared)];
+        let open: Vec<Open<'_>> = wants
+            .iter()
+            .enumerate()
+            .map(|(index, (name, want))| {
+                let seen = Observed::Absent { config_files: false };
+                Open { index, name, want, seen, held: false }
+            })
+            .collect();
+        assert_eq!(by_weight(&open).map(|open| open.name).collect::<Vec<_>>(), ["gone", "mail", "before"]);
+    }
 
     #[test]
     fn what_was_not_planned_to_go_does_not_go() {

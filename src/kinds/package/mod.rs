@@ -337,6 +337,7 @@ impl Kind for Package {
                 version: version.clone(),
                 downgrade: *downgrade,
                 unhold: before.is_some_and(|before| holds(last, before)),
+                back: false,
             },
             other => other.clone(),
         }
@@ -344,8 +345,9 @@ impl Kind for Package {
 
     fn within(want: &Spec, cause: Cause) -> Spec {
         match want {
-            Spec::Present { version, downgrade: Downgrade::Intended, unhold } if cause != Cause::Intended => {
-                Spec::Present { version: version.clone(), downgrade: Downgrade::Never, unhold: *unhold }
+            Spec::Present { version, downgrade: Downgrade::Intended, unhold, back } if cause != Cause::Intended => {
+                let version = version.clone();
+                Spec::Present { version, downgrade: Downgrade::Never, unhold: *unhold, back: *back }
             }
             other => other.clone(),
         }
@@ -355,10 +357,8 @@ impl Kind for Package {
         match (before, last) {
             // Ours to let go.
             (Before::Absent, Spec::Present { .. }) => Some(Spec::Released),
-            // Ours to put back, in whatever version there is now.
-            (Before::Installed { .. }, Spec::Absent | Spec::Released) => {
-                Some(Spec::present(Version::Any, Downgrade::default()))
-            }
+            // Ours to put back.
+            (Before::Installed { .. }, Spec::Absent | Spec::Released) => Some(Spec::back()),
             (Before::Installed { automatic, .. }, Spec::Present { .. }) => {
                 let unhold = holds(last, before);
                 (unhold || *automatic).then_some(Spec::Left { unhold, automatic: *automatic })
@@ -611,11 +611,25 @@ mod tests {
     fn a_package_that_was_there_before_stays_and_one_of_ours_is_let_go() {
         let there = Package::before(&installed("1.0"));
         assert_eq!(Package::put_back(&there, &present(Version::Any)), None);
-        assert_eq!(Package::put_back(&there, &Spec::Absent), Some(present(Version::Any)));
+        assert_eq!(Package::put_back(&there, &Spec::Absent), Some(Spec::back()));
         assert_eq!(Package::put_back(&there, &present(Version::Glob("1.*".to_owned()))), None);
         let gone = Package::before(&REST);
         assert_eq!(Package::put_back(&gone, &exact("1.0")), Some(Spec::Released));
         assert_eq!(Package::put_back(&gone, &Spec::Absent), None);
+    }
+
+    #[test]
+    fn what_cannot_be_put_back_for_good_stays_away_and_nothing_that_is_declared_does() {
+        for reason in ["removes-undeclared", "no-such-package", "unresolvable", "package-held"] {
+            assert!(Spec::back().stays_away(reason), "{reason}");
+            assert!(!present(Version::Any).stays_away(reason), "{reason}");
+        }
+        // A mirror that is away, a lock, a full disk, a script that failed, what is suspended: tried again.
+        for reason in
+            ["download-failed", "index-failed", "package-lock-held", "disk-full", "package-failed", "package-suspended"]
+        {
+            assert!(!Spec::back().stays_away(reason), "{reason}");
+        }
     }
 
     #[test]

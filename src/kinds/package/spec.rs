@@ -17,6 +17,9 @@ pub enum Spec {
         /// It is held by us, and is not to be any more. No declaration says so: a hold of somebody else's is left alone.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         unhold: bool,
+        /// It stood there before us and is put back: it gives way to whatever is declared. No declaration says so.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        back: bool,
     },
     /// Let go: removed if nothing else installed needs it, else marked as installed automatically.
     Released,
@@ -32,7 +35,32 @@ pub enum Spec {
 impl Spec {
     /// Installed, as a declaration says it.
     pub fn present(version: Version, downgrade: Downgrade) -> Self {
-        Self::Present { version, downgrade, unhold: false }
+        Self::Present { version, downgrade, unhold: false, back: false }
+    }
+
+    /// What stood there before us, in whatever version there is now.
+    pub fn back() -> Self {
+        Self::Present { version: Version::Any, downgrade: Downgrade::default(), unhold: false, back: true }
+    }
+
+    /// Whether it only puts back what stood there before us.
+    pub fn is_back(&self) -> bool {
+        matches!(self, Self::Present { back: true, .. })
+    }
+
+    /// Whether what was refused as `reason` says will not be put back: something that is declared, held or indispensable is in
+    /// the way, or no source has it any more. What may pass is no such reason.
+    pub fn stays_away(&self, reason: &str) -> bool {
+        const FOR_GOOD: &[&str] = &[
+            "removes-undeclared",
+            "protected-package",
+            "package-held",
+            "downgrade-refused",
+            "no-such-package",
+            "no-such-version",
+            "unresolvable",
+        ];
+        self.is_back() && FOR_GOOD.contains(&reason)
     }
 }
 
