@@ -88,7 +88,7 @@ fn converge<T: Tool>(
     withheld: &[&str],
     faults: &mut HashMap<usize, Fault>,
 ) -> Result<(), Fault> {
-    T::ready(host, withheld)?;
+    let mended = T::ready(host, withheld)?;
     // Looked at again: the lock may have been another's until now.
     let database = T::read(host)?;
     let open = open(&database, jobs);
@@ -113,7 +113,7 @@ fn converge<T: Tool>(
             no_more(&transaction, &T::simulate(host, &database, &tasks)?)?;
         }
         let log = T::perform(host, &tasks, withheld)?;
-        faults.extend(accepted.iter().map(|task| (task.index, T::failure_of(&task.name, &log))));
+        faults.extend(accepted.iter().map(|task| (task.index, T::failure_of(&task.name, &mended, &log))));
     }
     let tried: BTreeSet<usize> = accepted.iter().map(|task| task.index).collect();
     mark::<T>(host, &open, &tried)

@@ -24,8 +24,8 @@ pub trait Tool {
     fn simulate(host: &Reader, database: &Self::Database, tasks: &[&Task]) -> Result<Transaction, Fault>;
 
     /// Waits until nobody else is at work, and mends what an interrupted run left behind, without starting the units
-    /// that are `withheld`.
-    fn ready(host: &mut Writer, withheld: &[&str]) -> Result<(), Fault>;
+    /// that are `withheld`. Answers with all that was printed by what mended it.
+    fn ready(host: &mut Writer, withheld: &[&str]) -> Result<String, Fault>;
 
     /// Fetches the indexes of all package sources.
     fn update(host: &mut Writer) -> Result<(), Fault>;
@@ -37,8 +37,9 @@ pub trait Tool {
     /// How it ended shows in what is there.
     fn perform(host: &mut Writer, tasks: &[&Task], withheld: &[&str]) -> Result<String, Fault>;
 
-    /// Why the package `name` did not get through a transaction that printed `log`.
-    fn failure_of(name: &str, log: &str) -> Fault;
+    /// Why the package `name` did not get through a transaction that printed `log`, or what came before it and printed
+    /// `mended`.
+    fn failure_of(name: &str, mended: &str, log: &str) -> Fault;
 
     /// Marks packages that are installed.
     fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault>;

@@ -97,10 +97,7 @@ impl Transaction<'_> {
         host.run(&self.in_unit(unit, &path.to_string_lossy(), arguments))?;
         self.wait(host, unit, log)?;
         let said = state.tail(log, LOG_LIMIT).map(Option::unwrap_or_default).unwrap_or_default();
-        if said.ends_with(b"\ntimeout\n") {
-            return Err(timed_out());
-        }
-        Ok(String::from_utf8_lossy(&said).into_owned())
+        ended(&String::from_utf8_lossy(&said))
     }
 
     /// Starts it in the transient service `unit`. It prints to a file, not to a pipe of ours: a pipe would
@@ -355,6 +352,27 @@ pub fn both(output: &Output) -> String {
     format!("{}\n{}", output.text(), stderr(output))
 }
 
+/// All that was printed before the last line, which says how the unit ended: `$SERVICE_RESULT` of systemd.exec(5).
+fn ended(log: &str) -> Result<String, Fault> {
+    let killed = |how: &str| {
+        let why =
+            format!("the package manager was killed in the middle ({how}); the next pass mends what it left half done");
+        Err(Fault::new("package-failed", why).with(Remedy::General))
+    };
+    let (said, result) = log.strip_suffix('\n').map_or(("", log), |log| log.rsplit_once('\n').unwrap_or(("", log)));
+    match result {
+        "timeout" => Err(timed_out()),
+        "oom-kill" => killed("by the kernel, for want of memory"),
+        "signal" => killed("by a signal"),
+        "core-dump" => killed("it crashed"),
+        "watchdog" | "resources" | "protocol" | "start-limit-hit" => killed(result),
+        // What it did shows in what is there.
+        "success" | "exit-code" => Ok(said.to_owned()),
+        // Nothing said how it ended.
+        _ => Ok(log.to_owned()),
+    }
+}
+
 /// What is being done, by the last whole line of the end of a growing log that says so.
 fn last_line(tail: &[u8], telling: fn(&str) -> bool) -> Option<String> {
     let end = tail.iter().rposition(|&byte| byte == b'\n')?;
@@ -405,6 +423,29 @@ mod tests {
 
         let running = ["trueup-packages-1-0".to_owned()];
         assert!(goes_on("trueup-packages-1-0.before", &running) && !goes_on("trueup-packages-1-1.log", &running));
+    }
+
+    #[test]
+    fn a_package_manager_that_was_killed_is_told_as_that_and_its_last_line_is_no_word_of_its_own() {
+        let said = "Unpacking a ...\nSetting up a ...\n";
+        let whole = said.trim_end();
+        for fine in ["success", "exit-code"] {
+            assert_eq!(ended(&format!("{said}{fine}\n")), Ok(whole.to_owned()));
+        }
+        for (result, why) in
+            [("signal", "by a signal"), ("oom-kill", "for want of memory"), ("core-dump", "it crashed")]
+        {
+            let fault = ended(&format!("{said}{result}\n")).expect_err(result);
+            assert_eq!((fault.reason, fault.remedy), ("package-failed", Remedy::General));
+            assert!(fault.why.contains("killed in the middle") && fault.why.contains(why), "{}", fault.why);
+        }
+        assert_eq!(ended(&format!("{said}timeout\n")).expect_err("cut").reason, "timed-out");
+        // Also where it had not printed anything; and what no unit says of its end is the program's own.
+        assert!(ended("signal\n").is_err());
+        assert_eq!(ended("success\n"), Ok(String::new()));
+        for other in ["", said, "Setting up a"] {
+            assert_eq!(ended(other), Ok(other.to_owned()));
+        }
     }
 
     #[test]

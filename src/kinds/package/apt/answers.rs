@@ -175,8 +175,14 @@ pub fn refusal(stdout: &str, stderr: &str) -> Fault {
     fault("package-failed", said).with(Remedy::General)
 }
 
-/// Why the package `name` did not get through a transaction that printed `log`.
-pub fn failure_of(name: &str, log: &str) -> Fault {
+/// Why the package `name` did not get through a transaction that printed `log`. What dpkg could not configure before, which
+/// printed `mended`, it may not have come to in there.
+pub fn failure_of(name: &str, mended: &str, log: &str) -> Fault {
+    own_failure(name, log).or_else(|| own_failure(name, mended)).unwrap_or_else(|| refusal(log, ""))
+}
+
+/// Why dpkg did not get through with the package `name`, if it says so in `log`.
+fn own_failure(name: &str, log: &str) -> Option<Fault> {
     // On a terminal of apt's own, lines end with a carriage return too.
     let lines: Vec<&str> = log.split(['\n', '\r']).map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let start = format!("dpkg: error processing package {name} ");
@@ -190,9 +196,7 @@ pub fn failure_of(name: &str, log: &str) -> Fault {
             file.split('_').next() == Some(bare)
         })
     };
-    let Some(at) = lines.iter().position(|line| line.starts_with(&start) || of_archive(line)) else {
-        return refusal(log, "");
-    };
+    let at = lines.iter().position(|line| line.starts_with(&start) || of_archive(line))?;
     let why = lines.get(at + 1).map_or("", |line| line.trim());
     // What its own script said last stands right before.
     let before = at.checked_sub(1).and_then(|i| lines.get(i)).map_or("", |line| line.trim());
@@ -206,7 +210,7 @@ pub fn failure_of(name: &str, log: &str) -> Fault {
         }
         line => format!("{why}: {line}"),
     };
-    Fault::new("package-failed", one_line(&said, 400))
+    Some(Fault::new("package-failed", one_line(&said, 400)))
 }
 
 /// apt's last words: its `E:` lines, without those that say nothing of the matter.
@@ -374,13 +378,18 @@ mod tests {
     #[test]
     fn the_last_words_of_a_maintainer_script_are_kept() {
         let log = include_str!("../fixtures/postinst-failed.txt");
-        let fault = failure_of("broken", log);
+        let fault = failure_of("broken", "", log);
         assert_eq!(fault.reason, "package-failed");
         assert_eq!(
             fault.why,
             "installed broken package post-installation script subprocess returned error exit status 1: so sorry"
         );
-        assert_eq!(failure_of("broken", &log.replace('\n', "\r\n")), fault);
-        assert_eq!(failure_of("other", log).why, "Sub-process /usr/bin/dpkg returned an error code (1)");
+        assert_eq!(failure_of("broken", "", &log.replace('\n', "\r\n")), fault);
+        assert_eq!(failure_of("other", "", log).why, "Sub-process /usr/bin/dpkg returned an error code (1)");
+        // apt does not come to it where another fails first: its own words stand in what was to mend it.
+        let other = log.replace("broken", "another").replace("so sorry", "nor I");
+        assert_eq!(failure_of("broken", log, &other), fault);
+        assert!(failure_of("another", log, &other).why.ends_with(": nor I"));
+        assert_eq!(failure_of("third", log, &other).why, "Sub-process /usr/bin/dpkg returned an error code (1)");
     }
 }

@@ -134,10 +134,11 @@ pub fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault> 
     }
 }
 
-/// Waits until nobody else is at work, and mends what an interrupted run left behind.
-pub fn ready(host: &mut Writer, withheld: &[&str]) -> Result<(), Fault> {
+/// Waits until nobody else is at work, and mends what an interrupted run left behind. Answers with all that was printed
+/// by what mends.
+pub fn ready(host: &mut Writer, withheld: &[&str]) -> Result<String, Fault> {
     transient::after_ours(host)?;
-    let mut configured = false;
+    let (mut configured, mut mended) = (false, String::new());
     // Once for each thing that may have to be mended, and once to see that nothing has to.
     for _ in 0..3 {
         let output = patiently(host, &program("apt-get").args(["-q", "check"]))?;
@@ -148,18 +149,19 @@ pub fn ready(host: &mut Writer, withheld: &[&str]) -> Result<(), Fault> {
             host.say("finishing an interrupted dpkg");
             let arguments = ["--force-confdef", "--force-confold", "--configure", "-a"].map(str::to_owned);
             // What could not be configured shows in what is there afterwards.
-            transact(host, "dpkg", &arguments, withheld)?;
+            mended += &transact(host, "dpkg", &arguments, withheld)?;
         } else if answers::is_unmet(&said) {
-            mend(host, withheld)?;
+            mended += &mend(host, withheld)?;
         } else {
-            return Ok(());
+            break;
         }
+        mended.push('\n');
     }
-    Ok(())
+    Ok(mended)
 }
 
 /// Installs what is missing of the dependencies of what is installed; removes nothing for that.
-fn mend(host: &mut Writer, withheld: &[&str]) -> Result<(), Fault> {
+fn mend(host: &mut Writer, withheld: &[&str]) -> Result<String, Fault> {
     let mut arguments: Vec<String> = OPTIONS.iter().map(|option| (*option).to_owned()).collect();
     arguments.extend(["--fix-broken", "install"].map(str::to_owned));
     let output = host.query(&program("apt-get").arg("-s").args(NO_TRACE).args(&arguments))?;
@@ -170,7 +172,7 @@ fn mend(host: &mut Writer, withheld: &[&str]) -> Result<(), Fault> {
     match transaction {
         Ok(transaction) if transaction.remove.is_empty() => {
             host.say("installing missing dependencies");
-            transact(host, "apt-get", &waiting(arguments), withheld).map(drop)
+            transact(host, "apt-get", &waiting(arguments), withheld)
         }
         Ok(transaction) => {
             let gone = crate::model::one_line(&transaction.remove.join(", "), 300);

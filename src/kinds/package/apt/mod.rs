@@ -82,7 +82,7 @@ impl Tool for Apt {
         command::simulate(host, tasks)
     }
 
-    fn ready(host: &mut Writer, withheld: &[&str]) -> Result<(), Fault> {
+    fn ready(host: &mut Writer, withheld: &[&str]) -> Result<String, Fault> {
         command::ready(host, withheld)
     }
 
@@ -98,8 +98,8 @@ impl Tool for Apt {
         command::perform(host, tasks, withheld)
     }
 
-    fn failure_of(name: &str, log: &str) -> Fault {
-        answers::failure_of(name, log)
+    fn failure_of(name: &str, mended: &str, log: &str) -> Fault {
+        answers::failure_of(name, mended, log)
     }
 
     fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault> {

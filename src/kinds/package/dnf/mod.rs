@@ -119,11 +119,13 @@ impl<G: Generation> Tool for Dnf<G> {
         Ok(transaction)
     }
 
-    fn ready(host: &mut Writer, _withheld: &[&str]) -> Result<(), Fault> {
+    fn ready(host: &mut Writer, _withheld: &[&str]) -> Result<String, Fault> {
         transient::after_ours(host)?;
         G::mend(host)?;
         // A look takes no lock, and would see what somebody has done one half of.
-        transient::alone(host, work::at_work)
+        transient::alone(host, work::at_work)?;
+        // What it mends are no packages.
+        Ok(String::new())
     }
 
     fn update(host: &mut Writer) -> Result<(), Fault> {
@@ -138,7 +140,7 @@ impl<G: Generation> Tool for Dnf<G> {
         G::perform(host, tasks)
     }
 
-    fn failure_of(name: &str, log: &str) -> Fault {
+    fn failure_of(name: &str, _mended: &str, log: &str) -> Fault {
         G::failure_of(name, log)
     }
 
