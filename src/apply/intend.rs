@@ -161,7 +161,10 @@ fn keep(
     now: i64,
     applied: &Applied,
 ) -> Result<Result<Stood, host::Error>, Error> {
-    let before = step.seen.before();
+    let before = match stood(ground.host, &step.id, &step.seen) {
+        Ok(before) => before,
+        Err(error) => return Ok(Err(error)),
+    };
     if let (Spec::File(want), Observed::File(seen)) = (&step.want, &step.seen)
         && file::goes_whole(want, seen)
     {
@@ -198,6 +201,17 @@ fn keep(
         };
     }
     Ok(Ok(note(ground, step, before, size, now, applied)))
+}
+
+/// What stands at `id`, which was `seen`, with all that putting it back needs but its content.
+///
+/// # Errors
+/// Where that cannot be told, or it is no longer as it was seen.
+pub fn stood(host: &Reader, id: &Id, seen: &Observed) -> Result<Before, host::Error> {
+    match seen.before() {
+        Before::File(before) => before.told_of_list(host, id.name()).map(Before::File),
+        before => Ok(before),
+    }
 }
 
 fn no_room(step: &Step) -> host::Error {

@@ -30,7 +30,7 @@ mod withhold;
 
 pub use activate::activate;
 pub use hand::{Due, Hand, arm, disarm, is_armed, rest};
-pub use intend::{drop_implied, keep_content, sweep_contents};
+pub use intend::{drop_implied, keep_content, stood, sweep_contents};
 pub use observe::observe;
 pub use record::record;
 pub use set::{Late, NOT_PUT_BACK, judge_late};

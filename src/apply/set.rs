@@ -121,7 +121,13 @@ pub(super) fn note(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], appli
 fn keep(ground: &mut Ground<'_>, step: &Step, applied: &Applied) -> Result<Result<(), crate::host::Error>, Error> {
     // Of a directory that goes whole all that is in it was kept with the intent.
     let whole = applied.kept.get(&step.id).and_then(|copy| ground.ledger.kept.iter().find(|kept| kept.id == *copy));
-    let before = whole.map(|kept| kept.before.clone()).filter(is_tree).unwrap_or_else(|| step.seen.before());
+    let before = match whole.map(|kept| kept.before.clone()).filter(is_tree) {
+        Some(whole) => whole,
+        None => match intend::stood(ground.host, &step.id, &step.seen) {
+            Ok(before) => before,
+            Err(error) => return Ok(Err(error)),
+        },
+    };
     let before = match step.seen.content(ground.host, step.id.name()) {
         Ok(None) => before,
         Ok(Some(content)) => {

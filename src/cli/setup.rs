@@ -339,7 +339,7 @@ fn write(host: &mut Writer, change: &Change) -> anyhow::Result<()> {
         return Ok(());
     }
     let root = host.can_own().then_some(0);
-    let attributes = Attributes { uid: root, gid: root, mode: Some(0o644) };
+    let attributes = Attributes { uid: root, gid: root, mode: Some(0o644), unlisted: None };
     if let Some(old) = &change.old {
         host.write_file(BEFORE, attributes, old.as_bytes(), Over::Leaf)?;
         print(&format!("{BEFORE} is what stood there before.\n"));

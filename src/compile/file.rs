@@ -115,6 +115,7 @@ pub(super) fn compile(work: &mut Work<'_>, about: &About<'_, '_>, claims: &[Clai
         owner: owner.map(|claim| claim.value),
         group: group.map(|claim| claim.value),
         mode: mode.map(|claim| claim.value),
+        unlisted: None,
         replace: replace.map(|claim| claim.value).unwrap_or_default(),
         // A pattern may match links and directories among files.
         validate: match stand.value.what {

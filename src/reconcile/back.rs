@@ -94,7 +94,7 @@ pub fn give_back(host: &mut Writer, ledger: &mut Ledger, kept: &Kept) -> Result<
     if want.is_tree() && matches!(&seen, Observed::File(seen) if seen.is_directory()) {
         return Err(nothing("a directory stands there by now; move it away first")).at(Stage::Plan);
     }
-    let mut before = seen.before();
+    let mut before = apply::stood(host, &kept.resource, &seen).at(Stage::Observe)?;
     // What may be a secret in either is kept as one.
     let secret = want.is_secret() || ledger.entries.get(&kept.resource).is_some_and(ledger::Entry::is_secret);
     let mut copy = None;

@@ -19,6 +19,7 @@ use crate::model::Digest;
 
 mod below;
 mod hashed;
+mod list;
 mod looks;
 mod stage;
 mod sweep;

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::list::LIST;
 use super::walk::{HERE, Parent, stale};
 use super::write::Place;
 use super::{Meta, NodeType, Over, Syncs, in_the_way, io, look_in, rename_new, sweep};
@@ -36,9 +37,17 @@ pub(super) fn is_temporary(name: &[u8]) -> bool {
 pub(super) struct Exact {
     pub(super) owner: Option<(u32, u32)>,
     pub(super) mode: u32,
+    /// The mode of what carries no access control list, where `mode` is that of something with one.
+    pub(super) unlisted: Option<u32>,
 }
 
 impl Exact {
+    /// What is set on something with a list that is the very one `mode` was told with, or without.
+    fn on(self, listed: bool) -> Self {
+        let unlisted = self.unlisted.filter(|_| !listed);
+        Self { mode: unlisted.unwrap_or(self.mode), ..self }
+    }
+
     /// Sets them on an open file or directory; a mode after an owner, since chown(2) clears bits of the mode.
     pub(super) fn set(self, node: &OwnedFd) -> Result<(), Errno> {
         if let Some((uid, gid)) = self.owner {
@@ -91,7 +100,7 @@ impl<'p> Staged<'p> {
         let file = rustix::fs::openat(dir, name.as_str(), flags, Mode::from_raw_mode(0o600))
             .map_err(io("make a file beside", path))?;
         let staged = Self { dir, path, name, node: NodeType::Regular, made: None, placed: false };
-        extend(&file, model, trusting);
+        let exact = exact.on(extend(&file, model, trusting));
         exact.set(&file).map_err(io("set owner and mode of", path))?;
         let mut file = File::from(file);
         let written = fill(&mut file).and_then(|()| {
@@ -120,7 +129,7 @@ impl<'p> Staged<'p> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(dir, staged.name.as_str(), flags, Mode::empty()).map_err(io("make", path))?;
         let made = staged.made.insert(made);
-        extend(made, None, trusting);
+        let exact = exact.on(extend(made, None, trusting));
         fill(made.as_fd())?;
         exact.set(made).map_err(io("set owner and mode of", path))?;
         syncs.node(made, dir).map_err(io("sync", path))?;
@@ -326,24 +335,23 @@ pub(super) fn own_link(dir: BorrowedFd<'_>, name: &str, (uid, gid): (u32, u32)) 
 }
 
 /// The label, access control list and user attributes of a new node. As good as it goes: a file
-/// system without them is no error. See xattr(7), acl(5).
-fn extend(node: &OwnedFd, model: Option<&OwnedFd>, trusting: bool) {
-    const LIST: &str = "system.posix_acl_access";
+/// system without them is no error. See xattr(7), acl(5). Whether it has the list of `model` now.
+fn extend(node: &OwnedFd, model: Option<&OwnedFd>, trusting: bool) -> bool {
     if !trusting {
         // Whoever owns the directory may have set a default list that lets them read what we write.
         let _ = rustix::fs::fremovexattr(node, LIST);
         let _ = rustix::fs::fremovexattr(node, "system.posix_acl_default");
     }
-    let Some(model) = model else { return };
+    let Some(model) = model else { return false };
     let copy = |name: &str| {
         let mut value = vec![0; 64 * 1024];
-        if let Ok(length) = rustix::fs::fgetxattr(model, name, value.as_mut_slice()) {
-            let _ = rustix::fs::fsetxattr(node, name, &value[..length], XattrFlags::empty());
-        }
+        rustix::fs::fgetxattr(model, name, value.as_mut_slice())
+            .and_then(|length| rustix::fs::fsetxattr(node, name, &value[..length], XattrFlags::empty()))
+            .is_ok()
     };
     copy("security.selinux");
+    let listed = trusting && copy(LIST);
     if trusting {
-        copy(LIST);
         let mut names = vec![0; 64 * 1024];
         let length = rustix::fs::flistxattr(model, names.as_mut_slice()).unwrap_or(0);
         for name in names[..length].split(|&byte| byte == 0) {
@@ -354,6 +362,7 @@ fn extend(node: &OwnedFd, model: Option<&OwnedFd>, trusting: bool) {
             }
         }
     }
+    listed
 }
 
 /// Makes what changed in an open directory durable.

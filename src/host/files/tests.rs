@@ -357,7 +357,7 @@ fn a_new_file_is_the_declared_owners_and_an_old_one_keeps_what_is_not_said() {
         (meta.uid(), meta.gid(), meta.mode() & 0o7777)
     };
     assert_eq!(owner("/srv/app/x"), (7, 9, 0o640));
-    let link = Attributes { uid: Some(5), gid: Some(6), mode: None };
+    let link = Attributes { uid: Some(5), gid: Some(6), ..Attributes::default() };
     host.writer.make_symlink("/srv/app/l", "x", link, Over::Nothing).expect("linked");
     let meta = fs::symlink_metadata(host.at("/srv/app/l")).expect("there");
     assert_eq!((meta.uid(), meta.gid()), (5, 6));
@@ -443,12 +443,12 @@ fn owner_and_mode_of_one_name_are_set_in_place() {
     let mut host = host();
     host.file("/etc/a", "a");
     let before = fs::metadata(host.at("/etc/a")).expect("there");
-    host.writer.set_attributes("/etc/a", Attributes { uid: Some(3), gid: None, mode: Some(0o4750) }).expect("set");
+    host.writer.set_attributes("/etc/a", Attributes { uid: Some(3), ..plain(0o4750) }).expect("set");
     let after = fs::metadata(host.at("/etc/a")).expect("there");
     assert_eq!((after.uid(), after.gid(), after.mode() & 0o7777, after.ino()), (3, before.gid(), 0o4750, before.ino()));
     assert_eq!(host.writer.set_attributes("/etc/none", plain(0o600)).expect_err("nothing").reason(), "no-such-file");
     // What it may do in the name of one it does not in that of another, in place and in a copy of its own.
-    let other = |uid, gid| Attributes { uid, gid, mode: None };
+    let other = |uid, gid| Attributes { uid, gid, ..Attributes::default() };
     for links in [1, 2] {
         for (attributes, before, after) in [
             (other(Some(0), None), 0o6755, 0o755),
@@ -457,7 +457,7 @@ fn owner_and_mode_of_one_name_are_set_in_place() {
             (other(Some(0), Some(0)), 0o1755, 0o1755),
         ] {
             host.file("/etc/powers", "x");
-            let theirs = Attributes { uid: Some(3), gid: Some(3), mode: Some(before) };
+            let theirs = Attributes { mode: Some(before), ..other(Some(3), Some(3)) };
             host.writer.set_attributes("/etc/powers", theirs).expect("set");
             if links == 2 {
                 fs::hard_link(host.at("/etc/powers"), host.at("/etc/powers.2")).expect("linked");

@@ -142,7 +142,7 @@ impl Stage<'_> {
 
     fn exact(&self, attributes: Attributes, mode: u32) -> Exact {
         let owner = (attributes.uid.unwrap_or(0), attributes.gid.unwrap_or(0));
-        Exact { owner: self.can_own.then_some(owner), mode: attributes.mode.unwrap_or(mode) & 0o7777 }
+        Exact { owner: self.can_own.then_some(owner), mode: attributes.mode.unwrap_or(mode) & 0o7777, unlisted: None }
     }
 
     fn parent<'w>(&self, within: &'w str) -> Result<(OwnedFd, &'w str), Error> {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 use rustix::io::Errno;
 
+use super::list::unlisted;
 use super::stage::{Exact, Ready, Staged, own_link, refuse_fixed, write_all};
 use super::walk::{Parent, stale};
 use super::{Meta, NodeType, Syncs, in_the_way, io, look_in, open_quietly};
@@ -20,6 +21,18 @@ pub struct Attributes {
     pub gid: Option<u32>,
     /// Permission bits, `0o7777` at most.
     pub mode: Option<u32>,
+    /// Those of what carries no access control list, where `mode` is what was told of something with one; see acl(5).
+    pub unlisted: Option<u32>,
+}
+
+impl Attributes {
+    /// What is set on `node`, which may have lost its list.
+    fn on(self, node: &OwnedFd, now: &Meta) -> Result<Self, Errno> {
+        Ok(match self.unlisted {
+            Some(_) if unlisted(node, now.mode)?.is_none() => Self { mode: self.unlisted, ..self },
+            _ => self,
+        })
+    }
 }
 
 /// What may stand in the place that is written and go.
@@ -47,6 +60,12 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn dir(&self) -> BorrowedFd<'_> {
         self.parent.dir.as_fd()
+    }
+
+    /// The mode of the file that stands here without its access control list. What cannot be told is not handed on.
+    fn unlisted(&self) -> Option<u32> {
+        let mode = self.standing.as_ref()?.mode;
+        unlisted(&self.model()?, mode).unwrap_or(Some(mode & !0o070))
     }
 
     /// The descriptor of the file that stands here, for its label.
@@ -171,6 +190,7 @@ impl Writer {
         if now.node == NodeType::Regular && now.links > 1 {
             return self.copy_with(path, attributes);
         }
+        let attributes = attributes.on(&node, &now).map_err(io("read the access control list of", path))?;
         self.set_in_place(&node, &now, attributes).map_err(io("set owner and mode of", path))?;
         // What is mounted here lies on another file system than its name.
         let durable =
@@ -222,7 +242,7 @@ impl Writer {
 
     /// The place `path`, its missing directories made, and nothing there that may not be replaced.
     fn place(&mut self, path: &str, over: Over) -> Result<Place, Error> {
-        let exact = Exact { owner: self.can_own().then_some((0, 0)), mode: 0o755 };
+        let exact = Exact { owner: self.can_own().then_some((0, 0)), mode: 0o755, unlisted: None };
         let made = RefCell::new(Vec::new());
         let parent = self.root.parent_made(path, &|dir, name, at| {
             let above = Meta::of(dir, "", AtFlags::EMPTY_PATH).map_err(io("look at the directory of", at))?;
@@ -258,7 +278,11 @@ impl Writer {
         let uid = attributes.uid.or(like.map(|meta| meta.uid)).unwrap_or(0);
         let gid = attributes.gid.or(like.map(|meta| meta.gid)).unwrap_or(0);
         let mode = attributes.mode.or(like.map(|meta| meta.mode_for_another(attributes))).unwrap_or(mode);
-        Exact { owner: self.can_own().then_some((uid, gid)), mode: mode & 0o7777 }
+        let unlisted = match attributes.mode {
+            Some(_) => attributes.unlisted,
+            None => like.and_then(|_| place.unlisted()).map(|unlisted| unlisted & (mode | 0o777)),
+        };
+        Exact { owner: self.can_own().then_some((uid, gid)), mode: mode & 0o7777, unlisted }
     }
 }
 

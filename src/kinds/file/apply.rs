@@ -129,7 +129,9 @@ pub fn sweep(host: &mut Writer, path: &str) {
 /// Owner, group and mode as numbers. Where owners cannot be set none is asked for.
 fn attributes(host: &Writer, users: &Users, job: &Job<'_, File>) -> Result<Attributes, Error> {
     let unknown = |what, name: &str| Error::UnknownOwner { path: job.name.to_owned(), what, name: name.to_owned() };
-    let mut attributes = Attributes { mode: job.want.mode.map(|mode| mode & 0o7777), ..Attributes::default() };
+    let bits = |mode: Option<u32>| mode.map(|mode| mode & 0o7777);
+    let (mode, unlisted) = (bits(job.want.mode), bits(job.want.unlisted));
+    let mut attributes = Attributes { mode, unlisted, ..Attributes::default() };
     if !host.can_own() || !host.has_users() {
         return Ok(attributes);
     }
@@ -156,6 +158,8 @@ impl Work<'_> {
             what: Standing::Regular { digest, .. }, links: 1, mount_point: false, ..
         }) = self.now
             && digest == content
+            // Where it is to have its list the mode says nothing without.
+            && self.want.unlisted.is_none()
             && self.one_attribute()
         {
             return host.set_attributes(self.path, self.attributes).map(|()| Made::Done);

@@ -1,7 +1,9 @@
 use serde::{Deserialize, Serialize};
 
+use super::tree::stale;
 use super::written::WrittenBefore;
 use super::{Node, Observed, Replace, Sealed, Spec, Standing, What};
+use crate::host::{Error, Reader};
 use crate::model::Digest;
 
 /// What stood at a path before trueup wrote there. Owners are numbers, as on the disk; `None` where
@@ -83,7 +85,30 @@ pub struct Attributes {
     pub gid: Option<u32>,
     /// Permission bits.
     pub mode: u32,
+    /// Those that it had without its access control list.
+    #[serde(default, skip_serializing_if = "Unlisted::is_same")]
+    pub unlisted: Unlisted,
 }
+
+/// The permission bits that something had without its access control list, where it had one: with it the group bits say
+/// what the list grants at most; see acl(5). No look tells of it, so all are equal.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Unlisted(pub Option<u32>);
+
+impl Unlisted {
+    fn is_same(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl PartialEq for Unlisted {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Unlisted {}
 
 impl Before {
     pub(super) fn of(seen: &Observed) -> Self {
@@ -92,6 +117,7 @@ impl Before {
             uid: seen.owner.as_ref().map(|owner| owner.id),
             gid: seen.group.as_ref().map(|group| group.id),
             mode: seen.mode,
+            unlisted: Unlisted::default(),
         };
         match &seen.what {
             Standing::Regular { digest, size } => {
@@ -102,6 +128,14 @@ impl Before {
             Standing::Large { size } => Self::Large { size: *size, attributes },
             Standing::Other(_) => Self::Other,
         }
+    }
+
+    /// This, with the mode that it had without its list.
+    fn with_unlisted(mut self, mode: Option<u32>) -> Self {
+        if let Self::Regular { attributes, .. } | Self::Directory { attributes, .. } = &mut self {
+            attributes.unlisted = Unlisted(mode);
+        }
+        self
     }
 
     fn attributes(&self) -> Option<&Attributes> {
@@ -157,6 +191,20 @@ impl Before {
         nodes.iter().filter_map(Node::content)
     }
 
+    /// `before`, which stands at `path`, with the mode that it has without its access control list.
+    ///
+    /// # Errors
+    /// Where that cannot be told, or it is no longer as it was seen (`stale`).
+    pub fn told_of_list(self, host: &Reader, path: &str) -> Result<Self, Error> {
+        let (Self::Regular { attributes, .. } | Self::Directory { attributes, .. }) = &self else { return Ok(self) };
+        let Some((meta, unlisted)) = host.unlisted(path)? else { return Err(stale(path)) };
+        let is = |id: Option<u32>, now| id.is_none_or(|id| id == now);
+        if meta.mode != attributes.mode || !is(attributes.uid, meta.uid) || !is(attributes.gid, meta.gid) {
+            return Err(stale(path));
+        }
+        Ok(self.with_unlisted(unlisted))
+    }
+
     pub(super) fn put_back(&self, last: &Spec) -> Option<Spec> {
         let old = self.attributes();
         if last.what == What::Attributes {
@@ -166,6 +214,7 @@ impl Before {
                 owner: last.owner.as_ref().and(old.uid).map(|uid| uid.to_string()),
                 group: last.group.as_ref().and(old.gid).map(|gid| gid.to_string()),
                 mode: last.mode.and(Some(old.mode)).filter(|_| !matches!(self, Self::Symlink { .. })),
+                unlisted: last.mode.and(old.unlisted.0),
                 ..Spec::of(What::Attributes)
             });
         }
@@ -177,12 +226,13 @@ impl Before {
         let mut due = want.clone();
         match (&want.what, &last.what) {
             (What::Attributes, what) => {
-                let numbers = self.attributes().map(|old| (old.uid, old.gid, old.mode));
-                let (uid, gid, mode) = numbers.map_or((None, None, None), |(uid, gid, mode)| (uid, gid, Some(mode)));
+                let old = self.attributes();
                 let back = |id: Option<u32>, last: &Option<String>| last.as_ref().and(id).map(|id| id.to_string());
-                due.owner = due.owner.or_else(|| back(uid, &last.owner));
-                due.group = due.group.or_else(|| back(gid, &last.group));
-                due.mode = due.mode.or(last.mode.and(mode));
+                due.owner = due.owner.or_else(|| back(old?.uid, &last.owner));
+                due.group = due.group.or_else(|| back(old?.gid, &last.group));
+                if let (None, Some(_), Some(old)) = (due.mode, last.mode, old) {
+                    (due.mode, due.unlisted) = (Some(old.mode), old.unlisted.0);
+                }
                 // What we made ourselves is nobody else's to come back.
                 if *what != What::Attributes
                     && *self != Self::Absent
@@ -219,6 +269,7 @@ impl Before {
             owner: old.and_then(|old| old.uid).map(|uid| uid.to_string()),
             group: old.and_then(|old| old.gid).map(|gid| gid.to_string()),
             mode: old.map(|old| old.mode).filter(|_| !matches!(what, What::Symlink { .. })),
+            unlisted: old.and_then(|old| old.unlisted.0),
             what,
             replace: Replace::Own,
             validate: Vec::new(),

@@ -33,7 +33,7 @@ pub(super) fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
     let owner = owned("owner", want.owner.as_deref(), seen.owner.as_ref());
     let group = owned("group", want.group.as_deref(), seen.group.as_ref());
     let mode = want.mode.or_else(|| without_powers(seen, owner.is_some(), group.is_some()));
-    changes.extend([owner, group, moded(mode, seen)].into_iter().flatten());
+    changes.extend([owner, group, moded(mode, want.unlisted, seen)].into_iter().flatten());
     changes
 }
 
@@ -54,9 +54,9 @@ fn owned(property: &str, want: Option<&str>, seen: Option<&Owner>) -> Option<Cha
     (!seen.is(want)).then(|| Change::new(property, seen.name(), want))
 }
 
-fn moded(want: Option<u32>, seen: &Present) -> Option<Change> {
+fn moded(want: Option<u32>, unlisted: Option<u32>, seen: &Present) -> Option<Change> {
     let want = want? & 0o7777;
-    let differs = want != seen.mode && !matches!(seen.what, Standing::Symlink { .. });
+    let differs = want != seen.mode && unlisted != Some(seen.mode) && !matches!(seen.what, Standing::Symlink { .. });
     differs.then(|| Change::new("mode", format!("{:04o}", seen.mode), format!("{want:04o}")))
 }
 

@@ -90,14 +90,12 @@ pub fn unit_complaints(said: &str, path: &str, name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::file::Replace;
     use crate::model::Digest;
 
     fn judged(path: &str, validate: &[&str]) -> Vec<Judge> {
         let what = What::Regular { content: Digest::of(b""), size: 0 };
         let validate = validate.iter().map(|&word| word.to_owned()).collect();
-        let spec =
-            Spec { what, owner: None, group: None, mode: None, replace: Replace::Nothing, validate, secret: None };
+        let spec = Spec { validate, ..Spec::of(what) };
         assert_eq!(judges(path, &Spec { what: What::Absent, ..spec.clone() }), [], "what goes is not judged");
         judges(path, &spec)
     }

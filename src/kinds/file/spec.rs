@@ -21,6 +21,10 @@ pub struct Spec {
     /// Permission bits, `0o7777` at most; `None` leaves the mode alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
+    /// Those where it has no access control list, where `mode` was told of something with one. Never declared, only used
+    /// to put back what stood there before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unlisted: Option<u32>,
     /// What may be in the way and be replaced.
     #[serde(skip_serializing_if = "Replace::is_nothing")]
     pub replace: Replace,
@@ -54,6 +58,7 @@ impl Spec {
             owner: None,
             group: None,
             mode: None,
+            unlisted: None,
             replace: Replace::Nothing,
             validate: Vec::new(),
             secret: None,

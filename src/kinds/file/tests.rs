@@ -494,6 +494,96 @@ fn a_directory_that_we_made_stays_with_a_stranger_in_it() {
     assert_eq!(host.see("/etc/d"), Observed::Absent);
 }
 
+/// Gives `path` an access control list that lets one user do as the owner, and the group nothing. Tells whether it could.
+fn list(host: &Host, path: &str) -> bool {
+    let mut list = vec![2, 0, 0, 0];
+    // Owner, user 4242, group, mask, others; see acl(5).
+    for (tag, allowed, id) in
+        [(1_u16, 7_u16, u32::MAX), (2, 7, 4242), (4, 0, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)]
+    {
+        list.extend(tag.to_le_bytes());
+        list.extend(allowed.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    let node = fs::File::open(host.at(path)).expect("opened");
+    let set = rustix::fs::fsetxattr(&node, LIST, &list, rustix::fs::XattrFlags::empty());
+    if set.is_err() {
+        eprintln!("no access control lists on this file system: not tested");
+    }
+    set.is_ok()
+}
+
+const LIST: &str = "system.posix_acl_access";
+
+fn mode(host: &Host, path: &str) -> u32 {
+    fs::metadata(host.at(path)).expect("there").permissions().mode() & 0o7777
+}
+
+#[test]
+fn a_file_that_had_a_list_comes_back_with_it_or_without_what_only_that_had_granted() {
+    let mut host = host();
+    let replaced = host.regular("new");
+    host.payloads.insert(*b"old");
+    let gone = spec(What::Absent, None);
+    let link = Spec { replace: Replace::Any, ..spec(What::Symlink { target: "there".to_owned() }, None) };
+    // Whether the list is lost meanwhile, and what stands there then.
+    for (declared, lost, comes_back) in
+        [(&gone, false, 0o700), (&link, false, 0o700), (&replaced, false, 0o770), (&replaced, true, 0o700)]
+    {
+        let _ = fs::remove_file(host.at("/etc/x"));
+        fs::write(host.at("/etc/x"), "old").expect("written");
+        if !list(&host, "/etc/x") {
+            return;
+        }
+        assert_eq!(mode(&host, "/etc/x"), 0o770, "the mask of the list");
+        let before = Before::of(&host.see("/etc/x")).told_of_list(&host.writer, "/etc/x").expect("told");
+        host.apply("/etc/x", declared).expect("applied");
+        if lost {
+            rustix::fs::removexattr(host.at("/etc/x"), LIST).expect("removed");
+        }
+        let back = File::put_back(&before, declared).expect("known");
+        host.apply("/etc/x", &back).expect("put back");
+        assert_eq!(mode(&host, "/etc/x"), comes_back, "{declared:?}");
+        assert!(File::diff(&back, &host.see("/etc/x")).is_empty(), "it is as it is to be");
+        let has = rustix::fs::getxattr(host.at("/etc/x"), LIST, vec![0; 1024].as_mut_slice()).is_ok();
+        assert_eq!(has, comes_back == 0o770, "{declared:?}");
+    }
+    // In place, where only the mode was ours.
+    let only = spec(What::Attributes, Some(0o711));
+    assert!(list(&host, "/etc/x"));
+    let before = Before::of(&host.see("/etc/x")).told_of_list(&host.writer, "/etc/x").expect("told");
+    host.apply("/etc/x", &only).expect("applied");
+    let back = File::put_back(&before, &only).expect("known");
+    host.apply("/etc/x", &back).expect("put back");
+    assert_eq!(mode(&host, "/etc/x"), 0o770);
+    host.apply("/etc/x", &only).expect("applied");
+    rustix::fs::removexattr(host.at("/etc/x"), LIST).expect("removed");
+    host.apply("/etc/x", &back).expect("put back");
+    assert_eq!(mode(&host, "/etc/x"), 0o700);
+    // What was changed since it was seen is not told of.
+    assert_eq!(before.told_of_list(&host.writer, "/etc/x").expect_err("stale").reason(), "stale");
+}
+
+#[test]
+fn a_directory_that_had_a_list_comes_back_without_what_only_that_had_granted() {
+    let mut host = host();
+    fs::create_dir_all(host.at("/etc/d/sub")).expect("made");
+    fs::write(host.at("/etc/d/sub/x"), "x").expect("written");
+    if !["/etc/d/sub/x", "/etc/d/sub", "/etc/d"].iter().all(|path| list(&host, path)) {
+        return;
+    }
+    host.payloads.insert(*b"x");
+    let gone = Spec { replace: Replace::Directory, ..spec(What::Absent, None) };
+    let seen = host.see("/etc/d");
+    let before = keep_tree::<Error>(&host.writer, "/etc/d", &seen, &[], &|_| false, |_, _| Ok(Kept::default()));
+    host.apply("/etc/d", &gone).expect("removed");
+    let back = File::put_back(&before.expect("kept"), &gone).expect("known");
+    host.apply("/etc/d", &back).expect("put back");
+    for path in ["/etc/d", "/etc/d/sub", "/etc/d/sub/x"] {
+        assert_eq!(mode(&host, path), 0o700, "{path}");
+    }
+}
+
 fn any_spec() -> impl Strategy<Value = (u8, u8, u32, Replace)> {
     let replace =
         prop_oneof![Just(Replace::Nothing), Just(Replace::Symlink), Just(Replace::Directory), Just(Replace::Any)];

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::before::{self, Before, Kept};
+use super::before::{self, Before, Kept, Unlisted};
 use super::secret;
 use super::{Observed, Replace, Spec, Turn, What, turn};
 use crate::host::{Attributes, Error, NodeType, Payloads, Reader, Stage, TreeLimits};
@@ -56,8 +56,8 @@ impl Node {
 
     /// Makes it again in the directory `at`.
     pub(super) fn put(&self, keys: &dyn Keys, stage: &Stage<'_>, payloads: &Payloads, at: &str) -> Result<(), Error> {
-        let before::Attributes { uid, gid, mode } = self.attributes;
-        let attributes = Attributes { uid, gid, mode: Some(mode) };
+        let before::Attributes { uid, gid, mode, .. } = self.attributes;
+        let attributes = Attributes { uid, gid, mode: Some(mode), unlisted: None };
         match &self.what {
             Leaf::Directory => stage.directory(&self.path, attributes),
             Leaf::Symlink { target } => stage.symlink(&self.path, target, attributes),
@@ -84,8 +84,18 @@ impl Node {
         };
         let number = |name: &Option<String>| name.as_ref().and_then(|name| name.parse().ok());
         let (uid, gid) = (number(&want.owner), number(&want.group));
-        let attributes = before::Attributes { uid, gid, mode: want.mode.unwrap_or(0o644) };
+        let mode = want.unlisted.or(want.mode).unwrap_or(0o644);
+        let attributes = before::Attributes { uid, gid, mode, unlisted: Unlisted::default() };
         Some(Self { path: path.to_owned(), what, attributes })
+    }
+}
+
+/// What a copy was to be made of is no longer what it was.
+pub(super) fn stale(path: &str) -> Error {
+    Error::Refused {
+        thing: path.to_owned(),
+        reason: "stale",
+        why: "it changed while a copy was made; the next pass looks again".to_owned(),
     }
 }
 
@@ -124,14 +134,10 @@ pub fn keep_tree<E: From<Error>>(
         if let_go.iter().any(|(gone, want)| *gone == within && want.what != What::Attributes) {
             continue;
         }
+        let full = format!("{path}/{within}");
         let what = match (meta.node, target) {
             (NodeType::Regular, _) => {
-                let full = format!("{path}/{within}");
-                let (content, told) = host.read_told(&full, LIMITS.bytes)?.ok_or_else(|| Error::Refused {
-                    thing: full,
-                    reason: "stale",
-                    why: "it went away while a copy was made; the next pass looks again".to_owned(),
-                })?;
+                let (content, told) = host.read_told(&full, LIMITS.bytes)?.ok_or_else(|| stale(&full))?;
                 // Owner and mode of the very file: another may stand there by now.
                 meta = told;
                 let kept = keep(&within, &content)?;
@@ -141,7 +147,16 @@ pub fn keep_tree<E: From<Error>>(
             _ => Leaf::Directory,
         };
         let (uid, gid) = (owns.then_some(meta.uid), owns.then_some(meta.gid));
-        tree.push(Node { path: within, what, attributes: before::Attributes { uid, gid, mode: meta.mode } });
+        let mut attributes = before::Attributes { uid, gid, mode: meta.mode, unlisted: Unlisted::default() };
+        if meta.node != NodeType::Symlink {
+            // It is made again without its list.
+            let (now, unlisted) = host.unlisted(&full)?.ok_or_else(|| stale(&full))?;
+            if (now.inode, now.changed) != (meta.inode, meta.changed) {
+                return Err(stale(&full).into());
+            }
+            attributes.mode = unlisted.unwrap_or(meta.mode);
+        }
+        tree.push(Node { path: within, what, attributes });
     }
     tree.extend(let_go.iter().filter_map(|(within, want)| Node::of(within, want)));
     tree.sort_by(|a, b| a.path.cmp(&b.path));
@@ -152,7 +167,7 @@ pub fn keep_tree<E: From<Error>>(
             tree.remove(at);
         }
     }
-    Ok(match Before::of(seen) {
+    Ok(match Before::of(seen).told_of_list(host, path)? {
         Before::Directory { attributes, .. } => Before::Directory { tree, attributes },
         other => other,
     })

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::before::{Attributes, Kept};
+use super::before::{Attributes, Kept, Unlisted};
 use super::spec::{Replace, Sealed};
 use super::{Before, Node, Spec, What};
 use crate::model::Digest;
@@ -23,6 +23,7 @@ pub(super) struct WrittenSpec {
     owner: Option<String>,
     group: Option<String>,
     mode: Option<u32>,
+    unlisted: Option<u32>,
     #[serde(default)]
     replace: Replace,
     #[serde(default)]
@@ -53,7 +54,7 @@ impl TryFrom<WrittenSpec> for Spec {
 
     fn try_from(written: WrittenSpec) -> Result<Self, Missing> {
         let WrittenSpec { what, content, size, nodes, target, why, .. } = written;
-        let WrittenSpec { owner, group, mode, replace, validate, secret, .. } = written;
+        let WrittenSpec { owner, group, mode, unlisted, replace, validate, secret, .. } = written;
         let what = match what {
             Type::Absent => What::Absent,
             Type::Regular => What::Regular { content: told(content, "content")?, size: told(size, "size")? },
@@ -63,7 +64,7 @@ impl TryFrom<WrittenSpec> for Spec {
             Type::Attributes => What::Attributes,
             Type::Sealed => What::Sealed { why: told(why, "why")? },
         };
-        Ok(Self { what, owner, group, mode, replace, validate, secret })
+        Ok(Self { what, owner, group, mode, unlisted, replace, validate, secret })
     }
 }
 
@@ -82,6 +83,8 @@ pub(super) struct WrittenBefore {
     uid: Option<u32>,
     gid: Option<u32>,
     mode: Option<u32>,
+    #[serde(default)]
+    unlisted: Unlisted,
 }
 
 /// The types that a [`Before`] may have.
@@ -100,8 +103,8 @@ impl TryFrom<WrittenBefore> for Before {
     type Error = Missing;
 
     fn try_from(written: WrittenBefore) -> Result<Self, Missing> {
-        let WrittenBefore { was, digest, size, kept, tree, target, uid, gid, mode } = written;
-        let attributes = || Ok(Attributes { uid, gid, mode: told(mode, "mode")? });
+        let WrittenBefore { was, digest, size, kept, tree, target, uid, gid, mode, unlisted } = written;
+        let attributes = || Ok(Attributes { uid, gid, mode: told(mode, "mode")?, unlisted });
         Ok(match was {
             Was::Absent => Self::Absent,
             Was::Regular => Self::Regular {
@@ -153,6 +156,7 @@ mod tests {
                 owner: Some("app".to_owned()),
                 group: Some("7".to_owned()),
                 mode: Some(0o640),
+                unlisted: Some(0o600),
                 replace: Replace::Symlink,
                 validate: vec!["true".to_owned(), "{}".to_owned()],
                 secret: Some(Sealed(digest())),
@@ -166,7 +170,8 @@ mod tests {
 
     #[test]
     fn all_that_stood_there_is_read_as_it_was_written() {
-        let attributes = Attributes { uid: Some(0), gid: None, mode: 0o644 };
+        let unlisted = Unlisted(Some(0o604));
+        let attributes = Attributes { uid: Some(0), gid: None, mode: 0o644, unlisted };
         for before in [
             Before::Absent,
             Before::Regular { digest: digest(), size: 7, kept: Kept::default(), attributes },
@@ -178,11 +183,13 @@ mod tests {
             assert_eq!(again(&before), before);
         }
         let kept = Kept(Some(Sealed(digest())));
-        let Before::Regular { kept, .. } = again(&Before::Regular { digest: digest(), size: 7, kept, attributes })
+        let Before::Regular { kept, attributes, .. } =
+            again(&Before::Regular { digest: digest(), size: 7, kept, attributes })
         else {
             panic!("a regular file")
         };
         assert_eq!(kept.0.map(|sealed| sealed.0), Some(digest()));
+        assert_eq!(attributes.unlisted.0, Some(0o604));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn withhold(host: &mut Writer, units: &[&str]) -> Result<bool, Error> {
         (Standing::Nothing, Standing::File { .. } | Standing::Link { .. }) => host.remove(ASIDE)?,
         _ => {}
     }
-    let attributes = Attributes { uid: Some(0), gid: Some(0), mode: Some(0o755) };
+    let attributes = Attributes { uid: Some(0), gid: Some(0), mode: Some(0o755), unlisted: None };
     host.write_file(POLICY, attributes, script(units).as_bytes(), Over::Leaf)?;
     Ok(true)
 }
@@ -97,7 +97,7 @@ impl Standing {
     fn put(&self, host: &mut Writer, path: &str) -> Result<(), Error> {
         match self {
             Self::File { content, uid, gid, mode } => {
-                let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: Some(*mode) };
+                let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: Some(*mode), unlisted: None };
                 host.write_file(path, attributes, content, Over::Leaf)
             }
             Self::Link { target } => host.make_symlink(path, target, Attributes::default(), Over::Leaf),

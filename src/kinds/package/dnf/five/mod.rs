@@ -252,7 +252,8 @@ fn unlock(host: &mut Writer, names: &[String]) -> Result<(), Fault> {
     let content = host.read(VERSIONLOCK, LIMIT)?.unwrap_or_default();
     let text = String::from_utf8(content).map_err(|_| damaged("it is no text".to_owned()))?;
     if let Some(left) = locks::without_versions(&text, names).map_err(damaged)? {
-        let attributes = Attributes { uid: Some(meta.uid), gid: Some(meta.gid), mode: Some(meta.mode) };
+        let attributes =
+            Attributes { uid: Some(meta.uid), gid: Some(meta.gid), mode: Some(meta.mode), ..Attributes::default() };
         host.write_file(VERSIONLOCK, attributes, left.as_bytes(), Over::Leaf)?;
     }
     Ok(())
