@@ -369,6 +369,14 @@ fn check_tells_of_a_secret_that_a_host_cannot_read_and_rekey_puts_it_right() {
         let shown = scene.trueup(&["secret", "show", "roles/base/files/etc/base.age", "--identity", key], "");
         assert_eq!(shown.stdout, b"x", "{}", all(&shown));
     }
+    // What no host could open is told before it is pushed: here something stands before it.
+    let whole = fs::read_to_string(scene.repo.join(SECRET)).expect("there");
+    scene.declare(SECRET, &format!("\n{whole}"));
+    let damaged = check();
+    assert!(!damaged.status.success() && all(&damaged).contains("its armour is not whole"), "{}", all(&damaged));
+    let twice = scene.trueup(&["secret", "encrypt", SECRET], &format!("\n{whole}"));
+    assert!(!twice.status.success() && all(&twice).contains("encrypted already"), "{}", all(&twice));
+    scene.declare(SECRET, &whole);
     // What is not encrypted at all is a mistake, not a secret.
     scene.declare("roles/base/files/etc/plain.age", "canary-one-PUJB\n");
     let told = all(&check());

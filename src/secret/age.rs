@@ -136,6 +136,13 @@ pub(super) fn is_usable(recipient: &Recipient) -> bool {
     key(recipient).is_some()
 }
 
+/// Whether who opens secrets finds just `bytes` in the armour of `file`.
+#[cfg(test)]
+pub(super) fn is_unwrapped(file: &[u8], bytes: &[u8]) -> bool {
+    let mut found = Vec::new();
+    ArmoredReader::new(file).read_to_end(&mut found).is_ok() && found == bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,10 @@ use super::Recipient;
 const MAGIC: &str = "age-encryption.org/v1";
 /// How one starts that is text.
 const BEGIN: &str = "-----BEGIN AGE ENCRYPTED FILE-----";
+/// And how it ends.
+const END: &str = "-----END AGE ENCRYPTED FILE-----";
+/// How long its lines are.
+const COLUMNS: usize = 64;
 /// The most bytes of a header that are looked at.
 const LONGEST: usize = 1 << 20;
 /// And the most lines, two or three for each key: the library that opens a file reads all of them anew for each.
@@ -29,10 +33,10 @@ impl Header {
         const NONE: &str = "this is not encrypted: it is no file of age";
         const LONG: &str = "this file of age is encrypted to more keys than are looked at";
         const CUT: &str = "this file of age is damaged: its header has no end";
-        let armored = file.trim_ascii_start();
-        let decoded = armored.starts_with(BEGIN.as_bytes()).then(|| of_armor(armored));
+        const ARMOUR: &str = "this file of age is damaged: its armour is not whole, or more stands around it";
+        let decoded = is_armored(file).then(|| of_armor(file));
         let bytes = match &decoded {
-            Some(decoded) => decoded.as_deref().ok_or("this file of age is damaged: its armour is not whole")?,
+            Some(decoded) => decoded.as_deref().ok_or(ARMOUR)?,
             None => file,
         };
         let bytes = &bytes[..bytes.len().min(LONGEST)];
@@ -55,6 +59,11 @@ impl Header {
             }
         }
         Err(CUT)
+    }
+
+    /// Whether `file` is to be one of age, by how it begins; it may be damaged.
+    pub fn is_attempted(file: &[u8]) -> bool {
+        is_armored(file) || file.starts_with(MAGIC.as_bytes())
     }
 
     /// How many keys of age it is encrypted to; the header does not say which.
@@ -88,12 +97,33 @@ impl Header {
     }
 }
 
-/// The bytes of an armour, RFC 7468.
-fn of_armor(text: &[u8]) -> Option<Vec<u8>> {
-    let lines = text.split(|byte| *byte == b'\n').skip(1);
-    let body: Vec<u8> =
-        lines.map(<[u8]>::trim_ascii).take_while(|line| !line.starts_with(b"-----END")).flatten().copied().collect();
-    Base64::decode_vec(std::str::from_utf8(&body).ok()?).ok()
+/// Whether `file` is a text that begins as one of age, with or without what may not stand before that.
+fn is_armored(file: &[u8]) -> bool {
+    file.trim_ascii_start().starts_with(BEGIN.as_bytes())
+}
+
+/// The bytes of an armour. It is as strict as the format of age has it, so that nobody is told of a file that it is whole where
+/// who has to open it says that it is damaged: RFC 7468, section 3, in the strict form, with nothing but blanks behind it.
+fn of_armor(file: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(file).ok()?;
+    let unended = |line| str::strip_suffix(line, "\r\n").or_else(|| line.strip_suffix('\n')).unwrap_or(line);
+    let mut lines = text.split_inclusive('\n').map(unended);
+    if lines.next() != Some(BEGIN) {
+        return None;
+    }
+    let (mut body, mut is_last) = (String::with_capacity(text.len()), false);
+    while let Some(line) = lines.next() {
+        if line == END {
+            let nothing_more = lines.all(|line| line.trim_ascii().is_empty());
+            return Base64::decode_vec(&body).ok().filter(|_| nothing_more);
+        }
+        if is_last || line.is_empty() || line.len() > COLUMNS {
+            return None;
+        }
+        is_last = line.len() < COLUMNS;
+        body.push_str(line);
+    }
+    None
 }
 
 #[cfg(test)]
@@ -112,6 +142,39 @@ mod tests {
             let why = Header::read(file).expect_err("refused");
             assert!(why.contains(said), "{why}");
         }
+    }
+
+    #[test]
+    fn an_armour_is_taken_as_strictly_as_by_who_opens_it() {
+        let binary = [b"age-encryption.org/v1\n-> X25519 a\nbody\n--- mac\n".as_slice(), &[7; 100]].concat();
+        let text = Base64::encode_string(&binary);
+        let lines: Vec<&str> =
+            text.as_bytes().chunks(COLUMNS).map(|line| std::str::from_utf8(line).expect("ASCII")).collect();
+        let whole = format!("{BEGIN}\n{}\n{END}\n", lines.join("\n"));
+        let unwrapped = format!("{BEGIN}\n{text}\n{END}\n");
+        let no_end = &whole[..whole.len() - END.len() - 1];
+        for (file, is_whole) in [
+            (whole.clone(), true),
+            (whole.trim_end().to_owned(), true),
+            (whole.replace('\n', "\r\n"), true),
+            (format!("{whole}\n \t\n"), true),
+            (format!("\n\n{whole}"), false),
+            (format!(" {whole}"), false),
+            (format!("{whole}more\n"), false),
+            (format!("{whole}{whole}"), false),
+            (no_end.to_owned(), false),
+            (whole.replacen('\n', " \n", 1), false),
+            (whole.replacen('\n', "\n\n", 1), false),
+            (whole.replacen(END, &format!(" {END}"), 1), false),
+            (whole.replace('\n', " \n"), false),
+            (unwrapped, false),
+        ] {
+            assert_eq!(Header::read(file.as_bytes()).is_ok(), is_whole, "{file:?}");
+            assert!(Header::is_attempted(file.as_bytes()), "{file:?}");
+            #[cfg(feature = "secrets")]
+            assert_eq!(super::super::age::is_unwrapped(file.as_bytes(), &binary), is_whole, "{file:?}");
+        }
+        assert!(Header::is_attempted(&binary) && !Header::is_attempted(text.as_bytes()));
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Encrypt {
         let (fleet, path) = Fleet::of(&self.path)?;
         let readers = fleet.readers(&path)?;
         let plain = self.plain()?;
-        anyhow::ensure!(Header::read(&plain).is_err(), "this is encrypted already; put it in its place as it is");
+        anyhow::ensure!(!Header::is_attempted(&plain), "this is encrypted already; put it in its place as it is");
         fleet.write(&path, &plain, &readers, Instead::Anything)?;
         let to = names(&readers);
         if self.json {
