@@ -469,7 +469,9 @@ fn what_nobody_lets_us_read_is_left_out_and_the_rest_is_adopted() {
         assert!(given.status().expect("chown is there").success());
         command.uid(65534).gid(65534);
     }
-    command.args(["adopt", "/etc/app", "/etc/other", "--json", "--host", "web-01", "--root"]).arg(&scene.root);
+    command
+        .args(["adopt", "/etc/app", "/etc/app/closed", "/etc/other", "--json", "--host", "web-01", "--root"])
+        .arg(&scene.root);
     let told = Told::of(&command.arg("--repo").arg(&scene.repo).current_dir("/").output().expect("started"));
     assert_eq!(told.code, Some(1), "{:#}", told.document);
     assert_eq!(told.outcome("file:/etc/app/a.conf"), "adopted");

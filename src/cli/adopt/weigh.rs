@@ -99,6 +99,8 @@ impl Weigh<'_> {
             weighed.writes.insert(at, Write::File { content, mode: 0o644 });
         }
         weighed.left.sort_by(|a, b| a.id.cmp(&b.id));
+        // What is asked for by itself too is told once.
+        weighed.left.dedup();
         weighed.outcomes.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(weighed)
     }
