@@ -104,7 +104,7 @@ fn a_unit_waits_for_systemd_to_have_read_its_new_file() {
     let before = complaints();
     host.trueup(&["run"]).idle();
     let read = complaints() - before;
-    assert!(before > 0 && read <= 2, "to tell how it is, and what more there is to tell: {read}");
+    assert!((1..=2).contains(&read), "to tell how it is, and what more there is to tell: {read}");
 
     let policy = "/etc/dbus-1/system.d/zz.conf";
     let reconfigure = "busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig";
