@@ -304,6 +304,18 @@ fn a_hold_and_a_mark_of_ours_end_with_what_asked_for_them() {
         host.trueup(&["run"]).converged();
     }
 
+    // What a declaration asks for is done though somebody holds it: that is said, and it is held as before.
+    let newer = || Package::new("theirs", "3.0");
+    lab.apt().publish(&[Package::new("tool", "1.0"), Package::new("words", "1.0"), newer()]);
+    host.shell("apt-get -qq update");
+    declare(&mut lab, "tool = \"1.0\"\ntheirs = \"3.*\"\nwords = \"present\"");
+    let plan = host.trueup(&["plan"]);
+    let told = |note: &String| note.contains("held on this host, changed all the same") && note.ends_with(": theirs");
+    assert!(plan.report.notes.iter().any(told), "{plan:#?}");
+    host.trueup(&["run"]).converged();
+    assert_eq!((host.package("theirs").as_deref(), held(&host).as_str()), (Some("3.0"), "theirs\ntool\n"));
+    host.trueup(&["run"]).idle();
+
     declare(&mut lab, "# nothing");
     host.trueup(&["run"]).converged();
     assert_eq!((held(&host).as_str(), automatic().as_str()), ("theirs\n", "tool\nwords\n"));

@@ -45,6 +45,8 @@ pub fn simulate<T: Tool>(
         }
     }
     transaction.notes.extend(unheld(&database, &open));
+    let changing = settled.accepted.iter().map(|task| task.index).collect();
+    transaction.notes.extend(held_by_others(&open, &changing));
     Ok(transaction)
 }
 
@@ -259,7 +261,9 @@ fn mark<T: Tool>(host: &mut Writer, open: &[Open<'_>], tried: &BTreeSet<usize>) 
                 if *lift && held == Some(true) {
                     unhold.push(open.name);
                 }
-                if matches!(version, Version::Exact(_)) && satisfies(version, &there) && held == Some(false) {
+                let ours = matches!(version, Version::Exact(_)) && satisfies(version, &there);
+                // apt forgets that it is held when it is told to change it all the same.
+                if held == Some(false) && (ours || is_held_by_others(open)) {
                     hold.push(open.name);
                 }
                 if automatic {
@@ -293,6 +297,21 @@ fn unheld(database: &impl Database, open: &[Open<'_>]) -> Option<String> {
     let names: Vec<&str> = open.iter().filter(exact).map(|open| open.name).collect();
     (!names.is_empty())
         .then(|| one_line(&format!("not held at the declared version: {}: {why}", names.join(", ")), 300))
+}
+
+/// It is held, and not by a declaration, as far as can be told: an exact version is held by one.
+fn is_held_by_others(open: &Open<'_>) -> bool {
+    open.held && matches!(open.want, Spec::Present { version: Version::Any | Version::Glob(_), unhold: false, .. })
+}
+
+/// What to say of what somebody else holds and what is changed all the same, since a declaration asks for that.
+fn held_by_others(open: &[Open<'_>], changing: &BTreeSet<usize>) -> Option<String> {
+    let held = open.iter().filter(|open| changing.contains(&open.index) && is_held_by_others(open));
+    let names: Vec<&str> = held.map(|open| open.name).collect();
+    let said = || {
+        format!("held on this host, changed all the same as declared, and still held afterwards: {}", names.join(", "))
+    };
+    (!names.is_empty()).then(|| one_line(&said(), 300))
 }
 
 fn count(packages: usize) -> String {
@@ -333,6 +352,25 @@ mod tests {
             })
             .collect();
         assert_eq!(by_weight(&open).map(|open| open.name).collect::<Vec<_>>(), ["gone", "mail", "before"]);
+    }
+
+    #[test]
+    fn a_hold_of_somebody_else_is_told_where_what_it_holds_changes() {
+        let glob = Spec::present(Version::Glob("3.*".to_owned()), Downgrade::default());
+        let exact = Spec::present(Version::Exact("3.0".to_owned()), Downgrade::default());
+        let ours = Spec::Present { version: Version::Any, downgrade: Downgrade::default(), unhold: true, back: false };
+        let wants = [("theirs", &glob), ("exact", &exact), ("ours", &ours), ("rests", &glob), ("free", &glob)];
+        let open: Vec<Open<'_>> = wants
+            .iter()
+            .enumerate()
+            .map(|(index, (name, want))| {
+                let seen = Observed::Absent { config_files: false };
+                Open { index, name, want, seen, held: *name != "free" }
+            })
+            .collect();
+        let told = held_by_others(&open, &BTreeSet::from([0, 1, 2, 4])).expect("one is held");
+        assert!(told.starts_with("held on this host, changed all the same") && told.ends_with(": theirs"), "{told}");
+        assert_eq!(held_by_others(&open, &BTreeSet::from([1, 2, 4])), None);
     }
 
     #[test]
