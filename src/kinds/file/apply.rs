@@ -160,7 +160,7 @@ impl Work<'_> {
             && digest == content
             // Where it is to have its list the mode says nothing without.
             && self.want.unlisted.is_none()
-            && self.one_attribute()
+            && self.in_place()
         {
             return host.set_attributes(self.path, self.attributes).map(|()| Made::Done);
         }
@@ -175,15 +175,17 @@ impl Work<'_> {
         ready.map(|ready| Made::Ready(Box::new(ready)))
     }
 
-    /// Whether one call sets all there is to set, so that owner and mode belong together at every
-    /// instant; else the file is written anew.
-    fn one_attribute(&self) -> bool {
-        let changes = diff(self.want, self.now);
-        let mode = changes.iter().any(|change| change.property == "mode");
-        let owner = changes.iter().any(|change| change.property != "mode");
-        // chown(2) clears setuid and setgid.
-        let special = matches!(self.now, Observed::Present(seen) if seen.mode & 0o7000 != 0);
-        mode != owner && !(owner && special)
+    /// Whether one call sets all there is to set, so that owner and mode belong together at every instant, and nobody who
+    /// could write is to write no more: they may have the file open. Else it is written anew.
+    fn in_place(&self) -> bool {
+        let Observed::Present(seen) = self.now else { return false };
+        match diff(self.want, self.now).as_slice() {
+            [one] if one.property == "mode" => seen.mode & 0o222 & !self.attributes.mode.unwrap_or(seen.mode) == 0,
+            // chown(2) clears setuid and setgid.
+            [one] if one.property == "group" => seen.mode & 0o7020 == 0,
+            // An owner may let themselves write at any time.
+            _ => false,
+        }
     }
 
     fn directory(&self, host: &mut Writer) -> Result<(), Error> {

@@ -366,6 +366,39 @@ fn a_file_with_other_names_is_written_anew_for_a_mode() {
 }
 
 #[test]
+fn who_may_write_no_more_does_not_by_a_descriptor_either() {
+    let mut host = host();
+    fs::write(host.at("/etc/passwd"), "root:x:0:0::/:/bin/sh\n").expect("written");
+    // Mode and owners that it had, the mode that it is to have, and whether whoever has it open writes into what stands there.
+    for ((mode, uid, gid), to, writes) in [
+        ((0o666, 0, 0), 0o644, false),
+        ((0o600, 0, 0), 0o644, true),
+        ((0o644, 4242, 0), 0o644, false),
+        ((0o644, 0, 4242), 0o644, true),
+        ((0o664, 0, 4242), 0o664, false),
+    ] {
+        if uid + gid > 0 && !host.writer.can_own() {
+            continue;
+        }
+        let _ = fs::remove_file(host.at("/etc/x"));
+        fs::write(host.at("/etc/x"), "same").expect("written");
+        if host.writer.can_own() {
+            std::os::unix::fs::chown(host.at("/etc/x"), Some(uid), Some(gid)).expect("given away");
+        }
+        fs::set_permissions(host.at("/etc/x"), fs::Permissions::from_mode(mode)).expect("set");
+        let mut open = fs::OpenOptions::new().write(true).open(host.at("/etc/x")).expect("opened");
+        let owner = || host.writer.can_own().then(|| "0".to_owned());
+        let (owner, group) = (owner(), owner());
+        let want = Spec { owner, group, mode: Some(to), ..host.regular("same") };
+        host.apply("/etc/x", &want).expect("applied");
+        assert_eq!(shown(&want, &host.see("/etc/x")), Vec::<String>::new());
+        std::io::Write::write_all(&mut open, b"evil").expect("written");
+        let content = fs::read_to_string(host.at("/etc/x")).expect("there");
+        assert_eq!(content, if writes { "evil" } else { "same" }, "{mode:04o} of {uid}:{gid}");
+    }
+}
+
+#[test]
 fn a_payload_that_is_gone_is_an_error_of_that_file() {
     let mut host = host();
     let want = spec(What::Regular { content: Digest::of(b"gone"), size: 4 }, None);
