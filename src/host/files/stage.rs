@@ -305,13 +305,22 @@ impl Ready {
     /// Takes its place, where that is as it was when it was made ready.
     pub(super) fn put(mut self, syncs: &Syncs) -> Result<(), Error> {
         let standing = look_in(&self.place.parent, &self.path)?;
-        if standing != self.place.standing {
+        if !is_as_it_was(self.place.standing.as_ref(), standing.as_ref()) {
             return Err(stale(&self.path));
         }
         let name = self.name.take();
         let Some(staged) = self.under(name) else { return Ok(()) };
         staged.place(&self.place.parent, standing.as_ref(), self.over, syncs)
     }
+}
+
+/// Whether what stands there was not changed. Of its other names some may have come or gone, which moves its time, too:
+/// those may be written with this one.
+fn is_as_it_was(then: Option<&Meta>, now: Option<&Meta>) -> bool {
+    let (Some(then), Some(now)) = (then, now) else { return then == now };
+    let names = then.links != now.links && then.node == NodeType::Regular;
+    let changed = if names { now.changed } else { then.changed };
+    *now == Meta { links: if names { now.links } else { then.links }, changed, ..then.clone() }
 }
 
 /// A directory that cannot go since something is in it.

@@ -97,15 +97,15 @@ impl Standing {
 }
 
 impl Observed {
-    /// Whether nothing happened between two looks. Names do not count: a user who was made in between
-    /// changed no file.
+    /// Whether nothing happened between two looks. Names do not count: a user who was made in between changed no file,
+    /// and other names of it come and go where they are: with this very pass, where they are declared, too.
     pub(super) fn unchanged(&self, later: &Self) -> bool {
         let id = |owner: &Option<Owner>| owner.as_ref().map(|owner| owner.id);
         match (self, later) {
             (Self::Absent, Self::Absent) => true,
             (Self::Present(a), Self::Present(b)) => {
-                (&a.what, id(&a.owner), id(&a.group), a.mode, a.links, a.mount_point, &a.real)
-                    == (&b.what, id(&b.owner), id(&b.group), b.mode, b.links, b.mount_point, &b.real)
+                (&a.what, id(&a.owner), id(&a.group), a.mode, a.mount_point, &a.real)
+                    == (&b.what, id(&b.owner), id(&b.group), b.mode, b.mount_point, &b.real)
             }
             _ => false,
         }

@@ -399,6 +399,33 @@ fn who_may_write_no_more_does_not_by_a_descriptor_either() {
 }
 
 #[test]
+fn names_of_one_file_do_not_fail_each_other() {
+    let mut host = host();
+    let (new, gone) = (host.regular("new"), spec(What::Absent, None));
+    // One by one, and together.
+    for count in [6, 40] {
+        let names: Vec<String> = (0..count).map(|n| format!("/etc/h{n:02}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for want in [&new, &gone] {
+            for name in &names {
+                let _ = fs::remove_file(host.at(name));
+            }
+            fs::write(host.at(names[0]), "old").expect("written");
+            for name in &names[1..] {
+                fs::hard_link(host.at(names[0]), host.at(name)).expect("linked");
+            }
+            let seen: Vec<Observed> = names.iter().map(|name| host.see(name)).collect();
+            let jobs: Vec<_> = names.iter().zip(&seen).map(|(name, seen)| Job { name, want, seen }).collect();
+            let around = Around { resting: &BTreeSet::new(), withheld: &[] };
+            for (name, done) in names.iter().zip(File::apply(&mut host.writer, &host.payloads, &jobs, &around)) {
+                done.expect(name);
+                assert_eq!(shown(want, &host.see(name)), Vec::<String>::new(), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_payload_that_is_gone_is_an_error_of_that_file() {
     let mut host = host();
     let want = spec(What::Regular { content: Digest::of(b"gone"), size: 4 }, None);
