@@ -204,6 +204,7 @@ fn is_early(path: &str) -> bool {
         "/etc/dpkg/",
         "/etc/sysusers.d/",
         "/usr/lib/sysusers.d/",
+        "/usr/local/lib/sysusers.d/",
         "/etc/yum.repos.d/",
         "/etc/dnf/",
         "/etc/yum/",

@@ -126,6 +126,7 @@ fn what_package_managers_read_comes_early_and_removals_late() {
     assert_eq!(File::phase("/etc/apt/sources.list.d/x.list", &file, &[]), Phase::Early);
     assert_eq!(File::phase("/etc/apt/sources.list.d/x.list", &gone, &[]), Phase::Early);
     assert_eq!(File::phase("/etc/sysusers.d", &file, &[]), Phase::Early);
+    assert_eq!(File::phase("/usr/local/lib/sysusers.d/x.conf", &file, &[]), Phase::Early);
     assert_eq!(File::phase("/etc/aptitude", &file, &[]), Phase::Files);
     assert_eq!(File::phase("/etc/motd", &gone, &[]), Phase::Removals);
 }
