@@ -52,7 +52,7 @@ impl Ledger {
     /// Notes a copy of `before`, and gives it its id.
     pub fn keep(&mut self, resource: &Id, why: Why, at: i64, before: Before, size: u64) -> String {
         // The same copy is called the same by every version: how it is kept is no part of that.
-        let stood = format!("{before:?}").replace(", kept: Kept(None)", "");
+        let stood = format!("{before:?}").replace(", kept: Kept(None)", "").replace(", unlisted: Unlisted(None)", "");
         let seed = Digest::of(format!("{resource} {at} {stood} {}", self.kept.len()).as_bytes()).to_string();
         let taken: BTreeSet<&str> = self.kept.iter().map(|kept| kept.id.as_str()).collect();
         let id = (4..=seed.len())
