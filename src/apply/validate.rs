@@ -61,7 +61,9 @@ fn judge<'p>(ground: &mut Ground<'_>, due: &[&'p Step], failed: &mut BTreeMap<Id
             continue;
         }
         let Spec::File(spec) = &step.want else { continue };
-        let judges = file::judges(step.id.name(), spec);
+        // Whoever reads it knows it by this name.
+        let path = step.seen.real().unwrap_or_else(|| step.id.name());
+        let judges = file::judges(path, spec);
         if judges.is_empty() || ground.host.interrupted() {
             continue;
         }
@@ -70,9 +72,9 @@ fn judge<'p>(ground: &mut Ground<'_>, due: &[&'p Step], failed: &mut BTreeMap<Id
         let Ok(Some(content)) = content else { continue };
         for judge in judges {
             if judge == Judge::Unit {
-                let name = file::unit_file(step.id.name()).unwrap_or_default();
+                let name = file::unit_file(path).unwrap_or_default();
                 units.push(NewUnit { id: &step.id, name, content: content.clone(), secret: step.secret });
-            } else if let Err(why) = judged(ground.host, step.id.name(), &content, &judge, step.secret) {
+            } else if let Err(why) = judged(ground.host, path, &content, &judge, step.secret) {
                 failed.insert(step.id.clone(), why);
                 break;
             }

@@ -217,6 +217,14 @@ impl Before {
     }
 }
 
+impl Observed {
+    /// Its name without the symbolic links on the way, where that is another: what is known to the system by its name is by
+    /// this one.
+    pub fn real(&self) -> Option<&str> {
+        if let Self::File(seen) = self { seen.real() } else { None }
+    }
+}
+
 impl Spec {
     /// A directory is to be put back with all that was in it.
     pub fn is_tree(&self) -> bool {

@@ -55,7 +55,7 @@ fn has_remedy(step: &Step, reason: &str, remedies: &[&Step]) -> bool {
     }
     remedies.iter().any(|remedy| {
         let package = remedy.phase == Phase::Packages;
-        let entails = |what| remedy.want.activations(remedy.id.name()).contains(&what);
+        let entails = |what| remedy.activations().contains(&what);
         match (step.phase, reason) {
             (Phase::Packages, _) => entails(Activation::PackageIndex),
             (_, "unknown-owner") => package || entails(Activation::Sysusers),
@@ -146,8 +146,7 @@ pub(super) fn refresh(holds: &Holds, plan: &mut Plan, refresh: PlannedRefresh) {
 /// What the system needs: what is owed since earlier passes, unless it failed and waits, and what the steps ask for.
 /// What restarts a unit that is suspended stays owed.
 pub(super) fn activations(holds: &Holds, owed: &BTreeSet<Activation>, plan: &mut Plan) {
-    let asked: BTreeSet<Activation> =
-        plan.steps.iter().flat_map(|step| step.want.activations(step.id.name())).collect();
+    let asked: BTreeSet<Activation> = plan.steps.iter().flat_map(Step::activations).collect();
     for &what in asked.union(owed) {
         let unit = what.unit().and_then(|unit| holds.resources.get(&Id::new("unit", unit)));
         let suspended = unit.filter(|held| matches!(held, Held::Suspended { .. }));
@@ -439,6 +438,29 @@ mod tests {
         host.want(&sysctl(), file("two"));
         let plan = host.plan(&holds);
         assert!(plan.activations.contains(&Activation::Sysctl) && plan.waiting.is_empty(), "{plan:?}");
+    }
+
+    #[test]
+    fn what_is_written_behind_a_link_is_what_it_is_where_it_lies() {
+        let mut host = Host::new();
+        let conf = Id::new("file", "/srv/link/app.conf");
+        host.want(&conf, file("one"));
+        host.observed.insert(conf.clone(), Ok(Observed::File(file::Observed::Absent)));
+        assert!(host.plan(&Holds::default()).activations.is_empty());
+        for (real, needs, phase) in [
+            ("/etc/tmpfiles.d/app.conf", Activation::Tmpfiles, Phase::Files),
+            ("/etc/sysusers.d/app.conf", Activation::Sysusers, Phase::Early),
+        ] {
+            let behind = file::Observed::AbsentBehind { real: real.to_owned() };
+            let Observed::File(file::Observed::Present(there)) = seen("two") else { unreachable!("a file") };
+            let there = file::Observed::Present(file::Present { real: Some(real.to_owned()), ..there });
+            for seen in [behind, there] {
+                host.observed.insert(conf.clone(), Ok(Observed::File(seen)));
+                let plan = host.plan(&Holds::default());
+                assert_eq!(plan.activations, BTreeSet::from([needs]), "{plan:#?}");
+                assert_eq!(plan.steps[0].phase, phase);
+            }
+        }
     }
 
     #[test]

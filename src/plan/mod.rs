@@ -191,6 +191,11 @@ pub struct HeldRefresh {
 }
 
 impl Step {
+    /// What the system needs after it.
+    pub fn activations(&self) -> Vec<Activation> {
+        self.want.activations(self.seen.real().unwrap_or_else(|| self.id.name()))
+    }
+
     /// What catches up with what stands on the host, where this step is that.
     pub fn catching_up(&self) -> Option<PlannedRefresh> {
         let Observed::Unit(seen) = &self.seen else { return None };
@@ -269,9 +274,10 @@ impl Plan {
 
     /// Package work depends on sources that this plan changes first.
     pub fn packages_after_sources(&self) -> bool {
-        let sources = self.steps.iter().any(|step| {
-            step.phase == Phase::Early && step.want.activations(step.id.name()).contains(&Activation::PackageIndex)
-        });
+        let sources = self
+            .steps
+            .iter()
+            .any(|step| step.phase == Phase::Early && step.activations().contains(&Activation::PackageIndex));
         sources && self.steps.iter().any(|step| step.phase == Phase::Packages)
     }
 

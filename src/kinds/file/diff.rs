@@ -4,11 +4,13 @@ use crate::model::Change;
 /// What has to change for `seen` to be as `want` says.
 pub(super) fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
     let seen = match (&want.what, seen) {
-        (What::Absent, Observed::Absent) => return Vec::new(),
+        (What::Absent, Observed::Absent | Observed::AbsentBehind { .. }) => return Vec::new(),
         (What::Absent, Observed::Present(seen)) => return vec![Change::new("state", seen.what.describe(), "absent")],
         // What it comes to is not known: always more to do, which an obstacle then keeps from being done.
         (What::Sealed { .. }, _) => return vec![Change::new("content", "", "")],
-        (what, Observed::Absent) => return vec![Change::new("state", "absent", describe(what))],
+        (what, Observed::Absent | Observed::AbsentBehind { .. }) => {
+            return vec![Change::new("state", "absent", describe(what))];
+        }
         (_, Observed::Present(seen)) => seen,
     };
     let mut changes = Vec::new();

@@ -36,7 +36,7 @@ pub(super) fn explain(host: &Reader, payloads: &Payloads, name: &str, want: &Spe
         Observed::Present(Present { what: Standing::Large { size: old_size }, .. }) => {
             Some(lengths("", *old_size, *size))
         }
-        Observed::Absent => {
+        Observed::Absent | Observed::AbsentBehind { .. } => {
             let new = (*size <= COMPARED).then(|| payloads.get(content)).flatten();
             Some(match new.as_deref().map(text) {
                 Some(Some(text)) => Detail { summary: format!("+{}", text.lines().count()), lines: Vec::new() },

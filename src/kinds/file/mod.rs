@@ -56,7 +56,7 @@ impl Kind for File {
     }
 
     fn is_absent(seen: &Observed) -> bool {
-        *seen == Observed::Absent
+        seen.is_absent()
     }
 
     fn removes(want: &Spec) -> bool {

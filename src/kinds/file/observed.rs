@@ -11,6 +11,11 @@ use crate::model::Digest;
 pub enum Observed {
     /// Nothing.
     Absent,
+    /// Nothing, at a path that goes by symbolic links.
+    AbsentBehind {
+        /// The path without them.
+        real: String,
+    },
     /// Something.
     Present(Present),
 }
@@ -97,17 +102,30 @@ impl Standing {
 }
 
 impl Observed {
+    /// Nothing is there.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent | Self::AbsentBehind { .. })
+    }
+
+    /// The path without the symbolic links on the way, where there were any.
+    pub fn real(&self) -> Option<&str> {
+        match self {
+            Self::Absent => None,
+            Self::AbsentBehind { real } => Some(real),
+            Self::Present(Present { real, .. }) => real.as_deref(),
+        }
+    }
+
     /// Whether nothing happened between two looks. Names do not count: a user who was made in between changed no file,
     /// and other names of it come and go where they are: with this very pass, where they are declared, too.
     pub(super) fn unchanged(&self, later: &Self) -> bool {
         let id = |owner: &Option<Owner>| owner.as_ref().map(|owner| owner.id);
         match (self, later) {
-            (Self::Absent, Self::Absent) => true,
             (Self::Present(a), Self::Present(b)) => {
                 (&a.what, id(&a.owner), id(&a.group), a.mode, a.mount_point, &a.real)
                     == (&b.what, id(&b.owner), id(&b.group), b.mode, b.mount_point, &b.real)
             }
-            _ => false,
+            _ => self.is_absent() && later.is_absent(),
         }
     }
 }
@@ -177,9 +195,13 @@ fn named(looks: &mut Looks<'_>, users: Option<&Users>, path: &str) -> Named {
     let name = real.as_deref().unwrap_or(path);
     protected::refuse(path, name, Shape::Attributes)?;
     let seen = seen(looks, users, path)?;
-    if seen == Observed::Absent {
+    if seen.is_absent() {
         protected::refuse(path, name, Shape::Other)?;
     }
+    let seen = match &real {
+        Some(real) if seen.is_absent() => Observed::AbsentBehind { real: real.clone() },
+        _ => seen,
+    };
     Ok((seen, real))
 }
 

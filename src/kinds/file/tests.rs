@@ -243,7 +243,7 @@ fn one_thing_is_managed_by_one_name() {
     ] {
         for (name, seen) in names.iter().zip(File::observe(&host.writer, &names)) {
             match seen {
-                Ok(_) => assert_eq!(*name, real),
+                Ok(seen) => assert_eq!((*name, seen.real()), (real, None)),
                 Err(error) => {
                     assert_eq!(error.reason(), "two-names");
                     assert!(*name != real && error.to_string().contains(real), "{error}");
@@ -252,7 +252,15 @@ fn one_thing_is_managed_by_one_name() {
         }
         // Without the real one it is the first.
         let two = File::observe(&host.writer, &["/opt/a/x", "/opt/e/x"]);
-        assert!(two[0].is_ok() && two[1].is_err());
+        assert!(two[1].is_err());
+        let first = two[0].as_ref().expect("looked");
+        assert_eq!(
+            (first.is_absent(), first.real()),
+            (true, Some("/etc/x")),
+            "by the name that the system knows it by"
+        );
+        assert_eq!(shown(&spec(What::Absent, None), first), Vec::<String>::new());
+        assert_eq!(shown(&spec(What::Directory, None), first), ["absent → a directory"]);
         assert!(File::observe(&host.writer, &["/opt/a/x", "/opt/e/y", "/opt/e", "/opt/a"]).iter().all(Result::is_ok));
     }
 }

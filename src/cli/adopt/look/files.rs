@@ -102,8 +102,10 @@ impl Look<'_> {
             match seen {
                 Err(_) if *why == Why::Around => {}
                 Err(error) => self.left(&id, error.reason(), error.chain()),
-                Ok(Seen::Absent) if *why == Why::Asked => self.left(&id, "not-there", "nothing stands there"),
-                Ok(Seen::Absent) => {}
+                Ok(Seen::Absent | Seen::AbsentBehind { .. }) if *why == Why::Asked => {
+                    self.left(&id, "not-there", "nothing stands there");
+                }
+                Ok(Seen::Absent | Seen::AbsentBehind { .. }) => {}
                 Ok(Seen::Present(seen)) => {
                     let done = match seen.what {
                         Standing::Directory => {
