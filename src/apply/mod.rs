@@ -16,6 +16,7 @@ mod again;
 mod depend;
 mod hand;
 mod intend;
+mod joined;
 mod observe;
 mod record;
 mod refresh;

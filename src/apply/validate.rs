@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Applied, Ground, set};
+use super::{Applied, Ground, joined, set};
 use crate::host::{Output, Program, Trial, Writer};
 use crate::kinds::file::{self, Judge};
 use crate::kinds::{Observed, Phase, Spec, unit};
@@ -22,6 +22,8 @@ const BESIDES: Duration = Duration::from_secs(20);
 const NOTHING_LEAVES: &[&str] = &["IPAddressDeny=any", "IPAddressAllow=localhost"];
 /// For what has no business with one at all.
 const NO_NETWORK: &[&str] = &["PrivateNetwork=yes"];
+/// Where sshd was never started by its unit it has no directory for its unprivileged half.
+const FOR_SSHD: &[&str] = &["RuntimeDirectory=sshd", "RuntimeDirectoryPreserve=yes", "RuntimeDirectoryMode=0755"];
 /// The word for what was judged and failed.
 pub const FAILED: &str = "validation-failed";
 
@@ -36,6 +38,7 @@ pub(super) fn validate(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], a
     let due: Vec<&Step> = plan.steps.iter().filter(due).collect();
     let mut failed = BTreeMap::new();
     let units = judge(ground, &due, &mut failed);
+    joined::judge(ground, &due, &mut failed);
     judge_units(ground, &units, &mut failed);
     for (id, because) in whole_sets(ground, plan, &failed) {
         applied.outcomes.entry(id).or_insert(Outcome::Skipped { because });
@@ -84,7 +87,7 @@ fn judge<'p>(ground: &mut Ground<'_>, due: &[&'p Step], failed: &mut BTreeMap<Id
 }
 
 /// Whether `step` is going to install a content that is another than what stands there.
-fn has_new_content(step: &Step) -> bool {
+pub(super) fn has_new_content(step: &Step) -> bool {
     let Spec::File(file::Spec { what: file::What::Regular { content, .. }, .. }) = &step.want else { return false };
     let same = match &step.seen {
         Observed::File(file::Observed::Present(present)) => {
@@ -103,20 +106,7 @@ fn judged(host: &mut Writer, path: &str, content: &[u8], judge: &Judge, secret: 
     let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or("file");
     let staged = trial.put(name, content).map_err(|error| error.chain())?;
     let staged = staged.to_string_lossy().into_owned();
-    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
-    let command = match judge {
-        Judge::Declared(command) => command.iter().map(|word| word.replace("{}", &staged)).collect(),
-        Judge::Sudoers if is_there(host, "/usr/sbin/visudo") => words(&["/usr/sbin/visudo", "-cf", &staged]),
-        Judge::Sshd if is_there(host, "/usr/sbin/sshd") => words(&["/usr/sbin/sshd", "-t", "-f", &staged]),
-        // Whose judge is not installed has nobody who reads it either.
-        Judge::Sudoers | Judge::Sshd | Judge::Unit => return Ok(()),
-    };
-    // Where sshd was never started by its unit it has no directory for its unprivileged half.
-    let properties: &[&str] = match judge {
-        Judge::Sudoers => NO_NETWORK,
-        Judge::Sshd => &["RuntimeDirectory=sshd", "RuntimeDirectoryPreserve=yes", "RuntimeDirectoryMode=0755"],
-        _ => &[],
-    };
+    let Some((command, properties)) = command(host, judge, &staged) else { return Ok(()) };
     let output = run(host, &command, properties)?;
     let said = said(&output, &trial, path);
     match output.status {
@@ -126,6 +116,20 @@ fn judged(host: &mut Writer, path: &str, content: &[u8], judge: &Judge, secret: 
         status if secret => Err(unsaid(&command[0], status)),
         status => Err(refusal(&command[0], &said, status)),
     }
+}
+
+/// How `judge` is asked about the file `staged`, and with which properties of the unit that it runs in; none where it is not
+/// installed: then nobody reads the file either.
+pub(super) fn command(host: &Writer, judge: &Judge, staged: &str) -> Option<(Vec<String>, &'static [&'static str])> {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
+    Some(match judge {
+        Judge::Declared(command) => (command.iter().map(|word| word.replace("{}", staged)).collect(), &[]),
+        Judge::Sudoers if is_there(host, "/usr/sbin/visudo") => {
+            (words(&["/usr/sbin/visudo", "-cf", staged]), NO_NETWORK)
+        }
+        Judge::Sshd if is_there(host, "/usr/sbin/sshd") => (words(&["/usr/sbin/sshd", "-t", "-f", staged]), FOR_SSHD),
+        Judge::Sudoers | Judge::Sshd | Judge::Unit => return None,
+    })
 }
 
 /// Whether the `validate` of a unit accepts what stands in place now.
@@ -141,7 +145,7 @@ pub(super) fn in_place(host: &mut Writer, command: &[String], secret: bool) -> R
     }
 }
 
-fn refusal(program: &str, said: &str, status: i32) -> String {
+pub(super) fn refusal(program: &str, said: &str, status: i32) -> String {
     let program = one_line(program, 100);
     if said.is_empty() {
         format!("{program} refuses it (exit status {status})")
@@ -150,13 +154,13 @@ fn refusal(program: &str, said: &str, status: i32) -> String {
     }
 }
 
-fn unsaid(program: &str, status: i32) -> String {
+pub(super) fn unsaid(program: &str, status: i32) -> String {
     let program = one_line(program, 100);
     format!("{program} refuses it (exit status {status}); what it said is not shown, since it read a secret")
 }
 
 /// What was said last, which is why.
-fn last_lines(text: &str) -> String {
+pub(super) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     one_line(&lines[lines.len().saturating_sub(6)..].join("; "), 600)
 }
@@ -166,7 +170,7 @@ fn is_there(host: &Writer, path: &str) -> bool {
 }
 
 /// Runs a judge: with an environment of its own, without network, and ended with all that it started.
-fn run(host: &mut Writer, command: &[String], properties: &[&str]) -> Result<Output, String> {
+pub(super) fn run(host: &mut Writer, command: &[String], properties: &[&str]) -> Result<Output, String> {
     let (program, arguments) = command.split_first().ok_or("there is no command")?;
     // Where systemd is the service manager, see sd_booted(3).
     let alone = Program::new(program).args(arguments).limit(LIMIT);

@@ -84,6 +84,53 @@ fn a_broken_unit_or_sshd_or_declared_file_is_not_installed_and_the_rest_is() {
 }
 
 #[test]
+fn what_is_right_by_itself_is_judged_with_what_is_read_with_it() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let file = |path: &str| format!("hosts/web-01/files/etc/{path}");
+    lab.fleet.write(&file("sudoers.d/ops"), "User_Alias OPS = ada\nOPS ALL=(ALL) ALL\n");
+    lab.fleet.write("hosts/web-01/host.toml", "[files.\"/etc/sudoers.d/*\"]\nmode = \"0440\"\n");
+    lab.fleet.commit("good");
+    let host = lab.boot("web-01");
+    let whole = |host: &Host| host.shell("visudo -c && mkdir -p /run/sshd && sshd -t");
+    host.shell("ln -s /etc/sudoers.d /srv/own");
+    host.trueup(&["run"]).converged();
+    whole(&host);
+
+    // Debian's sshd_config has that line already; sudo knows an alias once; and what is reached by a link of root's is
+    // what it is where it lies.
+    lab.fleet.write(&file("ssh/sshd_config.d/10-sftp.conf"), "Subsystem sftp internal-sftp\n");
+    lab.fleet.write(&file("ssh/sshd_config.d/20-fleet.conf"), "X11Forwarding no\n");
+    lab.fleet.write(&file("sudoers.d/more"), "User_Alias OPS = bob\n");
+    lab.fleet.write(&file("sudoers.d/fine"), "User_Alias WEB = eve\nWEB ALL=(ALL) ALL\n");
+    lab.fleet.write("hosts/web-01/files/srv/own/broken", "this is not sudoers\n");
+    lab.fleet.commit("each by itself");
+    let told = host.trueup(&["run"]);
+    failed(&told, "file:/etc/ssh/sshd_config.d/10-sftp.conf", &["/etc/ssh/sshd_config line", "'sftp' already defined"]);
+    failed(&told, "file:/etc/sudoers.d/more", &["/etc/sudoers.d/", "OPS"]);
+    failed(&told, "file:/srv/own/broken", &["/etc/sudoers.d/broken:1"]);
+    let there = host.shell("ls /etc/sudoers.d /etc/ssh/sshd_config.d");
+    assert!(there.contains("fine") && there.contains("20-fleet.conf"), "{there}");
+    assert!(!there.contains("more") && !there.contains("10-sftp") && !there.contains("broken"), "{there}");
+    whole(&host);
+    nothing_is_left(&host);
+
+    // What goes makes room, and what is broken already is held against nobody.
+    lab.fleet.remove(&file("sudoers.d/ops"));
+    lab.fleet.remove(&file("ssh/sshd_config.d/10-sftp.conf"));
+    lab.fleet.remove("hosts/web-01/files/srv/own/broken");
+    lab.fleet.commit("the one for the other");
+    host.trueup(&["run", "--retry"]).converged();
+    assert_eq!(host.shell("ls /etc/sudoers.d | grep -e ops -e more"), "more\n");
+    whole(&host);
+    host.write("/etc/sudoers.d/theirs", "User_Alias OPS = mallory\n");
+    lab.fleet.write(&file("sudoers.d/later"), "eve ALL=(ALL) ALL\n");
+    lab.fleet.commit("after somebody's mistake");
+    host.trueup(&["run"]).converged();
+    assert!(host.has("/etc/sudoers.d/later"));
+    nothing_is_left(&host);
+}
+
+#[test]
 fn of_six_files_of_a_set_one_is_broken_so_none_is_installed_and_nothing_reloads() {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.fleet.write(

@@ -17,6 +17,48 @@ pub enum Judge {
     Unit,
 }
 
+/// Files that are read together: one that includes the others.
+#[derive(Debug, Clone, Copy)]
+pub struct Joined {
+    /// The one that includes.
+    pub main: &'static str,
+    /// The directory of those that it includes.
+    pub directory: &'static str,
+}
+
+impl Judge {
+    /// What it reads together.
+    pub fn joined(&self) -> Option<Joined> {
+        match self {
+            Self::Sudoers => Some(Joined { main: "/etc/sudoers", directory: "/etc/sudoers.d" }),
+            Self::Sshd => Some(Joined { main: "/etc/ssh/sshd_config", directory: "/etc/ssh/sshd_config.d" }),
+            Self::Declared(_) | Self::Unit => None,
+        }
+    }
+}
+
+impl Joined {
+    /// Whether `path` is one of them.
+    pub fn reads(&self, path: &str) -> bool {
+        let name = path.strip_prefix(self.directory).and_then(|rest| rest.strip_prefix('/'));
+        path == self.main || name.is_some_and(|name| !name.contains('/'))
+    }
+
+    /// `text` of the main file, which includes what is in `other` for what is in the directory. An include by another name
+    /// stays as it is: what is there is read then.
+    pub fn with_directory(&self, text: &str, other: &str) -> String {
+        let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '~');
+        let mut parts = text.split(self.directory);
+        let mut new = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let whole = !new.ends_with(goes_on) && !part.starts_with(goes_on);
+            new.push_str(if whole { other } else { self.directory });
+            new.push_str(part);
+        }
+        new
+    }
+}
+
 /// Who judges the new file at `path`.
 pub fn judges(path: &str, want: &Spec) -> Vec<Judge> {
     if !matches!(want.what, What::Regular { .. }) {
@@ -123,6 +165,32 @@ mod tests {
         ] {
             assert_eq!(judged(path, &[]), [], "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_read_together_includes_another_directory_for_the_systems_own() {
+        let sudoers = Judge::Sudoers.joined().expect("sudoers");
+        let text = "Defaults env_reset\n@includedir /etc/sudoers.d\n#includedir /etc/sudoers.d/\n\
+                    @include /etc/sudoers.d.old\n@includedir /opt/etc/sudoers.d";
+        assert_eq!(
+            sudoers.with_directory(text, "/t/d"),
+            "Defaults env_reset\n@includedir /t/d\n#includedir /t/d/\n@include /etc/sudoers.d.old\n\
+             @includedir /opt/etc/sudoers.d"
+        );
+        let sshd = Judge::Sshd.joined().expect("sshd_config");
+        let include = "Include /etc/ssh/sshd_config.d/*.conf\nInclude sshd_config.d/*\n";
+        assert_eq!(sshd.with_directory(include, "/t/d"), "Include /t/d/*.conf\nInclude sshd_config.d/*\n");
+        for (path, read) in [
+            ("/etc/ssh/sshd_config", true),
+            ("/etc/ssh/sshd_config.d/x.conf", true),
+            ("/etc/ssh/sshd_config.d/x/y.conf", false),
+            ("/etc/ssh/sshd_config.d", false),
+            ("/etc/ssh/ssh_config", false),
+            ("/etc/sudoers", false),
+        ] {
+            assert_eq!(sshd.reads(path), read, "{path}");
+        }
+        assert!(Judge::Unit.joined().is_none());
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use activation::unit_of;
 pub use apply::sweep;
 pub use before::{Before, Kept};
 pub use exclusive::{Exclusive, Ignored, Strangers, strangers};
-pub use judge::{Judge, judges, sshd_cannot_tell, unit_complaints, unit_file};
+pub use judge::{Joined, Judge, judges, sshd_cannot_tell, unit_complaints, unit_file};
 pub use observed::{Observed, Owner, Present, Standing};
 pub use secret::{content, seal, sealed};
 pub use spec::{Replace, Sealed, Spec, What, over_own};
