@@ -163,7 +163,9 @@ fn act(host: &mut Writer, dice: &mut Dice) -> Result<(), trueup::host::Error> {
         1 => host.write_file(&at("sub/deep/new"), plain(0o640), b"ours\n", over),
         2 => host.make_directory(&at("made"), plain(0o750), over),
         3 => host.make_symlink(&at("l"), "b", Attributes { uid: Some(7), ..Attributes::default() }, over),
-        4 => host.set_attributes(&at("a"), Attributes { uid: Some(7), gid: Some(8), mode: Some(0o604), unlisted: None }),
+        4 => {
+            host.set_attributes(&at("a"), Attributes { uid: Some(7), gid: Some(8), mode: Some(0o604), unlisted: None })
+        }
         5 => host.set_attributes(&at("d"), plain(0o705)),
         6 => host.remove(&at("a")),
         7 => host.remove_directory(&at("made")),
