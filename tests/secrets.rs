@@ -529,6 +529,35 @@ fn no_link_of_the_repository_is_written_through() {
 }
 
 #[test]
+fn root_leaves_somebody_s_checkout_to_them() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    // Nobody else can give anything away.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let owner = |path: &str| {
+        let meta = fs::metadata(scene.repo.join(path)).expect("there");
+        (meta.uid(), meta.gid())
+    };
+    chown(scene.repo.join("hosts/web-01/files"), Some(4211), Some(4212)).expect("given");
+    scene.encrypt("hosts/web-01/files/srv/deep/x.age", "hunter2");
+    for made in ["srv", "srv/deep", "srv/deep/x.age"] {
+        assert_eq!(owner(&format!("hosts/web-01/files/{made}")), (4211, 4212), "{made}");
+    }
+    // Whose it is, it stays.
+    chown(scene.repo.join("hosts/web-01/files/srv/deep/x.age"), Some(4213), Some(4214)).expect("given");
+    fs::set_permissions(scene.repo.join("hosts/web-01/files/srv/deep/x.age"), fs::Permissions::from_mode(0o666))
+        .expect("set");
+    let rekeyed = scene.trueup(&["secret", "rekey", "--all"], "");
+    assert!(rekeyed.status.success(), "{}", all(&rekeyed));
+    assert_eq!(owner("hosts/web-01/files/srv/deep/x.age"), (4213, 4214));
+    let mode = fs::metadata(scene.repo.join("hosts/web-01/files/srv/deep/x.age")).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o666, "as it was, whatever the umask is");
+    assert_eq!(owner("hosts/web-01/files/srv"), (4211, 4212));
+}
+
+#[test]
 fn what_would_lose_a_secret_or_give_it_to_nobody_changes_nothing() {
     let scene = Scene::new();
     scene.encrypt(SECRET, "hunter2");

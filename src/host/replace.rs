@@ -3,11 +3,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use super::Error;
 use super::files::rename_new;
+use super::work_tree::{give, owner_of};
 
 /// What a file is written in the place of.
 #[derive(Debug, Clone, Copy)]
@@ -21,8 +22,9 @@ pub enum Instead<'a> {
 }
 
 /// Writes `content` to the file `path` of the directory `root`: the complete old or the complete new one is there at every
-/// instant. Its mode stays; a new one can be read by whoever could read its directory. Below `root` no symbolic link is
-/// followed or replaced.
+/// instant. Its owner and mode stay; a new one can be read by whoever could read its directory, and belongs to whom that
+/// does, as what is made on the way: root may do this in somebody's checkout. Below `root` no symbolic link is followed or
+/// replaced.
 ///
 /// # Errors
 /// Where it cannot be written, or what stands there is not `instead`; that is there then.
@@ -35,7 +37,16 @@ pub fn replace_file(root: &Path, path: &str, content: &[u8], instead: Instead<'_
     let mode = there.map_or(0o644, |meta| meta.st_mode & 0o777);
     let written = || -> io::Result<bool> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(&directory, &staged, flags, Mode::from_raw_mode(mode))?);
+        let file = rustix::fs::openat(&directory, &staged, flags, Mode::from_raw_mode(mode))?;
+        if let Some(around) = owner_of(directory.as_fd())? {
+            let owner = there.map_or(around, |there| (Uid::from_raw(there.st_uid), Gid::from_raw(there.st_gid)));
+            rustix::fs::fchown(&file, Some(owner.0), Some(owner.1))?;
+        }
+        if there.is_some() {
+            // Whatever the umask is.
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+        }
+        let mut file = File::from(file);
         file.write_all(content)?;
         file.sync_all()?;
         // As late as it can be: what somebody writes from here on is theirs to lose.
@@ -104,15 +115,21 @@ fn place(root: &Path, path: &str, make: bool) -> Result<Option<(OwnedFd, Option<
     let mut way = String::new();
     for part in above.split('/').filter(|part| !part.is_empty()) {
         way = if way.is_empty() { part.to_owned() } else { format!("{way}/{part}") };
+        let mut made = false;
         match there(&directory, part, path, &way)? {
             Some(_) => {}
             None if make => match rustix::fs::mkdirat(&directory, part, Mode::from_raw_mode(0o777)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => made = true,
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(failed(error)),
             },
             None => return Ok(None),
         }
-        directory = rustix::fs::openat(&directory, part, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(failed)?;
+        let next = rustix::fs::openat(&directory, part, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(failed)?;
+        if made && let Some(owner) = owner_of(directory.as_fd()).map_err(failed)? {
+            give(next.as_fd(), FileType::Directory, owner).map_err(failed)?;
+        }
+        directory = next;
     }
     let there = there(&directory, name, path, path)?;
     Ok(Some((directory, there)))

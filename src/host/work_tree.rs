@@ -171,7 +171,7 @@ fn enter(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
 }
 
 /// Gives what we just made to somebody, if it is that: ours, of this type, and under no other name, with nothing in it.
-fn give(made: BorrowedFd<'_>, is: FileType, (uid, gid): (Uid, Gid)) -> Result<(), Errno> {
+pub(super) fn give(made: BorrowedFd<'_>, is: FileType, (uid, gid): (Uid, Gid)) -> Result<(), Errno> {
     let stat = rustix::fs::fstat(made)?;
     let ours = stat.st_uid == rustix::process::geteuid().as_raw() && FileType::from_raw_mode(stat.st_mode) == is;
     let alone = match is {
@@ -185,7 +185,7 @@ fn give(made: BorrowedFd<'_>, is: FileType, (uid, gid): (Uid, Gid)) -> Result<()
 }
 
 /// Whom `dir` belongs to, where it can be given to somebody: for root.
-fn owner_of(dir: BorrowedFd<'_>) -> Result<Option<(Uid, Gid)>, Errno> {
+pub(super) fn owner_of(dir: BorrowedFd<'_>) -> Result<Option<(Uid, Gid)>, Errno> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
