@@ -168,6 +168,12 @@ impl<T: Tool> Resolved<T> {
         };
         let (mut tasks, mut faults) = (Vec::new(), HashMap::new());
         for open in by_weight(open) {
+            if matches!((open.want, &open.seen), (Spec::Present { .. }, Observed::Absent { .. }))
+                && let Some(why) = T::cannot_have(host, database, open.name)?
+            {
+                faults.insert(open.index, Fault::new("no-such-package", why));
+                continue;
+            }
             match solve::task(open, &policies, T::RULES) {
                 Ok(task) => tasks.extend(task),
                 Err(fault) => drop(faults.insert(open.index, fault)),

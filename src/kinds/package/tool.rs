@@ -20,6 +20,11 @@ pub trait Tool {
     /// The versions that it could install of `names`; those it does not know are missing. Writes nothing.
     fn policies(host: &Reader, database: &Self::Database, names: &[&str]) -> Result<HashMap<String, Policy>, Fault>;
 
+    /// Why no package of this name can be installed on this host, whatever its sources have.
+    fn cannot_have(_host: &Reader, _database: &Self::Database, _name: &str) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+
     /// What it would do for `tasks`. Writes nothing.
     fn simulate(host: &Reader, database: &Self::Database, tasks: &[&Task]) -> Result<Transaction, Fault>;
 

@@ -202,9 +202,18 @@ fn own_failure(name: &str, log: &str) -> Option<Fault> {
     let before = at.checked_sub(1).and_then(|i| lines.get(i)).map_or("", |line| line.trim());
     let said = match before {
         "" => why.to_owned(),
-        line if ["Setting up ", "Unpacking ", "Removing ", "Preparing ", "Processing triggers"]
-            .iter()
-            .any(|start| line.starts_with(start)) =>
+        line if [
+            "Setting up ",
+            "Unpacking ",
+            "Removing ",
+            "Preparing ",
+            "Processing triggers",
+            "Selecting previously",
+            "(Reading database",
+            "debconf: delaying package configuration",
+        ]
+        .iter()
+        .any(|start| line.starts_with(start)) =>
         {
             why.to_owned()
         }
@@ -373,6 +382,18 @@ mod tests {
         assert!(is_unmet(include_str!("../fixtures/fix-broken.txt")));
         assert!(!is_unmet(include_str!("../fixtures/unmet.txt")));
         assert!(!is_interrupted(include_str!("../fixtures/unmet.txt")));
+    }
+
+    #[test]
+    fn what_others_said_before_is_no_word_of_the_script() {
+        let said = "dpkg: error processing archive /srv/a_1_i386.deb (--unpack):\n package architecture (i386) does not match\n";
+        for before in [
+            "debconf: delaying package configuration, since apt-utils is not installed",
+            "(Reading database ... 10055 files)",
+        ] {
+            let why = failure_of("a:i386", "", &format!("{before}\n{said}")).why;
+            assert_eq!(why, "package architecture (i386) does not match");
+        }
     }
 
     #[test]

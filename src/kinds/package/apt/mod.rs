@@ -20,6 +20,10 @@ use crate::model::one_line;
 /// Locked by whoever is at work with packages, dpkg-frontend(7) first.
 const LOCKS: &[&str] = &["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"];
 
+/// The architectures that dpkg takes packages of, one a line; not there while only its own is. See dpkg(1),
+/// `--add-architecture`.
+const ARCHITECTURES: &str = "/var/lib/dpkg/arch";
+
 /// What is installed under `names`.
 pub fn observe(host: &Reader, names: &[&str]) -> Result<Vec<Result<Observed, Error>>, Error> {
     let database = Database::read(host)?;
@@ -78,6 +82,14 @@ impl Tool for Apt {
         command::policy(host, names)
     }
 
+    fn cannot_have(host: &Reader, database: &Database, name: &str) -> Result<Option<String>, Error> {
+        let Some((_, architecture)) = tool::Database::canonical(database, name).split_once(':') else {
+            return Ok(None);
+        };
+        let known = host.read(ARCHITECTURES, 4096)?.unwrap_or_default();
+        Ok(strange(architecture, &String::from_utf8_lossy(&known)))
+    }
+
     fn simulate(host: &Reader, _: &Database, tasks: &[&Task]) -> Result<Transaction, Fault> {
         command::simulate(host, tasks)
     }
@@ -105,6 +117,16 @@ impl Tool for Apt {
     fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault> {
         command::mark(host, mark, names)
     }
+}
+
+/// Why nothing of the foreign `architecture` can be installed where dpkg has these, one a line. A source may list it all the
+/// same, and apt plans it.
+fn strange(architecture: &str, known: &str) -> Option<String> {
+    let is_known = known.lines().any(|line| line.trim() == architecture);
+    let architecture = one_line(architecture, 40);
+    let why =
+        || format!("this host has no packages of {architecture}: `dpkg --add-architecture {architecture}` allows them");
+    (!is_known).then(why)
 }
 
 /// A name as Debian policy 5.6.1 has it, with an architecture perhaps: nothing that apt takes for an
@@ -135,6 +157,15 @@ mod tests {
         assert_eq!(settled("a", half(), unknown).expect_err("nor is it mended blindly").reason(), "cannot-tell");
         let gone = || Observed::Absent { config_files: false };
         assert_eq!(settled("a", gone(), theirs).ok(), Some(gone()));
+    }
+
+    #[test]
+    fn of_an_architecture_that_dpkg_does_not_take_nothing_can_be_installed() {
+        assert_eq!(strange("i386", "amd64\ni386\n"), None);
+        for known in ["", "amd64\n", "amd64\nhurd-i386\n"] {
+            let why = strange("i386", known).expect("refused");
+            assert!(why.contains("dpkg --add-architecture i386"), "{why}");
+        }
     }
 
     #[test]
