@@ -288,7 +288,7 @@ fn ended(ground: &mut Ground<'_>, step: &Step, plan: &Plan, result: Result<(), h
         }
         // What others wait for to make way has not.
         // An undo says what it could not put back.
-        Err(error) if !plan.makes_way(step) && !(ground.settled && step.phase == Phase::Packages) => {
+        Err(error) if !(plan.makes_way(step) || ground.settled && step.phase == Phase::Packages) => {
             match step.stays(&error) {
                 Some(why) => {
                     applied.stays.insert(step.id.clone(), why);

@@ -61,7 +61,11 @@ impl UnitWatch {
         self.signals.clear();
         self.states.clear();
         self.units.clear();
-        bounded(async { Ok(self.hold(&units).await) }).await?;
+        let held = async {
+            self.hold(&units).await;
+            Ok(())
+        };
+        bounded(held).await?;
         if units.is_empty() {
             return Ok(());
         }
