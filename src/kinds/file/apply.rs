@@ -1,7 +1,7 @@
 use super::diff::diff;
 use super::explain::too_large;
 use super::observed::{look, resolved};
-use super::obstacle::{in_the_way, obstacle, over};
+use super::obstacle::{in_the_way, over};
 use super::protected::{self, Shape};
 use super::secret;
 use super::{File, KEEP, Node, Observed, Present, Replace, Spec, Standing, What, ancestors};
@@ -98,10 +98,7 @@ fn converge(host: &mut Writer, payloads: &Payloads, users: &Users, job: &Job<'_,
     let work = Work { path: job.name, want: job.want, now: &now, attributes: attributes(host, users, job)? };
     match &job.want.what {
         What::Absent => work.remove(host),
-        What::Attributes => match obstacle(work.path, work.want, work.now) {
-            Some(error) => Err(error),
-            None => host.set_attributes(work.path, work.attributes),
-        },
+        What::Attributes => host.set_attributes(work.path, work.attributes),
         What::Directory => work.directory(host),
         What::Tree { nodes } => work.tree(host, payloads, nodes),
         What::Symlink { target } => {

@@ -15,10 +15,6 @@ pub(super) fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
     };
     let mut changes = Vec::new();
     match (&want.what, &seen.what) {
-        // That of what it leads to is not what is asked for.
-        (What::Attributes, Standing::Symlink { .. }) if want.mode.is_some() => {
-            return vec![Change::new("type", seen.what.describe(), "something with a mode")];
-        }
         (What::Attributes, _) | (What::Directory | What::Tree { .. }, Standing::Directory) => {}
         (What::Regular { content, .. }, Standing::Regular { digest, .. }) => {
             if content != digest {

@@ -11,7 +11,6 @@ pub(super) fn obstacle(path: &str, want: &Spec, seen: &Observed) -> Option<Error
     }
     let Observed::Present(standing) = seen else { return None };
     match (&want.what, &standing.what) {
-        (What::Attributes, Standing::Symlink { .. }) if want.mode.is_some() => Some(in_the_way(path, want, standing)),
         (What::Attributes, _) | (What::Directory | What::Tree { .. }, Standing::Directory) => None,
         (_, Standing::Large { size }) => Some(too_large(path, *size, KEEP)),
         _ if standing.mount_point => Some(in_the_way(path, want, standing)),
@@ -51,7 +50,6 @@ pub(super) fn in_the_way(path: &str, want: &Spec, seen: &Present) -> Error {
     };
     let (what, hint) = match &want.what {
         _ if seen.mount_point => ("a mount point", String::new()),
-        What::Attributes => (seen.what.describe(), "it has no mode: declare what it leads to".to_owned()),
         What::Absent => (seen.what.describe(), format!("replace = \"{word}\" removes it")),
         what => (seen.what.describe(), format!("replace = \"{word}\" allows {} in its place", describe(what))),
     };
