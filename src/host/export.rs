@@ -21,7 +21,7 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     })
 }
 
-/// Runs `command`, of which [`words`] are made, on `path` at this terminal, and waits for it. Where `end` is set
+/// Runs `command`, of which words are made, on `path` at this terminal, and waits for it. Where `end` is set
 /// meanwhile it is ended: `false`.
 ///
 /// # Errors
