@@ -106,8 +106,7 @@ fn started_early(
             && want.active == Some(true)
             && seen.is_active()
         {
-            let invocation = observed[&step.id].as_ref().ok().and_then(Observed::invocation).map(str::to_owned);
-            let because = packages.clone().cloned().collect();
+            let (because, invocation) = (packages.clone().cloned().collect(), seen.invocation.clone());
             let owed = OwedRefresh { how: Refresh::Restart, because, invocation, catches_up: false };
             ground.ledger.refreshes.insert(step.id.clone(), owed);
             owing.insert(step.id.clone());

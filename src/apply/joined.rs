@@ -73,7 +73,7 @@ fn reads(joined: &Joined, id: &Id) -> bool {
 /// What `step` makes of one of the files that are read together.
 fn new<'p>(ground: &Ground<'_>, step: &'p Step, joined: &Joined) -> Option<New<'p>> {
     let (Spec::File(spec), Observed::File(_)) = (&step.want, &step.seen) else { return None };
-    let path = step.seen.real().unwrap_or_else(|| step.id.name());
+    let path = step.seen.known_as(&step.id);
     if !joined.reads(path) {
         return None;
     }

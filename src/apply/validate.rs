@@ -65,7 +65,7 @@ fn judge<'p>(ground: &mut Ground<'_>, due: &[&'p Step], failed: &mut BTreeMap<Id
         }
         let Spec::File(spec) = &step.want else { continue };
         // Whoever reads it knows it by this name.
-        let path = step.seen.real().unwrap_or_else(|| step.id.name());
+        let path = step.seen.known_as(&step.id);
         let judges = file::judges(path, spec);
         if judges.is_empty() || ground.host.interrupted() {
             continue;

@@ -218,10 +218,10 @@ impl Before {
 }
 
 impl Observed {
-    /// Its name without the symbolic links on the way, where that is another: what is known to the system by its name is by
-    /// this one.
-    pub fn real(&self) -> Option<&str> {
-        if let Self::File(seen) = self { seen.real() } else { None }
+    /// By which name the system knows what stands, or is to stand, at `id`: without the symbolic links on the way.
+    pub fn known_as<'n>(&'n self, id: &'n Id) -> &'n str {
+        let real = if let Self::File(seen) = self { seen.real() } else { None };
+        real.unwrap_or_else(|| id.name())
     }
 }
 

@@ -230,7 +230,7 @@ fn act(
             (cause != Cause::Intended || theirs).then_some(Why::Edit)
         }
     };
-    let phase = want.phase(seen.real().unwrap_or_else(|| id.name()), &changes);
+    let phase = want.phase(seen.known_as(id), &changes);
     plan.steps.push(Step {
         id: id.clone(),
         action,
@@ -335,7 +335,7 @@ fn let_go(plan: &mut Plan, id: &Id, seen: &Observed, entry: &Entry, put_back: Op
     if changes.is_empty() {
         return left("was there before, stays");
     }
-    let phase = want.phase(seen.real().unwrap_or_else(|| id.name()), &changes);
+    let phase = want.phase(seen.known_as(id), &changes);
     let keep = (cause == Cause::Conflicting || is_left_alone(Some(entry), id, &want)).then_some(Why::Edit);
     plan.steps.push(Step {
         id: id.clone(),
@@ -361,7 +361,7 @@ fn gone_with_their_files(plan: &mut Plan) {
     for step in plan.steps.iter_mut().filter(|step| step.action == Action::LetGo) {
         if let Some(want) = step.want.without(step.id.name(), &|id| going.contains(id)) {
             step.changes = want.diff(&step.seen);
-            step.phase = want.phase(step.seen.real().unwrap_or_else(|| step.id.name()), &step.changes);
+            step.phase = want.phase(step.seen.known_as(&step.id), &step.changes);
             step.want = want;
         }
     }

@@ -193,7 +193,7 @@ pub struct HeldRefresh {
 impl Step {
     /// What the system needs after it.
     pub fn activations(&self) -> Vec<Activation> {
-        self.want.activations(self.seen.real().unwrap_or_else(|| self.id.name()))
+        self.want.activations(self.seen.known_as(&self.id))
     }
 
     /// What catches up with what stands on the host, where this step is that.

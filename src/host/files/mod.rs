@@ -36,6 +36,7 @@ pub use together::Made;
 pub(super) use together::Syncs;
 pub use tree::{Stage, TreeLimits};
 pub(super) use walk::Root;
+pub use walk::powers_lost;
 pub use write::{Attributes, Over};
 
 use walk::Parent;

@@ -368,18 +368,24 @@ fn loose(root: &Root, meta: &Meta, at: &str) -> Option<String> {
     (meta.mode & 0o020 != 0).then(|| format!("gid {}, who may write to {at},", meta.gid))
 }
 
+/// The bits that go where something is given to another owner or group: what it may do in the name of the one it does not
+/// in that of the other. On a directory they mean something else.
+pub fn powers_lost(directory: bool, owner: bool, group: bool) -> u32 {
+    match (owner, group) {
+        _ if directory => 0,
+        (true, _) => 0o6000,
+        (false, true) => 0o2000,
+        (false, false) => 0,
+    }
+}
+
 impl Meta {
-    /// Its mode where its owner or group becomes another and nobody says a mode: what it may do in the name of the one
-    /// it does not in that of the other. chown(2) sees to that by itself, where no chmod(2) follows.
+    /// Its mode where its owner or group becomes another and nobody says a mode, see [`powers_lost`]. chown(2) sees to that
+    /// by itself, where no chmod(2) follows.
     pub(super) fn mode_for_another(&self, attributes: Attributes) -> u32 {
         let owner = attributes.uid.is_some_and(|uid| uid != self.uid);
         let group = attributes.gid.is_some_and(|gid| gid != self.gid);
-        match (owner, group) {
-            _ if self.node == super::NodeType::Directory => self.mode,
-            (true, _) => self.mode & !0o6000,
-            (false, true) => self.mode & !0o2000,
-            (false, false) => self.mode,
-        }
+        self.mode & !powers_lost(self.node == super::NodeType::Directory, owner, group)
     }
 
     /// Asks statx(2), without triggering an automount.

@@ -1,4 +1,5 @@
 use super::{Observed, Owner, Present, Spec, Standing, What};
+use crate::host::powers_lost;
 use crate::model::Change;
 
 /// What has to change for `seen` to be as `want` says.
@@ -42,12 +43,7 @@ pub(super) fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
 /// The mode of what is given to another owner or group, where it may do something in the name of the one that it has:
 /// that goes.
 fn without_powers(seen: &Present, owner: bool, group: bool) -> Option<u32> {
-    let powers = match (owner, group) {
-        _ if seen.what == Standing::Directory => 0,
-        (true, _) => 0o6000,
-        (false, true) => 0o2000,
-        (false, false) => 0,
-    };
+    let powers = powers_lost(seen.what == Standing::Directory, owner, group);
     (seen.mode & powers != 0).then_some(seen.mode & !powers)
 }
 

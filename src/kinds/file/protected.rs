@@ -258,18 +258,22 @@ pub fn is_our_unit(name: &str) -> bool {
     })
 }
 
+/// What `path` is called where unit files are, and what of it lies below that.
+fn among_units(path: &str) -> Option<(&str, &str)> {
+    let inside = UNITS.iter().find_map(|units| path.strip_prefix(units)?.strip_prefix('/'))?;
+    Some(inside.split_once('/').unwrap_or((inside, "")))
+}
+
 /// The type of unit that a drop-in at or below `path` is for, all of them, where there are such of ours; systemd.unit(5).
 fn for_all_units(path: &str) -> Option<&str> {
-    let inside = UNITS.iter().find_map(|units| path.strip_prefix(units)?.strip_prefix('/'))?;
-    let (first, _) = inside.split_once('/').unwrap_or((inside, ""));
+    let (first, _) = among_units(path)?;
     first.strip_suffix(".d").filter(|of| ["service", "timer", "socket"].contains(of))
 }
 
 /// The unit of ours whose unit file, or whose directory of drop-ins or links, is at or above `path`.
 fn our_unit(path: &str) -> Option<&str> {
     const LINKS: [&str; 3] = [".wants", ".requires", ".upholds"];
-    let inside = UNITS.iter().find_map(|units| path.strip_prefix(units)?.strip_prefix('/'))?;
-    let (first, rest) = inside.split_once('/').unwrap_or((inside, ""));
+    let (first, rest) = among_units(path)?;
     let unit = LINKS.iter().chain(&[".d"]).find_map(|end| first.strip_suffix(end)).unwrap_or(first);
     // A link of that name in `timers.target.wants/` is what starts it at boot.
     let linked = LINKS.iter().any(|end| first.ends_with(end)).then_some(rest);
