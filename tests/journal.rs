@@ -371,6 +371,26 @@ fn a_revision_is_told_with_what_it_changed() {
 }
 
 #[test]
+fn what_undoes_a_revision_names_the_one_that_the_host_goes_back_to() {
+    let mut undo = report(
+        State::RolledBack,
+        "unit-failed",
+        TWO,
+        vec![line("file:/etc/a", "done", Cause::Intended), line("file:/etc/b", "done", Cause::Corrective)],
+    );
+    undo.back_to = Some(ONE.to_owned());
+    let said = tell(&[undo]);
+    assert_eq!(
+        said[0],
+        [
+            "changed: /etc/a content +1 -1 by roles/web@1111111",
+            "drift: /etc/b content +1 -1, put back to roles/web@1111111",
+            "rolled-back: because of unit-failed",
+        ]
+    );
+}
+
+#[test]
 fn what_is_refused_is_told_for_each_revision_that_is() {
     let refused = |seen: &str| {
         let mut report = report(State::Stalled, "not-a-descendant", ONE, Vec::new());

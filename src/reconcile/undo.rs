@@ -274,6 +274,7 @@ pub(super) fn look(
     };
     let standing = Some(Standing::told(report, standing));
     report.revision.attempted = Some(quarantine.commit.to_string());
+    report.back_to = revision.commit.as_ref().map(ToString::to_string);
     let looked = weighed.looked(report.clone(), (ledger, recovered), revision, standing);
     Ok(Looked { undoing: Some(quarantine), ..looked })
 }

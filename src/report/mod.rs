@@ -71,6 +71,9 @@ pub struct Report {
     /// This revision is undone by the next pass, at once.
     #[serde(skip)]
     pub undo: bool,
+    /// A revision is undone: the commit that the steps are of, which this host goes back to.
+    #[serde(skip)]
+    pub back_to: Option<String>,
     /// What was made of the tip that was seen; none where it was not seen, or only as it was before.
     #[serde(skip)]
     pub judged: Option<Judged>,

@@ -44,6 +44,7 @@ impl Report {
             unasked: false,
             settling: false,
             undo: false,
+            back_to: None,
             judged: None,
             walls: None,
             anew: None,

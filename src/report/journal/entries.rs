@@ -117,10 +117,11 @@ impl<'a> Pass<'a> {
         news
     }
 
-    /// The commit that was acted on.
+    /// The commit that was acted on: where one is undone, that which this host goes back to.
     fn commit(&self) -> &'a str {
-        let revision = &self.report.revision;
-        revision.attempted.as_deref().or(revision.seen.as_deref()).unwrap_or("uncommitted")
+        let Report { revision, back_to, .. } = self.report;
+        let acted_on = back_to.as_deref().or(revision.attempted.as_deref());
+        acted_on.or(revision.seen.as_deref()).unwrap_or("uncommitted")
     }
 
     /// The fields of one resource.
