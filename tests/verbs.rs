@@ -211,7 +211,7 @@ fn a_sync_that_did_not_reach_the_source_says_so_and_is_no_success() {
     let done = agent.run(&["sync"]);
     assert_eq!(done.status.code(), Some(1), "{done:?}");
     let text = said(&done);
-    assert!(text.contains("  the source was not reached: no route to host\n"), "{text}");
+    assert!(text.contains("  the look at the source failed: no route to host\n"), "{text}");
     assert!(text.ends_with("4f2a9c1   web-01   in-sync\n"), "{text}");
 }
 

@@ -63,7 +63,7 @@ impl Sync {
         }
         if let Some(source) = silent {
             let error = source.error.as_deref().unwrap_or("no answer");
-            super::print(&format!("  the source was not reached: {}\n", one_line(error, 600)));
+            super::print(&format!("  the look at the source failed: {}\n", one_line(error, 600)));
         }
         super::print(&format!("{}\n", change_line(&status, palette)));
         Ok(code)

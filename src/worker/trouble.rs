@@ -32,6 +32,8 @@ impl Trouble {
     pub fn remote(remote: &Remote, error: &gix::Error) -> Self {
         let said = chain(error);
         let (reason, hint) = judge(remote, error, &said);
+        let said =
+            if said.contains(NO_SMART_HTTP) { "a web server answers, and not as Git does".to_owned() } else { said };
         let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
         let through = if remote.proxy.is_empty() { String::new() } else { format!(" (through {})", remote.proxy) };
         Self::new(reason, format!("{}{through}: {said}{hint}", remote.url))
@@ -86,6 +88,10 @@ const ALERTS: &[&str] = &[
     "alert access denied",
 ];
 
+/// gix of an answer without the content type of Git's own (gitprotocol-http(5)), in many words for programmers.
+const NO_SMART_HTTP: &str = "to indicate 'smart' protocol";
+const NO_GIT: &str = "check the path in source.url, and that this server has Git's smart HTTP there";
+
 /// The word for the trouble, and what to do about it.
 fn judge(remote: &Remote, error: &gix::Error, said: &str) -> (&'static str, &'static str) {
     let has = |text: &str| said.contains(text);
@@ -101,6 +107,7 @@ fn judge(remote: &Remote, error: &gix::Error, said: &str) -> (&'static str, &'st
     match () {
         () if has("HTTP status 30") => ("redirected", REDIRECT),
         () if has("HTTP status 404") => ("no-such-repository", ""),
+        () if has(NO_SMART_HTTP) => ("no-such-repository", NO_GIT),
         () if has("HTTP status 401") || has("HTTP status 403") => ("access-denied", NO_LOGIN),
         () if error.is_unauthenticated() || has("ermission denied") => ("access-denied", NO_LOGIN),
         () if has("Host key verification failed") => ("bad-host-key", "put the server's key into source.known_hosts"),

@@ -102,7 +102,7 @@ fn a_remote_that_is_gone_is_told_since_when_drift_is_put_back_and_it_is_followed
     let gone = host.await_status("a source that fails", |status| !status["source"]["failing_since"].is_null());
     assert_eq!(gone["state"], "in-sync", "drift is watched and corrected offline: {gone:#}");
     let text = host.run(&["trueup", "status"]).stdout;
-    assert!(text.contains("not reached for") && text.contains("in-sync"), "{text}");
+    assert!(text.contains("failing for") && text.contains("in-sync"), "{text}");
     for _ in 0..3 {
         host.await_journal(&["TRUEUP_EVENT=drift"], || host.write("/etc/app.conf", "port = 81\n"));
         host.await_passes(3);

@@ -179,7 +179,7 @@ impl Screen {
         self.row("source", &format!("{place}   {}", said.join(" · ")));
         if let Some(since) = source.failing_since {
             let error = source.error.as_deref().unwrap_or("no answer");
-            let text = format!("not reached for {}: {}", ago(since), one_line(error, 300));
+            let text = format!("failing for {}: {}", ago(since), one_line(error, 300));
             self.row("", &self.palette.paint(AnsiColor::Yellow, &text));
         } else if let Some(answered) = source.answered.as_ref().filter(|answered| **answered != source.url) {
             self.row("", &format!("answered by {}", one_line(answered, 200)));
@@ -570,7 +570,7 @@ web-01   pending   held   for 3 d                               update hold
 web-01   pending   rolled-back-by-root   for 3 d                update auto
   revision   4f2a9c1  tls: new intermediate   2 h ago  (Ana)
   source     https://git.example.org/fleet.git  main   looked 12 s ago · fetched 6 min ago
-             not reached for 2 h: no route to host
+             failing for 2 h: no route to host
   worker     uid 990 · Landlock 6 · system calls filtered
   trust      transport-only; no signature is verified
   resources  214 managed, all in sync
