@@ -90,6 +90,35 @@ fn with_nothing_new_the_commit_alone_is_read_and_drift_is_put_back() {
 }
 
 #[test]
+fn where_the_branch_is_where_it_was_no_object_is_read_at_all() {
+    let scene = Scene::converged();
+    let head = scene.git(&["rev-parse", "HEAD"]);
+    let (objects, aside) = (scene.at("repo/.git/objects"), scene.at("objects"));
+    fs::rename(&objects, &aside).expect("moved");
+    fs::create_dir_all(objects.join("pack")).expect("made");
+    scene.put("root/etc/motd", "by hand\n");
+    let report = scene.run();
+    assert_eq!((&report["state"], &report["revision"]["seen"]), (&"in-sync".into(), &Value::from(head.as_str())));
+    assert_eq!(report["commit"]["subject"], "first", "{report:#}");
+    assert_eq!(scene.motd(), "welcome\n");
+    // Where Git keeps it otherwise, whoever knows all its ways is asked, and reads the commit.
+    scene.put(
+        "repo/.git/packed-refs",
+        &format!("# pack-refs with: peeled fully-peeled sorted \n{head} refs/heads/main\n"),
+    );
+    fs::remove_file(scene.at("repo/.git/refs/heads/main")).expect("removed");
+    assert_eq!(scene.run()["reason"], "damaged-clone");
+    fs::remove_dir_all(&objects).expect("removed");
+    fs::rename(&aside, &objects).expect("moved back");
+    assert_eq!(scene.run()["state"], "in-sync");
+    scene.put("repo/hosts/web-01/files/etc/motd", "changed\n");
+    scene.git(&["add", "--all"]);
+    scene.git(&["commit", "--quiet", "--message", "second"]);
+    assert_eq!(scene.run()["state"], "in-sync");
+    assert_eq!(scene.motd(), "changed\n");
+}
+
+#[test]
 fn where_anything_else_differs_that_it_is_compiled_from_it_is_compiled_anew() {
     let scene = Scene::converged();
     scene.lose_contents();

@@ -1,11 +1,12 @@
 //! Where a pass starts from.
 
 use super::Ask;
+use super::offline::Stored;
 use super::stop::{At, stop};
 use crate::host::Reader;
 use crate::model::{Class, Stage, Stop};
 use crate::report::journal;
-use crate::source::{Known, Origin, Record, Source};
+use crate::source::{Had, Known, Origin, Record, Source};
 
 /// The tip of the branch, or the directory that stands for one.
 pub(super) fn fetch(host: &Reader, ask: &Ask, record: &Record) -> Result<Origin, Stop> {
@@ -17,7 +18,12 @@ pub(super) fn fetch(host: &Reader, ask: &Ask, record: &Record) -> Result<Origin,
     };
     if let Some(path) = &ask.local {
         let subdirectory = ask.settings.source.as_ref().map_or("", |source| source.path.as_str());
-        let origin = Origin::local(path, subdirectory, &ask.worker).at(Stage::Fetch)?;
+        let stored = Stored::look(&host.state()).ok().flatten();
+        let had = stored.as_ref().and_then(|stored| {
+            let Stored { revision, raw, .. } = stored.as_ref();
+            Some(Had { commit: revision.commit.as_ref()?, raw: raw.as_deref()? })
+        });
+        let origin = Origin::local(path, subdirectory, &ask.worker, had).at(Stage::Fetch)?;
         if origin.tip().commit.is_some() || !host.is_machine() {
             return Ok(origin);
         }

@@ -273,7 +273,8 @@ impl Look<'_> {
         let compiled = compile_host(origin, self.ask, self.host, self.facts, report)?;
         // What a key is missing for is read as soon as it is there.
         let from = from.filter(|_| !compiled.desired.has_unread_secrets());
-        let told = Told { notes: noted(&compiled).collect(), from };
+        let raw = origin.raw().and_then(|raw| String::from_utf8(raw.to_vec()).ok());
+        let told = Told { notes: noted(&compiled).collect(), from, raw };
         Ok((compiled, Some(told)))
     }
 

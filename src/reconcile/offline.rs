@@ -41,6 +41,9 @@ pub(super) struct Stored {
     /// See [`super::reuse`]; none where it is compiled anew each time.
     #[serde(default)]
     pub(super) compiled_from: Option<Digest>,
+    /// The commit as Git hashes it, where that is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) raw: Option<String>,
 }
 
 impl Stored {
@@ -83,9 +86,9 @@ pub(super) fn store(
 ) -> Result<(), StateError> {
     let payloads = payloads.store(state)?;
     let length = state.size(&Payloads::pack_file(&payloads))?.unwrap_or_default();
-    let Told { notes, from } = told.clone();
+    let Told { notes, from, raw } = told.clone();
     let (revision, desired) = (revision.clone(), desired.clone());
-    state.save("revision", FORMAT, &Stored { revision, desired, payloads, length, notes, compiled_from: from })
+    state.save("revision", FORMAT, &Stored { revision, desired, payloads, length, notes, compiled_from: from, raw })
 }
 
 /// Reasons for which nothing at all is to be done, not even what was good before.

@@ -1,5 +1,6 @@
 //! A revision that was compiled already, by this very program and for the same facts, is taken from our own copy:
-//! with nothing new a pass reads the commit that the branch names and no other object. Which secrets can be read follows
+//! with nothing new a pass reads the commit that the branch names and no other object, and not that where a repository of
+//! this machine is named on the command line and has it checked out still. Which secrets can be read follows
 //! from the keys of this host: with others it is compiled anew.
 
 use std::fs;
@@ -21,6 +22,8 @@ pub(super) struct Told {
     pub(super) notes: Vec<String>,
     /// All that it follows from; none where it is compiled anew each time.
     pub(super) from: Option<Digest>,
+    /// The commit as Git hashes it; see [`crate::source::Had`].
+    pub(super) raw: Option<String>,
 }
 
 /// Everything that what is compiled follows from, as one digest; none where it cannot all be named, as of a directory.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::health::SharedHealth;
 use super::objects::{self, Name, Node, TreeEntry};
 use super::pipe::{Pipe, Received};
-use super::{BadName, DEEPEST, Entry, LONGEST_PATH, MOST_ENTRIES, MOST_NAMES, Record, Snapshot, SourceError};
+use super::{
+    BadName, DEEPEST, Entry, Had, LONGEST_PATH, MOST_ENTRIES, MOST_NAMES, Record, Snapshot, SourceError, still,
+};
 use crate::config::SourceSettings;
 use crate::host::Worker;
 use crate::model::{Class, CommitId, Revision, one_line};
@@ -137,18 +139,33 @@ impl Source {
         })
     }
 
-    /// Looks at what is checked out in the repository `directory`, which somebody named on the command line.
-    pub(super) fn head(directory: &Path, path: &str, worker: &Worker) -> Result<Self> {
+    /// Looks at what is checked out in the repository `directory`, which somebody named on the command line. Where that
+    /// is still what was `had`, no worker is sent out before something else of it is read.
+    pub(super) fn head(directory: &Path, path: &str, worker: &Worker, had: Option<Had<'_>>) -> Result<Self> {
         const LIMIT: Duration = Duration::from_secs(300);
         let text = text(directory)?;
-        let pipe = Pipe::start(worker, &errand::of_somebody(directory), None, &text, LIMIT)?;
-        Self::over(pipe, Open { place: Place::Local { directory: text }, branch: "HEAD".to_owned() }, path)
+        let wall = errand::of_somebody(directory);
+        let open = Open { place: Place::Local { directory: text.clone() }, branch: "HEAD".to_owned() };
+        if let Some(had) = had.filter(|had| still::is_still_at(directory, had.commit)) {
+            let (name, content) = (objects::name(had.commit), had.raw.as_bytes());
+            // What we kept of it is believed as little as what comes.
+            if objects::check(name, Kind::Commit, content).is_ok() {
+                let branch = open.branch.clone();
+                return Self::at(Pipe::later(worker, wall, open, LIMIT), branch, (name, content.to_vec()), path);
+            }
+        }
+        Self::over(Pipe::start(worker, &wall, None, &text, LIMIT)?, open, path)
     }
 
     pub(super) fn over(mut pipe: Pipe, open: Open, path: &str) -> Result<Self> {
         let branch = open.branch.clone();
         let tip = pipe.open(open)?;
         let content = pipe.object(tip, Kind::Commit)?;
+        Self::at(pipe, branch, (tip, content), path)
+    }
+
+    /// The branch is at `tip`, whose content is that of its id.
+    fn at(pipe: Pipe, branch: String, (tip, content): (ObjectName, Vec<u8>), path: &str) -> Result<Self> {
         let commit = objects::commit(tip, &content).map_err(|why| pipe.corrupt(tip, &why))?;
         Ok(Self {
             pipe,

@@ -15,6 +15,7 @@ mod origin;
 mod pipe;
 mod record;
 mod snapshot;
+mod still;
 pub mod trust;
 
 pub use directory::Directory;
@@ -25,6 +26,7 @@ pub use health::{Failing, Health, SharedHealth};
 pub use origin::Origin;
 pub use record::{Anew, BranchRecord, Mark, Record, judge};
 pub use snapshot::{BadName, Entry, Snapshot};
+pub use still::Had;
 
 pub use crate::worker::protocol::Walls;
 

@@ -2,7 +2,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::{Directory, Snapshot, Source, SourceError};
+use super::{Directory, Had, Snapshot, Source, SourceError};
 use crate::host::Worker;
 use crate::model::Revision;
 use crate::worker::protocol::Walls;
@@ -20,18 +20,20 @@ type Result<T> = std::result::Result<T, SourceError>;
 
 impl Origin {
     /// The fleet repository in `path`, `subdirectory` below it: what is committed at `HEAD`, where `path`
-    /// is in a Git repository, else the directory as it is.
+    /// is in a Git repository, else the directory as it is. Of a commit that was `had` already no object is read before
+    /// it is needed.
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub fn local(path: &Path, subdirectory: &str, worker: &Worker) -> Result<Self> {
+    pub fn local(path: &Path, subdirectory: &str, worker: &Worker, had: Option<Had<'_>>) -> Result<Self> {
         let path = fs::canonicalize(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
         match repository_of(&path) {
             Some((repository, within)) => {
                 let within =
                     within.to_str().ok_or_else(|| SourceError::Settings(format!("{} is not UTF-8", path.display())))?;
                 let below = [within, subdirectory.trim_matches('/')].join("/");
-                Source::head(&repository, below.trim_matches('/'), worker).map(|source| Self::Git(Box::new(source)))
+                let below = below.trim_matches('/');
+                Source::head(&repository, below, worker, had).map(|source| Self::Git(Box::new(source)))
             }
             None => Self::work_tree(&path, subdirectory),
         }
@@ -66,6 +68,14 @@ impl Origin {
         match self {
             Self::Git(source) => source.revision(),
             Self::Directory(directory) => directory.revision(),
+        }
+    }
+
+    /// The commit that is read, as Git hashes it, without the header of the object; none of a directory.
+    pub fn raw(&self) -> Option<&[u8]> {
+        match self {
+            Self::Git(source) => Some(source.raw()),
+            Self::Directory(_) => None,
         }
     }
 

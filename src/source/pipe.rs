@@ -8,7 +8,9 @@ use super::{MOST_BYTES, SourceError, objects};
 use crate::host::{self, Copies};
 use crate::model::one_line;
 use crate::worker::Wall;
-use crate::worker::protocol::{Answer, Kind, LONGEST_PATH, MOST_OBJECTS, ObjectName, Open, Request, Walls, WireError};
+use crate::worker::protocol::{
+    Answer, Kind, LONGEST_PATH, MOST_OBJECTS, ObjectName, Open, Place, Request, Walls, WireError,
+};
 
 /// What carries the conversation: the worker's process, or in tests anything else.
 pub(super) trait Channel: Read + Write + Debug {
@@ -25,6 +27,9 @@ pub(super) trait Channel: Read + Write + Debug {
         String::new()
     }
 }
+
+/// Nobody yet.
+impl Channel for std::io::Empty {}
 
 impl Channel for host::Child {
     fn arm(&mut self) {
@@ -56,6 +61,16 @@ pub(super) struct Pipe {
     walls: Option<Walls>,
     /// Keys for the worker alone. They go after it.
     _copies: Option<Copies>,
+    /// The worker that is sent out as soon as something is asked of it.
+    waiting: Option<Box<Waiting>>,
+}
+
+/// What a worker is sent out with, and for what.
+#[derive(Debug)]
+struct Waiting {
+    worker: host::Worker,
+    wall: Wall,
+    open: Open,
 }
 
 /// An object that was hashed, or a file that is too large to be handed over.
@@ -78,19 +93,44 @@ impl Pipe {
     ) -> Result<Self> {
         let child = worker.start(&wall.arguments(), limit).map_err(SourceError::Start)?;
         let mut pipe = Self { _copies: copies, ..Self::over(Box::new(child), place, limit) };
-        pipe.channel.arm();
-        let first = pipe.receive();
-        pipe.channel.disarm();
-        match first? {
-            Answer::Walls(walls) if walls.filtered => pipe.walls = Some(walls),
-            other => return Err(pipe.unexpected(&other)),
-        }
+        pipe.greet()?;
         Ok(pipe)
+    }
+
+    /// A conversation with a worker that is started, and has `open` at hand, once something is asked of it.
+    pub fn later(worker: &host::Worker, wall: Wall, open: Open, limit: Duration) -> Self {
+        let place = match &open.place {
+            Place::Local { directory } => directory.clone(),
+            Place::Remote(remote) => remote.url.clone(),
+        };
+        let waiting = Some(Box::new(Waiting { worker: worker.clone(), wall, open }));
+        Self { waiting, ..Self::over(Box::new(std::io::empty()), &place, limit) }
+    }
+
+    /// Waits until the wall stands.
+    fn greet(&mut self) -> Result<()> {
+        self.channel.arm();
+        let first = self.receive();
+        self.channel.disarm();
+        match first? {
+            Answer::Walls(walls) if walls.filtered => self.walls = Some(walls),
+            other => return Err(self.unexpected(&other)),
+        }
+        Ok(())
+    }
+
+    /// Sends out the worker that waits, if one does. Where its branch is by then is for the next look.
+    fn send_out(&mut self) -> Result<()> {
+        let Some(waiting) = self.waiting.take() else { return Ok(()) };
+        let Waiting { worker, wall, open } = *waiting;
+        self.channel = Box::new(worker.start(&wall.arguments(), self.limit).map_err(SourceError::Start)?);
+        self.greet()?;
+        self.open(open).map(drop)
     }
 
     pub fn over(channel: Box<dyn Channel>, place: &str, limit: Duration) -> Self {
         let place = one_line(place, 300);
-        Self { channel, place, limit, left: MOST_BYTES, renewed: false, walls: None, _copies: None }
+        Self { channel, place, limit, left: MOST_BYTES, renewed: false, walls: None, _copies: None, waiting: None }
     }
 
     /// What stands around the worker.
@@ -238,6 +278,7 @@ impl Pipe {
     }
 
     fn send(&mut self, request: &Request) -> Result<()> {
+        self.send_out()?;
         self.channel.arm();
         let sent = request.send(&mut self.channel).and_then(|()| Ok(self.channel.flush()?));
         sent.map_err(|error| self.broken(&error))

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use trueup::config::SourceSettings;
 use trueup::model::Class;
-use trueup::source::{BadName, Entry, Origin, Source};
+use trueup::source::{BadName, Entry, Had, Origin, Source};
 
 use super::{Bench, check_first, git, layers, pipe, trueup, worker};
 
@@ -214,7 +214,7 @@ fn a_local_origin_is_the_commit_or_the_work_tree_or_the_plain_directory() {
         Entry::File { content, .. } => String::from_utf8_lossy(content).into_owned(),
         other => panic!("{other:?}"),
     };
-    let mut committed = Origin::local(&bench.work().join("ops"), "", &bench.worker).expect("opens");
+    let mut committed = Origin::local(&bench.work().join("ops"), "", &bench.worker, None).expect("opens");
     assert_eq!(committed.revision().commit, Some(id));
     assert_eq!(content(&mut committed), "format = 1\n");
     let mut on_disk = Origin::work_tree(&bench.work(), "ops").expect("opens");
@@ -223,9 +223,35 @@ fn a_local_origin_is_the_commit_or_the_work_tree_or_the_plain_directory() {
     let plain = bench.at.path().join("plain");
     fs::create_dir(&plain).expect("mkdir");
     fs::write(plain.join("trueup.toml"), "plain\n").expect("write");
-    let mut plain = Origin::local(&plain, "", &bench.worker).expect("opens");
+    let mut plain = Origin::local(&plain, "", &bench.worker, None).expect("opens");
     assert_eq!(plain.revision().short(), "uncommitted");
     assert_eq!(content(&mut plain), "plain\n");
+}
+
+#[test]
+fn a_commit_that_was_had_is_asked_of_nobody_before_something_of_it_is_read() {
+    let bench = Bench::new();
+    let id = bench.commit("first");
+    let raw = git(&bench.work(), &["cat-file", "commit", "HEAD"]) + "\n";
+    let nobody = worker(bench.at.path(), Path::new("/nowhere/trueup"));
+    let had = |commit, raw| Some(Had { commit, raw });
+    let mut origin = Origin::local(&bench.work(), "", &nobody, had(&id, &raw)).expect("nobody is needed");
+    assert_eq!((origin.tip().commit.as_ref(), origin.tip().subject.as_str()), (Some(&id), "first"));
+    origin.snapshot().expect_err("there is nobody to read it");
+    let mut origin = Origin::local(&bench.work(), "", &bench.worker, had(&id, &raw)).expect("opens");
+    assert!(origin.walls().is_none());
+    origin.snapshot().expect("it is read");
+    assert!(origin.walls().is_some(), "by a worker behind its wall");
+    // What was kept of it is not what its id says.
+    let other = raw.replace("first", "other");
+    Origin::local(&bench.work(), "", &nobody, had(&id, &other)).expect_err("it is read anew");
+    let origin = Origin::local(&bench.work(), "", &bench.worker, had(&id, &other)).expect("opens");
+    assert_eq!(origin.tip().subject, "first");
+    // The branch went on.
+    bench.file("trueup.toml", "format = 1\n# more\n");
+    let next = bench.commit("second");
+    let origin = Origin::local(&bench.work(), "", &bench.worker, had(&id, &raw)).expect("opens");
+    assert_eq!(origin.tip().commit, Some(next));
 }
 
 #[test]
