@@ -63,7 +63,13 @@ impl Restore {
                     .with_context(|| format!("the content of {id} cannot be had"))?,
                 _ => None,
             };
-            let content = content.with_context(|| format!("{id} of {} has no content", kept.resource))?;
+            let content = content.with_context(|| {
+                let what = kept.resource.as_str();
+                format!(
+                    "{id} of {what} is not of one file, so nothing is written to {}: trueup restore {id} puts it back",
+                    to.display()
+                )
+            })?;
             let to = std::path::absolute(to)?;
             crate::host::write_new(&to, &content)?;
             return self.done(&ledger, &kept, Some(&to), None, host.now());

@@ -1,6 +1,7 @@
 //! What may be managed, and under which one name.
 
 use crate::config;
+use crate::host;
 use crate::kinds::file::protected::{self, Protected, Shape, unaliased};
 
 pub(super) use crate::kinds::file::protected::is_or_below;
@@ -89,6 +90,12 @@ pub(super) fn well_formed(path: &str) -> Result<(), Refused> {
             // NAME_MAX, path_resolution(7).
             long if long.len() > 255 => {
                 return Err(Refused::new(format!("a name has at most 255 bytes; one here has {}", long.len())));
+            }
+            ours if host::is_temporary(ours.as_bytes()) => {
+                return Err(Refused::new(format!(
+                    "`{ours}` is a name of trueup's own temporary files, which it removes"
+                ))
+                .hint("it is left over from a pass that was cut short: take it out"));
             }
             _ => {}
         }

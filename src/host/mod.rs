@@ -58,7 +58,9 @@ pub use documents::Documents;
 pub use error::Error;
 pub use export::{edit, write_new};
 pub use facts::FactsError;
-pub use files::{Attributes, Below, Hashed, Looks, Made, Meta, NodeType, Over, Ready, Stage, TreeLimits, powers_lost};
+pub use files::{
+    Attributes, Below, Hashed, Looks, Made, Meta, NodeType, Over, Ready, Stage, TreeLimits, is_temporary, powers_lost,
+};
 pub use journal::{Entry, Priority};
 pub use keyring::{HOST_KEYS, Keyring, hide, identity_file};
 pub use payloads::{Payloads, kept_name};

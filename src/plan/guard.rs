@@ -24,6 +24,18 @@ pub enum Refusal {
         /// One of them.
         first: Id,
     },
+    /// Nothing that is managed is declared any more.
+    #[error(
+        "nothing of what is managed here is declared any more: it would let go of all {managed} managed resources \
+         ({first}…); look for what became of this host's directory and roles, or, if that is meant, allow it once with \
+         --allow-removals {managed}, or in the repository with [guard] max_removals = {managed}"
+    )]
+    NothingStays {
+        /// How many there are.
+        managed: u64,
+        /// One of them.
+        first: Id,
+    },
     /// It would clear a directory of more than anybody is likely to mean.
     #[error(
         "it would remove {strangers} strangers from the exclusive {directory} ({first}…); if that is meant, allow it once \
@@ -50,7 +62,7 @@ impl Refusal {
     /// The stable reason word.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::TooManyRemovals { .. } | Self::TooManyStrangers { .. } => "guard",
+            Self::TooManyRemovals { .. } | Self::NothingStays { .. } | Self::TooManyStrangers { .. } => "guard",
             Self::Protected(_) => "protected",
             Self::SelfTrust(_) => "self-trust",
         }
@@ -106,7 +118,8 @@ pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, leave: Leave) -> R
     let let_go: Vec<&Step> = steps().filter(|step| step.action == Action::LetGo).collect();
     // Whoever lets go of all has lost the host's directory, whether things are removed or put back.
     let none_stays = !ledger.entries.keys().any(|id| desired.resources.contains_key(id));
-    let refused = if !let_go.is_empty() && none_stays {
+    let all_go = !let_go.is_empty() && none_stays;
+    let refused = if all_go {
         let_go
     } else if going.len() as u64 > FEW && going.len() as u64 * 4 > managed {
         going
@@ -118,7 +131,11 @@ pub fn guard(plan: &Plan, ledger: &Ledger, desired: &Desired, leave: Leave) -> R
         && named.is_none_or(|named| removals > named)
         && let Some(first) = refused.first()
     {
-        return Err(Refusal::TooManyRemovals { removals, managed, first: first.id.clone() });
+        let first = first.id.clone();
+        return Err(match all_go {
+            true => Refusal::NothingStays { managed: removals, first },
+            false => Refusal::TooManyRemovals { removals, managed, first },
+        });
     }
     Ok(())
 }

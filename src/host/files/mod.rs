@@ -31,7 +31,7 @@ mod write;
 pub use below::Below;
 pub use hashed::Hashed;
 pub use looks::Looks;
-pub use stage::Ready;
+pub use stage::{Ready, is_temporary};
 pub use together::Made;
 pub(super) use together::Syncs;
 pub use tree::{Stage, TreeLimits};

@@ -25,8 +25,8 @@ pub(super) fn temporary_name() -> String {
     format!("{START}{random:016x}{END}")
 }
 
-/// Whether `name` is one of ours.
-pub(super) fn is_temporary(name: &[u8]) -> bool {
+/// Whether `name` is that of a temporary file of ours, which is removed where one is found.
+pub fn is_temporary(name: &[u8]) -> bool {
     name.strip_prefix(START.as_bytes())
         .and_then(|rest| rest.strip_suffix(END.as_bytes()))
         .is_some_and(|hex| hex.len() == 16 && hex.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b)))
