@@ -229,6 +229,82 @@ fn scripts_of_packages_that_meddle_or_fail_are_told_and_made_good() {
     }
 }
 
+/// A script that fails, with these words, until somebody has mended that.
+fn fails(words: &str) -> String {
+    format!("#!/bin/sh\n[ -e /srv/mended ] || {{ echo '{words}'; exit 1; }}\n")
+}
+
+#[test]
+fn packages_that_fail_keep_no_others_from_coming_or_going_in_the_same_pass() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let served = "#!/bin/sh\ncat /etc/served.conf >>/run/served.starts\nexec sleep infinity\n";
+    lab.apt().publish(&[
+        Package::new("stuck", "1.0").script("prerm", &fails("I stay")),
+        Package::new("gone", "1.0"),
+        Package::new("sorry", "1.0").script("postinst", &fails("so sorry")),
+        Package::new("refuses", "1.0").script("preinst", &fails("no entry")),
+        Package::new("fine", "1.0").file("/srv/fine", "fine\n", 0o644),
+        Package::new("exact", "1.0"),
+        Package::new("needs", "1.0").field("Depends", "refuses"),
+        Package::new("early", "1.0").field("Pre-Depends", "sorry"),
+        Package::new("needs-hidden", "1.0").field("Depends", "hidden"),
+        Package::new("hidden", "1.0").script("preinst", &fails("not me")),
+        Package::new("served", "1.0")
+            .file("/usr/bin/served", served, 0o755)
+            .file("/etc/served.conf", "as packaged\n", 0o644)
+            .script("conffiles", "/etc/served.conf\n")
+            .service("/usr/bin/served", ""),
+    ]);
+    declare(&mut lab, "stuck = \"present\"\ngone = \"present\"");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+
+    let all = "stuck = \"absent\"\ngone = \"absent\"\nsorry = \"present\"\nrefuses = \"present\"\nfine = \"present\"\n\
+               exact = \"1.0\"\nneeds = \"present\"\nearly = \"present\"\nneeds-hidden = \"present\"\nserved = \"present\"\n\
+               [units]\n\"served.service\" = \"on\"";
+    lab.fleet.write("hosts/web-01/files/etc/served.conf", "from the fleet\n");
+    declare(&mut lab, all);
+    let run = host.trueup(&["run"]);
+    assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+    for done in ["gone", "fine", "exact", "served"] {
+        assert_eq!(run.step(&format!("package:{done}")).outcome, "done", "{done}: {run:#?}");
+    }
+    assert_eq!(run.step("unit:served.service").outcome, "done", "{run:#?}");
+    for (failed, words) in [
+        ("stuck", "pre-removal script subprocess returned error exit status 1: I stay"),
+        ("sorry", "post-installation script subprocess returned error exit status 1: so sorry"),
+        ("refuses", "pre-installation script subprocess returned error exit status 1: no entry"),
+        ("needs", "because package:refuses failed"),
+        ("early", "because package:sorry failed"),
+        ("needs-hidden", "because package:hidden failed: new hidden package pre-installation script"),
+    ] {
+        let step = run.step(&format!("package:{failed}"));
+        assert_eq!((step.outcome.as_str(), step.reason.as_deref()), ("failed", Some("package-failed")), "{run:#?}");
+        assert!(step.message.as_deref().is_some_and(|why| why.contains(words)), "{failed}: {run:#?}");
+    }
+    assert!(host.package("gone").is_none() && host.package("fine").is_some() && host.package("stuck").is_some());
+    assert_eq!(held(&host), "exact\n");
+    assert_eq!(host.unit_state("served.service"), "active enabled");
+    assert_eq!(host.read("/run/served.starts"), "from the fleet\n", "started once, with its file in place");
+    assert!(!host.has("/usr/sbin/policy-rc.d"));
+    assert_eq!(host.ok(&["apt-get", "-q", "check"]).lines().filter(|line| line.starts_with("E:")).count(), 0);
+
+    // While those wait, what is left half done of them holds nobody up.
+    host.shell("dpkg -r fine; systemctl stop served; dpkg -r served");
+    let run = host.trueup(&["run"]);
+    for done in ["fine", "served"] {
+        let step = run.step(&format!("package:{done}"));
+        assert_eq!((step.outcome.as_str(), step.cause.as_str()), ("done", "corrective"), "{run:#?}");
+    }
+    assert_eq!(run.step("package:stuck").action, "wait", "{run:#?}");
+    assert_eq!(host.unit_state("served.service"), "active enabled");
+
+    host.shell("touch /srv/mended");
+    host.trueup(&["run", "--retry"]).converged();
+    assert!(["needs", "early", "needs-hidden", "sorry"].iter().all(|name| host.package(name).is_some()));
+    host.trueup(&["run"]).idle();
+}
+
 #[test]
 fn a_suspended_package_is_neither_upgraded_nor_brought_back_for_the_sake_of_another() {
     let Some(mut lab) = Lab::new(1) else { return };

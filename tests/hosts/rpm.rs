@@ -258,11 +258,8 @@ fn failures(variant: Variant) {
         Package::new("exact", "1.0-1"),
     ]);
     lab.dnf().lose("lost");
-    // The fourth finds out too late for the others that two packages have the same file.
-    let usurper = if variant == Variant::Rpm { "" } else { "usurper = \"present\"\n" };
-    let others =
-        "broken = \"present\"\nfine = \"present\"\nlost = \"present\"\nunmet = \"present\"\nstuck = \"present\"";
-    declare(&mut lab, &format!("{usurper}{others}"));
+    let all = ["usurper", "broken", "fine", "lost", "unmet", "stuck"];
+    declare(&mut lab, &all.map(|name| format!("{name} = \"present\"")).join("\n"));
     let host = lab.boot_on(variant, "rpm-01", "");
 
     let run = host.trueup(&["run"]);
@@ -281,12 +278,10 @@ fn failures(variant: Variant) {
     assert_eq!(reason, "download-failed", "{why}");
     // The fifth names the file.
     assert!(why.contains("lost-1.0-1.noarch") || why.contains("lost-0-1.0-1.noarch.rpm"), "{why}");
-    if variant == Variant::Rpm5 {
-        let (reason, why) = told("package:usurper");
-        assert_eq!(reason, "package-failed", "{why}");
-        assert!(why.contains("file /srv/fine ") && why.contains("conflict"), "{why}");
-        assert_eq!(host.package("usurper"), None);
-    }
+    let (reason, why) = told("package:usurper");
+    assert_eq!(reason, "package-failed", "{why}");
+    assert!(why.contains("file /srv/fine ") && why.contains("conflict"), "{why}");
+    assert_eq!(host.package("usurper"), None);
     assert!(host.package("fine").is_some() && host.package("stuck").is_some() && host.package("broken").is_none());
     assert_eq!(host.read("/etc/motd"), "ours\n");
 

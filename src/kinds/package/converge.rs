@@ -2,12 +2,13 @@
 //! together, fetched before anything is changed, done at once, and looked at afterwards.
 
 use std::collections::{BTreeSet, HashMap};
-use std::marker::PhantomData;
 
+use super::blame::{self, Blame};
 use super::fault::{Fault, Remedy};
-use super::solve::{self, Action, Limits, Open, Settled, Task};
+use super::solve::{Action, Open, Task};
 use super::tool::{Database, Mark, Tool};
 use super::transient::INTERRUPTED;
+use super::work::{Resolved, Work, open};
 use super::{Observed, Package, Refusal, Spec, Transaction, Version, satisfies};
 use crate::host::{Error, Reader, Writer};
 use crate::kinds::{Job, Kind};
@@ -82,6 +83,9 @@ pub fn apply<T: Tool>(
     wants.iter().enumerate().map(answer).collect()
 }
 
+/// How many times what is not at fault is tried again, each time without those who were.
+const AGAIN: usize = 8;
+
 /// The one story of a transaction. `faults` gets what concerns one job alone, by its index.
 fn converge<T: Tool>(
     host: &mut Writer,
@@ -97,28 +101,105 @@ fn converge<T: Tool>(
     if open.is_empty() {
         return Ok(());
     }
-    let mut work = Work::of(&Resolved::<T>::of(host, &database, &open)?, host, &database, resting)?;
+    let mut resolved = Resolved::<T>::of(host, &database, &open)?;
+    let mut work = Work::of(&resolved, host, &database, resting)?;
     if work.faults.values().any(|fault| fault.remedy == Remedy::Refresh) {
         let refreshed = T::update(host);
-        work = Work::of(&Resolved::<T>::of(host, &database, &open)?, host, &database, resting)?;
+        resolved = Resolved::<T>::of(host, &database, &open)?;
+        work = Work::of(&resolved, host, &database, resting)?;
         if let Err(stale) = refreshed {
             work.doubt(&stale);
         }
     }
-    let Work { accepted, transaction, faults: failed } = work;
-    faults.extend(failed);
-    if !accepted.is_empty() {
-        host.say(&told(&transaction));
-        let tasks: Vec<&Task> = accepted.iter().collect();
+    let mended = T::blame(&mended).named(|name| database.canonical(name).to_owned());
+    let course = Course::<T> { before: &database, open: &open, resting, withheld, mended };
+    let tried = course.run(host, resolved, work, faults)?;
+    mark::<T>(host, &open, &tried)
+}
+
+/// What all transactions of one pass have in common.
+struct Course<'c, T: Tool> {
+    /// What was installed before the first.
+    before: &'c T::Database,
+    open: &'c [Open<'c>],
+    resting: &'c [&'c str],
+    withheld: &'c [&'c str],
+    /// Who did not get through what mended what was left half done.
+    mended: Blame,
+}
+
+impl<T: Tool> Course<'_, T> {
+    /// Does `work`, and again what did not get through it for the sake of others, without those. Answers with what was
+    /// tried.
+    fn run(
+        &self,
+        host: &mut Writer,
+        mut resolved: Resolved<T>,
+        mut work: Work,
+        faults: &mut HashMap<usize, Fault>,
+    ) -> Result<BTreeSet<usize>, Fault> {
+        let (mut tried, mut blame) = (BTreeSet::new(), Blame::default());
+        for left in (0..=AGAIN).rev() {
+            faults.extend(std::mem::take(&mut work.faults));
+            if work.accepted.is_empty() {
+                break;
+            }
+            let log = self.perform(host, &work)?;
+            tried.extend(work.accepted.iter().map(|task| task.index));
+            let now = T::read(host)?;
+            let of_log = T::blame(&log).named(|name| now.canonical(name).to_owned());
+            let is_news = blame.learn(&of_log);
+            let undone = blame::undone(&work.accepted, |name| now.observed(name));
+            faults.extend(undone.iter().map(|task| (task.index, self.why(&task.name, &of_log, &log))));
+            let rest = blame::blameless(&undone, &blame, |name| now.observed(name));
+            if !is_news || rest.is_empty() || left == 0 {
+                break;
+            }
+            if host.interrupted() {
+                let why = "stopped between two transactions; the next pass goes on";
+                return Err(Fault::new(INTERRUPTED, why).with(Remedy::General));
+            }
+            T::take_back(host, &|name| self.came(&now, name), self.withheld)?;
+            for task in &rest {
+                faults.remove(&task.index);
+            }
+            let of_culprit = |(name, _): &(String, String)| (name.clone(), blame.because(name, self.is_told(name)));
+            resolved.failed = blame.culprits.iter().map(of_culprit).collect();
+            (resolved.tasks, resolved.faults) = (rest, HashMap::new());
+            work = Work::of(&resolved, host, &T::read(host)?, self.resting)?;
+        }
+        Ok(tried)
+    }
+
+    fn perform(&self, host: &mut Writer, work: &Work) -> Result<String, Fault> {
+        host.say(&told(&work.transaction));
+        let tasks: Vec<&Task> = work.accepted.iter().collect();
         // Nobody's lock was held since that was planned; what takes nothing away may not by T's own option.
         if tasks.iter().any(|task| task.takes_away()) {
-            no_more(&transaction, &T::simulate(host, &database, &tasks)?)?;
+            no_more(&work.transaction, &T::simulate(host, &T::read(host)?, &tasks)?)?;
         }
-        let log = T::perform(host, &tasks, withheld)?;
-        faults.extend(accepted.iter().map(|task| (task.index, T::failure_of(&task.name, &mended, &log))));
+        T::perform(host, &tasks, self.withheld)
     }
-    let tried: BTreeSet<usize> = accepted.iter().map(|task| task.index).collect();
-    mark::<T>(host, &open, &tried)
+
+    /// Why `name` is undone after a transaction that printed `log`, which lays the `blame`. What dpkg could not configure
+    /// before it may not have come to in there.
+    fn why(&self, name: &str, blame: &Blame, log: &str) -> Fault {
+        let own = blame.words(name).or_else(|| self.mended.words(name)).map(str::to_owned);
+        let why = own.or_else(|| blame.why(name, |culprit| self.is_told(culprit)));
+        why.map_or_else(|| T::refusal(log), |why| Fault::new("package-failed", why))
+    }
+
+    /// Whether what became of `name` is told for itself.
+    fn is_told(&self, name: &str) -> bool {
+        self.open.iter().any(|open| open.name == name)
+    }
+
+    /// Whether a transaction of this pass has brought `name`, by half.
+    fn came(&self, now: &T::Database, name: &str) -> bool {
+        let name = now.canonical(name);
+        matches!(self.before.observed(name), Observed::Absent { .. })
+            && matches!(now.observed(name), Observed::Broken { .. })
+    }
 }
 
 /// Whether what would be removed `now` was part of what was `planned`.
@@ -129,116 +210,6 @@ fn no_more(planned: &Transaction, now: &Transaction) -> Result<(), Fault> {
     }
     let why = format!("packages changed meanwhile, and that would also remove {} now", one_line(&more.join(", "), 300));
     Err(Fault::new("removes-undeclared", why).with(Remedy::General))
-}
-
-/// What comes earlier goes before what it cannot be had together with: what is declared before what is only put back.
-fn by_weight<'o, 'a>(open: &'o [Open<'a>]) -> impl Iterator<Item = &'o Open<'a>> {
-    open.iter().filter(|open| !open.want.is_back()).chain(open.iter().filter(|open| open.want.is_back()))
-}
-
-/// The jobs that do not hold, as things are now.
-fn open<'a>(database: &impl Database, jobs: &[(&'a str, &'a Spec)]) -> Vec<Open<'a>> {
-    let open = jobs.iter().enumerate().map(|(index, (name, want))| Open {
-        index,
-        name: database.canonical(name),
-        want,
-        seen: database.observed(name),
-        held: database.is_held(database.canonical(name)),
-    });
-    open.filter(|open| !Package::diff(open.want, &open.seen).is_empty()).collect()
-}
-
-/// What to ask of the package manager, and what need not be asked.
-struct Resolved<T> {
-    tasks: Vec<Task>,
-    faults: HashMap<usize, Fault>,
-    may_go: BTreeSet<String>,
-    tool: PhantomData<T>,
-}
-
-impl<T: Tool> Resolved<T> {
-    fn of(host: &Reader, database: &T::Database, open: &[Open<'_>]) -> Result<Self, Fault> {
-        debug_assert!(open.iter().all(|open| database.canonical(open.name) == open.name));
-        let wanted = open.iter().filter(|open| matches!(open.want, Spec::Present { .. }));
-        // What cannot be a name is never given to a program, which might take it for an option.
-        let names: Vec<&str> = wanted.map(|open| open.name).filter(|name| (T::RULES.is_name)(name)).collect();
-        let policies = match names.is_empty() {
-            true => HashMap::new(),
-            false => T::policies(host, database, &names)?,
-        };
-        let (mut tasks, mut faults) = (Vec::new(), HashMap::new());
-        for open in by_weight(open) {
-            if matches!((open.want, &open.seen), (Spec::Present { .. }, Observed::Absent { .. }))
-                && let Some(why) = T::cannot_have(host, database, open.name)?
-            {
-                faults.insert(open.index, Fault::new("no-such-package", why));
-                continue;
-            }
-            match solve::task(open, &policies, T::RULES) {
-                Ok(task) => tasks.extend(task),
-                Err(fault) => drop(faults.insert(open.index, fault)),
-            }
-        }
-        let gone = open.iter().filter(|open| Package::removes(open.want));
-        let may_go = gone.map(|open| open.name.to_owned()).collect();
-        Ok(Self { tasks, faults, may_go, tool: PhantomData })
-    }
-
-    /// What can be done together. `ask` gets, beside the tasks, the rule that their transaction must keep.
-    fn settle(
-        &self,
-        database: &T::Database,
-        resting: &[&str],
-        mut ask: impl FnMut(&[&Task], &dyn Fn(&Transaction) -> Result<(), Fault>) -> Result<Transaction, Fault>,
-    ) -> Result<Settled<'_>, Fault> {
-        // What the repository says anew of a contested one is a task of its own.
-        let resting = resting.iter().map(|name| database.canonical(name).to_owned());
-        let resting = resting.filter(|name| !self.tasks.iter().any(|task| task.name == *name)).collect();
-        let limits = Limits { may_go: &self.may_go, resting: &resting, is_held: &|name| database.is_held(name) };
-        solve::settle(&self.tasks, |tasks| {
-            ask(tasks, &|transaction| solve::judge(transaction, tasks, T::RULES.order, &limits))
-        })
-    }
-}
-
-/// What can be done together, its packages all at hand, and what cannot.
-struct Work {
-    accepted: Vec<Task>,
-    transaction: Transaction,
-    faults: HashMap<usize, Fault>,
-}
-
-impl Work {
-    fn of<T: Tool>(
-        resolved: &Resolved<T>,
-        host: &mut Writer,
-        database: &T::Database,
-        resting: &[&str],
-    ) -> Result<Self, Fault> {
-        let settled = resolved.settle(database, resting, |tasks, allow| {
-            let transaction = T::simulate(host, database, tasks)?;
-            allow(&transaction)?;
-            if !transaction.install.is_empty() {
-                host.say(&format!("downloading {}", count(transaction.install.len())));
-                T::download(host, tasks)?;
-            }
-            Ok(transaction)
-        })?;
-        // What is let go and is still needed is no failure: it is marked automatic.
-        let failed = settled.failed.into_iter().filter(|(task, _)| task.action != Action::Release);
-        let mut faults = resolved.faults.clone();
-        faults.extend(failed.map(|(task, fault)| (task.index, fault)));
-        let accepted = settled.accepted.into_iter().cloned().collect();
-        Ok(Self { accepted, transaction: settled.transaction, faults })
-    }
-
-    /// With an index that may be old, "there is no such package" is more than is known.
-    fn doubt(&mut self, stale: &Fault) {
-        for fault in self.faults.values_mut().filter(|fault| fault.remedy == Remedy::Refresh) {
-            fault.reason = stale.reason;
-            fault.why = format!("{}; and the index could not be fetched: {}", fault.why, stale.why);
-        }
-    }
 }
 
 /// Holds and marks what is there now, each kind of mark in one call. What was `tried` and should be gone is not
@@ -320,10 +291,6 @@ fn held_by_others(open: &[Open<'_>], changing: &BTreeSet<usize>) -> Option<Strin
     (!names.is_empty()).then(|| one_line(&said(), 300))
 }
 
-fn count(packages: usize) -> String {
-    format!("{packages} package{}", if packages == 1 { "" } else { "s" })
-}
-
 fn told(transaction: &Transaction) -> String {
     let mut parts = Vec::new();
     let install: Vec<&str> = transaction.install.iter().map(|install| install.name.as_str()).collect();
@@ -332,6 +299,9 @@ fn told(transaction: &Transaction) -> String {
     }
     if !transaction.remove.is_empty() {
         parts.push(format!("removing {}", transaction.remove.join(", ")));
+    }
+    if parts.is_empty() {
+        parts.push("finishing what was begun".to_owned());
     }
     one_line(&parts.join("; "), 120)
 }
@@ -344,21 +314,6 @@ fn error(name: &str, fault: Fault) -> Error {
 mod tests {
     use super::super::Downgrade;
     use super::*;
-
-    #[test]
-    fn what_is_put_back_gives_way_to_what_is_declared() {
-        let (back, absent, declared) = (Spec::back(), Spec::Absent, Spec::present(Version::Any, Downgrade::default()));
-        let wants = [("before", &back), ("gone", &absent), ("mail", &declared)];
-        let open: Vec<Open<'_>> = wants
-            .iter()
-            .enumerate()
-            .map(|(index, (name, want))| {
-                let seen = Observed::Absent { config_files: false };
-                Open { index, name, want, seen, held: false }
-            })
-            .collect();
-        assert_eq!(by_weight(&open).map(|open| open.name).collect::<Vec<_>>(), ["gone", "mail", "before"]);
-    }
 
     #[test]
     fn a_hold_of_somebody_else_is_told_where_what_it_holds_changes() {

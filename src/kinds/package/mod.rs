@@ -8,6 +8,7 @@
 mod apt;
 mod at_work;
 mod backend;
+mod blame;
 mod converge;
 #[cfg(test)]
 mod cut;
@@ -21,6 +22,7 @@ mod spec;
 mod tool;
 mod transient;
 mod version;
+mod work;
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -101,6 +103,8 @@ pub struct Transaction {
     pub install: Vec<Install>,
     /// The names of what goes.
     pub remove: Vec<String>,
+    /// The names of what is configured before something else comes or goes: where that fails the rest is not come to.
+    pub first: Vec<String>,
     /// What is refused, and why; it is not part of the transaction.
     pub refused: Vec<Refusal>,
     /// The names of what this index does not know, or cannot satisfy: a fresh one is fetched before it is tried.

@@ -2,7 +2,7 @@
 //! it is handed.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::fault::{Fault, Remedy};
 use super::version::Order;
@@ -165,6 +165,9 @@ pub struct Limits<'a> {
     pub may_go: &'a BTreeSet<String>,
     /// The names that are suspended or contested: these are neither installed nor changed nor removed.
     pub resting: &'a BTreeSet<String>,
+    /// Those that were at fault for what a transaction before this one did not get through: these are not touched again,
+    /// and what cannot do without is told so. By name, with what to say.
+    pub failed: &'a BTreeMap<String, String>,
     /// Whether the package manager keeps a package as it is.
     pub is_held: &'a dyn Fn(&str) -> bool,
 }
@@ -175,11 +178,15 @@ pub fn judge(
     transaction: &Transaction,
     tasks: &[&Task],
     order: Order,
-    Limits { may_go, resting, is_held }: &Limits<'_>,
+    Limits { may_go, resting, failed, is_held }: &Limits<'_>,
 ) -> Result<(), Fault> {
     let listed = |names: &[&str]| one_line(&names.join(", "), 300);
     let gone: Vec<&str> = transaction.remove.iter().map(String::as_str).collect();
     let installed = transaction.install.iter().map(|install| install.name.as_str());
+    let first = transaction.first.iter().map(String::as_str);
+    if let Some(why) = installed.clone().chain(gone.iter().copied()).chain(first).find_map(|name| failed.get(name)) {
+        return Err(Fault::new("package-failed", why.as_str()));
+    }
     let rest: Vec<&str> = installed.chain(gone.iter().copied()).filter(|name| resting.contains(*name)).collect();
     if !rest.is_empty() {
         let why = format!("that would change what is suspended or contested: {}", listed(&rest));
@@ -416,7 +423,12 @@ mod tests {
         let transaction = Transaction { remove: vec!["beta".to_owned(), "alpha".to_owned()], ..Transaction::default() };
         let declared = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
         let judged = |names: &[&str]| {
-            let limits = Limits { may_go: &declared(names), resting: &BTreeSet::new(), is_held: &|_| false };
+            let limits = Limits {
+                may_go: &declared(names),
+                resting: &BTreeSet::new(),
+                failed: &BTreeMap::new(),
+                is_held: &|_| false,
+            };
             judge(&transaction, &tasks, Order::Deb, &limits)
         };
         let fault = judged(&["alpha"]).expect_err("beta");
@@ -430,13 +442,24 @@ mod tests {
         let wants = [fresh(0, "beta")];
         let tasks: Vec<&Task> = wants.iter().collect();
         let none = BTreeSet::new();
-        let limits = Limits { may_go: &none, resting: &none, is_held: &|name| name == "alpha" };
+        let failed = BTreeMap::from([("gamma".to_owned(), "because package:gamma failed".to_owned())]);
+        let limits = Limits { may_go: &none, resting: &none, failed: &failed, is_held: &|name| name == "alpha" };
         let held = Transaction { install: vec![install("alpha", Some("1.1-1"), "2:2.0-1")], ..Transaction::default() };
         assert_eq!(judge(&held, &tasks, Order::Deb, &limits).expect_err("held").reason, "package-held");
         let older = Transaction { install: vec![install("conff", Some("1.0"), "0.9")], ..Transaction::default() };
         assert_eq!(judge(&older, &tasks, Order::Deb, &limits).expect_err("older").reason, "downgrade-refused");
         let fine = Transaction { install: vec![install("conff", Some("1.0"), "1.1")], ..Transaction::default() };
         assert_eq!(judge(&fine, &tasks, Order::Deb, &limits), Ok(()));
+        // Who was at fault before is neither brought nor taken along, nor does anything come after it.
+        let one = || vec!["gamma".to_owned()];
+        for touching in [
+            Transaction { install: vec![install("gamma", None, "1.0")], ..Transaction::default() },
+            Transaction { remove: one(), ..Transaction::default() },
+            Transaction { first: one(), ..Transaction::default() },
+        ] {
+            let fault = judge(&touching, &tasks, Order::Deb, &limits).expect_err("gamma failed");
+            assert_eq!((fault.reason, fault.why.as_str()), ("package-failed", "because package:gamma failed"));
+        }
     }
 
     #[test]
@@ -453,14 +476,14 @@ mod tests {
             ..Transaction::default()
         };
         for changed in [installing("alpha", Some("1.0")), installing("alpha", None), going(&["alpha"])] {
-            let limits = Limits { may_go: &resting, resting: &resting, is_held: &|_| false };
+            let limits = Limits { may_go: &resting, resting: &resting, failed: &BTreeMap::new(), is_held: &|_| false };
             let fault = judge(&changed, &tasks, Order::Deb, &limits).expect_err("alpha is suspended");
             assert_eq!((fault.reason, fault.remedy), ("package-suspended", Remedy::None));
             assert!(fault.why.ends_with(": alpha"), "{}", fault.why);
             let limits = Limits { resting: &none, ..limits };
             assert_eq!(judge(&changed, &tasks, Order::Deb, &limits), Ok(()));
         }
-        let limits = Limits { may_go: &none, resting: &resting, is_held: &|_| false };
+        let limits = Limits { may_go: &none, resting: &resting, failed: &BTreeMap::new(), is_held: &|_| false };
         assert_eq!(judge(&installing("gamma", Some("1.0")), &tasks, Order::Deb, &limits), Ok(()));
     }
 

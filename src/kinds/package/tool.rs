@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::blame::Blame;
 use super::fault::Fault;
 use super::solve::{Policy, Rules, Task};
 use super::{Observed, Transaction};
@@ -42,9 +43,16 @@ pub trait Tool {
     /// How it ended shows in what is there.
     fn perform(host: &mut Writer, tasks: &[&Task], withheld: &[&str]) -> Result<String, Fault>;
 
-    /// Why the package `name` did not get through a transaction that printed `log`, or what came before it and printed
-    /// `mended`.
-    fn failure_of(name: &str, mended: &str, log: &str) -> Fault;
+    /// Who did not get through a transaction that printed `log`, by the names that it prints.
+    fn blame(log: &str) -> Blame;
+
+    /// Why a transaction that printed `log`, and names nobody, did not get through.
+    fn refusal(log: &str) -> Fault;
+
+    /// Takes away again what came half-way, where nothing else is done before that is whole: nothing but what `came`.
+    fn take_back(_host: &mut Writer, _came: &dyn Fn(&str) -> bool, _withheld: &[&str]) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// Marks packages that are installed.
     fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault>;

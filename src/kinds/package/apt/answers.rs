@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::kinds::package::blame::Blame;
 use crate::kinds::package::fault::{Fault, Remedy, lock_held};
 use crate::kinds::package::solve::Policy;
 use crate::kinds::package::{Install, Transaction};
@@ -41,7 +42,7 @@ pub fn policy(text: &str, last: &str) -> Result<HashMap<String, Policy>, String>
 /// What `apt-get -s` says that it would do.
 pub fn simulation(text: &str) -> Result<Transaction, String> {
     let mut transaction = Transaction::default();
-    let mut counted = None;
+    let (mut counted, mut configured) = (None, Vec::new());
     for line in text.lines() {
         counted = counted.or_else(|| summary(line));
         let doubt = || format!("a line of apt-get that is not understood: {}", one_line(line, 120));
@@ -54,9 +55,14 @@ pub fn simulation(text: &str) -> Result<Transaction, String> {
                     word = words.next().ok_or_else(doubt)?;
                 }
                 let to = word.strip_prefix('(').ok_or_else(doubt)?.trim_end_matches(')').to_owned();
+                transaction.first.append(&mut configured);
                 transaction.install.push(Install { name: name.to_owned(), from, to });
             }
-            (Some("Remv" | "Purg"), Some(name)) => transaction.remove.push(name.to_owned()),
+            (Some("Remv" | "Purg"), Some(name)) => {
+                transaction.first.append(&mut configured);
+                transaction.remove.push(name.to_owned());
+            }
+            (Some("Conf"), Some(name)) => configured.push(name.to_owned()),
             _ => {}
         }
     }
@@ -161,9 +167,13 @@ pub fn refusal(stdout: &str, stderr: &str) -> Fault {
         );
     }
     if OF_PACKAGES.iter().any(|words| both.contains(words)) {
-        let unmet = block(&both, "The following packages have unmet dependencies:");
+        let unmet = block(&both, UNMET);
         let why = if unmet.is_empty() { said } else { unmet };
         return fault("unresolvable", why).with(Remedy::Refresh);
+    }
+    if is_unmet(&both) {
+        let why = format!("apt does nothing before what is installed has what it depends on: {}", block(&both, UNMET));
+        return fault("package-failed", why).with(Remedy::General);
     }
     let full = ["enough free space", "No space left on device"].iter().any(|words| both.contains(words));
     if full {
@@ -175,52 +185,76 @@ pub fn refusal(stdout: &str, stderr: &str) -> Fault {
     fault("package-failed", said).with(Remedy::General)
 }
 
-/// Why the package `name` did not get through a transaction that printed `log`. What dpkg could not configure before, which
-/// printed `mended`, it may not have come to in there.
-pub fn failure_of(name: &str, mended: &str, log: &str) -> Fault {
-    own_failure(name, log).or_else(|| own_failure(name, mended)).unwrap_or_else(|| refusal(log, ""))
-}
-
-/// Why dpkg did not get through with the package `name`, if it says so in `log`.
-fn own_failure(name: &str, log: &str) -> Option<Fault> {
+/// Who did not get through a transaction that printed `log`, by the names that dpkg writes.
+pub fn blame(log: &str) -> Blame {
     // On a terminal of apt's own, lines end with a carriage return too.
     let lines: Vec<&str> = log.split(['\n', '\r']).map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let start = format!("dpkg: error processing package {name} ");
-    let archive = "dpkg: error processing archive ";
-    let bare = name.split(':').next().unwrap_or(name);
-    let of_archive = |line: &&str| {
-        let file = line.strip_prefix(archive).and_then(|rest| rest.split(' ').next());
-        file.and_then(|file| file.rsplit('/').next()).is_some_and(|file| {
-            // apt numbers the files when there are many: `12-nginx_1.0_amd64.deb`.
-            let file = file.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches('-');
-            file.split('_').next() == Some(bare)
-        })
-    };
-    let at = lines.iter().position(|line| line.starts_with(&start) || of_archive(line))?;
-    let why = lines.get(at + 1).map_or("", |line| line.trim());
-    // What its own script said last stands right before.
-    let before = at.checked_sub(1).and_then(|i| lines.get(i)).map_or("", |line| line.trim());
-    let said = match before {
-        "" => why.to_owned(),
-        line if [
-            "Setting up ",
-            "Unpacking ",
-            "Removing ",
-            "Preparing ",
-            "Processing triggers",
-            "Selecting previously",
-            "(Reading database",
-            "debconf: delaying package configuration",
-        ]
-        .iter()
-        .any(|start| line.starts_with(start)) =>
-        {
-            why.to_owned()
+    let mut blame = Blame::default();
+    for (at, name) in lines.iter().enumerate().filter_map(|(at, line)| Some((at, in_error(line)?))) {
+        let why = lines.get(at + 1).map_or("", |line| line.trim());
+        blame.is_general |= why.contains("No space left on device");
+        if WAITING.iter().any(|start| why.starts_with(start)) {
+            let above = lines[..at].iter().rposition(|line| line.starts_with("dpkg: ")).unwrap_or(at);
+            let words = lines[above..at].iter().flat_map(|line| line.split([' ', '(', ')', ',', ';']));
+            let others =
+                words.map(|word| word.trim_end_matches('.')).filter(|word| *word != name).map(str::to_owned).collect();
+            blame.waiting.insert(name, others);
+        } else if blame.words(&name).is_none() {
+            blame.culprits.push((name, with_last_words(why, &lines[..at])));
         }
+    }
+    blame
+}
+
+/// How dpkg begins to say that a package waits for another.
+const WAITING: &[&str] = &["dependency problems - ", "pre-dependency problem - "];
+
+/// The package that dpkg did not get through with, where this is what it begins to say so with.
+fn in_error(line: &str) -> Option<String> {
+    let rest = line.strip_prefix("dpkg: error processing ")?;
+    if let Some(rest) = rest.strip_prefix("package ") {
+        return rest.split(' ').next().map(str::to_owned);
+    }
+    let file = rest.strip_prefix("archive ")?.split(' ').next()?.rsplit('/').next()?;
+    // apt numbers the files when there are many: `12-nginx_1.0_amd64.deb`.
+    let file =
+        file.split_once('-').filter(|(n, _)| n.bytes().all(|b| b.is_ascii_digit())).map_or(file, |(_, rest)| rest);
+    let (name, rest) = file.strip_suffix(".deb").unwrap_or(file).split_once('_')?;
+    let (_, architecture) = rest.rsplit_once('_')?;
+    Some(format!("{name}:{architecture}"))
+}
+
+/// `why`, with what its own script said last: that stands right before.
+fn with_last_words(why: &str, before: &[&str]) -> String {
+    const OF_OTHERS: &[&str] = &[
+        "Setting up ",
+        "Unpacking ",
+        "Removing ",
+        "Purging ",
+        "Preparing ",
+        "Processing triggers",
+        "Selecting previously",
+        "(Reading database",
+        "debconf: delaying package configuration",
+        "dpkg: ",
+    ];
+    let said = match before.last().map_or("", |line| line.trim()) {
+        "" => why.to_owned(),
+        line if OF_OTHERS.iter().any(|start| line.starts_with(start)) => why.to_owned(),
         line => format!("{why}: {line}"),
     };
-    Some(Fault::new("package-failed", one_line(&said, 400)))
+    one_line(&said, 400)
 }
+
+/// What lacks something that it depends on, so that apt does nothing else before that is mended: the names, as apt writes
+/// them.
+pub fn unmet(text: &str) -> Vec<String> {
+    let below = text.lines().skip_while(|line| *line != UNMET).skip(1);
+    let names = below.take_while(|line| line.starts_with(' ')).filter_map(|line| line.trim_start().split_once(" : "));
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
+const UNMET: &str = "The following packages have unmet dependencies:";
 
 /// apt's last words: its `E:` lines, without those that say nothing of the matter.
 fn last_errors(text: &str) -> String {
@@ -384,6 +418,17 @@ mod tests {
         assert!(!is_interrupted(include_str!("../fixtures/unmet.txt")));
     }
 
+    /// Who is at fault, and in which words; who waits, and for which of them.
+    fn blamed(log: &str) -> (Vec<(String, String)>, Vec<(String, String)>) {
+        let blame = blame(log).named(|name| name.trim_end_matches(":all").to_owned());
+        let behind = |name: &String| Some((name.clone(), blame.behind(name)?.to_owned()));
+        (blame.culprits.clone(), blame.waiting.keys().filter_map(behind).collect())
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned())).collect()
+    }
+
     #[test]
     fn what_others_said_before_is_no_word_of_the_script() {
         let said = "dpkg: error processing archive /srv/a_1_i386.deb (--unpack):\n package architecture (i386) does not match\n";
@@ -391,26 +436,62 @@ mod tests {
             "debconf: delaying package configuration, since apt-utils is not installed",
             "(Reading database ... 10055 files)",
         ] {
-            let why = failure_of("a:i386", "", &format!("{before}\n{said}")).why;
-            assert_eq!(why, "package architecture (i386) does not match");
+            let (culprits, _) = blamed(&format!("{before}\n{said}"));
+            assert_eq!(culprits, pairs(&[("a:i386", "package architecture (i386) does not match")]));
         }
     }
 
     #[test]
-    fn the_last_words_of_a_maintainer_script_are_kept() {
+    fn who_is_at_fault_is_told_from_who_waits_for_them_each_with_the_last_words_of_a_script() {
+        let postinst =
+            "installed broken package post-installation script subprocess returned error exit status 1: so sorry";
         let log = include_str!("../fixtures/postinst-failed.txt");
-        let fault = failure_of("broken", "", log);
-        assert_eq!(fault.reason, "package-failed");
-        assert_eq!(
-            fault.why,
-            "installed broken package post-installation script subprocess returned error exit status 1: so sorry"
+        assert_eq!(blamed(log), (pairs(&[("broken", postinst)]), Vec::new()));
+        assert_eq!(blamed(&log.replace('\n', "\r\n")), blamed(log));
+        // The others of the same unpacking were unpacked, and nothing came after it.
+        let preinst = "new badpre package pre-installation script subprocess returned error exit status 1: no entry";
+        assert_eq!(blamed(include_str!("../fixtures/preinst-failed.txt")).0, pairs(&[("badpre", preinst)]));
+        // What goes goes first: nothing came to its turn.
+        let prerm = "installed badprerm package pre-removal script subprocess returned error exit status 1: i stay";
+        assert_eq!(blamed(include_str!("../fixtures/prerm-failed.txt")).0, pairs(&[("badprerm", prerm)]));
+        let badpost =
+            "installed badpost package post-installation script subprocess returned error exit status 1: so sorry";
+        let waits = pairs(&[("needspost", "badpost"), ("needstoo", "badpost")]);
+        assert_eq!(blamed(include_str!("../fixtures/dependents-failed.txt")), (pairs(&[("badpost", badpost)]), waits));
+        let waits = pairs(&[("predeps", "badpost")]);
+        assert_eq!(blamed(include_str!("../fixtures/predepends-failed.txt")), (pairs(&[("badpost", badpost)]), waits));
+        let overwrites = "trying to overwrite '/srv/fine.txt', which is also in package clash 1.0";
+        assert_eq!(blamed(include_str!("../fixtures/overwrites.txt")).0, pairs(&[("hasfile", overwrites)]));
+        let trigger =
+            "installed indexer package post-installation script subprocess returned error exit status 1: no index";
+        assert_eq!(blamed(include_str!("../fixtures/trigger-failed.txt")).0, pairs(&[("indexer", trigger)]));
+    }
+
+    #[test]
+    fn a_full_disk_is_nobodys_fault_and_a_script_that_talks_of_one_is_its_own() {
+        let of_dpkg = "dpkg: error processing archive /srv/12-a_1_all.deb (--unpack):\n cannot copy extracted data for                        './x' to '/x.dpkg-new': failed to write (No space left on device)\n";
+        assert!(blame(of_dpkg).is_general);
+        assert!(
+            !blame(&include_str!("../fixtures/postinst-failed.txt").replace("so sorry", "No space left on device"))
+                .is_general
         );
-        assert_eq!(failure_of("broken", "", &log.replace('\n', "\r\n")), fault);
-        assert_eq!(failure_of("other", "", log).why, "Sub-process /usr/bin/dpkg returned an error code (1)");
-        // apt does not come to it where another fails first: its own words stand in what was to mend it.
-        let other = log.replace("broken", "another").replace("so sorry", "nor I");
-        assert_eq!(failure_of("broken", log, &other), fault);
-        assert!(failure_of("another", log, &other).why.ends_with(": nor I"));
-        assert_eq!(failure_of("third", log, &other).why, "Sub-process /usr/bin/dpkg returned an error code (1)");
+    }
+
+    #[test]
+    fn what_has_to_be_configured_before_others_come_or_go_is_known() {
+        let first = |text: &str| simulation(text).expect("understood").first;
+        assert_eq!(first(include_str!("../fixtures/simulate.txt")), [] as [&str; 0]);
+        let text = "0 upgraded, 1 newly installed, 1 to remove and 0 not upgraded.\nConf a (1 x [all])\nRemv b [1]\n\
+                    Conf c (1 x [all])\nInst d (1 x [all])\nConf d (1 x [all])\n";
+        assert_eq!(first(text), ["a", "c"]);
+    }
+
+    #[test]
+    fn what_lacks_what_it_depends_on_is_named() {
+        assert_eq!(unmet(include_str!("../fixtures/fix-broken.txt")), ["beta"]);
+        assert_eq!(unmet(include_str!("../fixtures/simulate.txt")), [] as [&str; 0]);
+        let fault = refusal(include_str!("../fixtures/fix-broken.txt"), "");
+        assert_eq!((fault.reason, fault.remedy), ("package-failed", Remedy::General), "that may pass");
+        assert!(fault.why.ends_with(": beta : Depends: alpha but it is not going to be installed"), "{}", fault.why);
     }
 }

@@ -183,6 +183,28 @@ fn mend(host: &mut Writer, withheld: &[&str]) -> Result<String, Fault> {
     }
 }
 
+/// Takes away again what came half-way and lacks what it depends on: apt does nothing else before. Nothing but what `came`
+/// goes; where that does not do it is for others to say so.
+pub fn take_back(host: &mut Writer, came: &dyn Fn(&str) -> bool, withheld: &[&str]) -> Result<(), Fault> {
+    let output = patiently(host, &program("apt-get").args(["-q", "check"]))?;
+    let said = both(&output);
+    let lacking: Vec<String> = answers::unmet(&said).into_iter().filter(|name| came(name)).collect();
+    if !answers::is_unmet(&said) || lacking.is_empty() {
+        return Ok(());
+    }
+    let mut arguments: Vec<String> = OPTIONS.iter().map(|option| (*option).to_owned()).collect();
+    arguments.push("install".to_owned());
+    arguments.extend(lacking.iter().map(|name| format!("{name}-")));
+    let output = host.query(&program("apt-get").arg("-s").args(NO_TRACE).args(&arguments))?;
+    let transaction = answers::simulation(&output.text()).ok().filter(|_| output.status == 0);
+    let is_ours = |it: &Transaction| it.install.is_empty() && it.remove.iter().all(|name| came(name));
+    if transaction.as_ref().is_some_and(is_ours) {
+        host.say("taking back what came half-way");
+        transact(host, "apt-get", &waiting(arguments), withheld)?;
+    }
+    Ok(())
+}
+
 /// Does the transaction, and answers with all that it printed. How it ended shows in what is there.
 pub fn perform(host: &mut Writer, tasks: &[&Task], withheld: &[&str]) -> Result<String, Fault> {
     transact(host, "apt-get", &waiting(performing(tasks)), withheld)

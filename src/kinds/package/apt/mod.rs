@@ -10,6 +10,7 @@ use std::collections::HashMap;
 pub use self::database::Database;
 pub use self::version::compare;
 use super::at_work::AtWork;
+use super::blame::Blame;
 use super::fault::{self, Fault};
 use super::solve::{Policy, Rules, Task};
 use super::tool::{self, Mark, Tool};
@@ -110,8 +111,16 @@ impl Tool for Apt {
         command::perform(host, tasks, withheld)
     }
 
-    fn failure_of(name: &str, mended: &str, log: &str) -> Fault {
-        answers::failure_of(name, mended, log)
+    fn blame(log: &str) -> Blame {
+        answers::blame(log)
+    }
+
+    fn refusal(log: &str) -> Fault {
+        answers::refusal(log, "")
+    }
+
+    fn take_back(host: &mut Writer, came: &dyn Fn(&str) -> bool, withheld: &[&str]) -> Result<(), Fault> {
+        command::take_back(host, came, withheld)
     }
 
     fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault> {

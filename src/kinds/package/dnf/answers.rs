@@ -65,9 +65,25 @@ pub fn keeps_to(transaction: &Transaction, tasks: &[&Task]) -> Result<(), Fault>
     Err(Fault::new("unresolvable", why).with(Remedy::Refresh))
 }
 
-/// Whether `NAME-VERSION-RELEASE.ARCH` is of the package `bare`.
-pub fn is_of(nevra: &str, bare: &str) -> bool {
-    nevra.strip_prefix(bare).and_then(|rest| rest.strip_prefix('-')).is_some_and(|rest| rest.matches('-').count() == 1)
+/// `NAME:ARCH` of `NAME-VERSION-RELEASE.ARCH`.
+pub fn name_in(nevra: &str) -> Option<String> {
+    let (rest, architecture) = nevra.rsplit_once('.')?;
+    let mut parts = rest.rsplitn(3, '-').skip(2);
+    Some(format!("{}:{architecture}", parts.next().filter(|name| !name.is_empty())?))
+}
+
+/// Whose scriptlet failed, where rpm says that here, and how: `%prein(broken-1.0-1.noarch) scriptlet failed, exit status 1`.
+pub fn scriptlet(text: &str) -> Option<(String, String)> {
+    let (script, rest) = text.strip_prefix('%')?.split_once('(')?;
+    let (package, what) = rest.split_once(") ")?;
+    what.starts_with("scriptlet failed").then_some(())?;
+    Some((name_in(package)?, format!("its %{script} {what}")))
+}
+
+/// What was not done, where rpm says that here: `broken-1.0-1.noarch: install failed`.
+pub fn unfinished(text: &str) -> Option<String> {
+    let (package, what) = text.split_once(": ")?;
+    matches!(what, "install failed" | "erase failed").then(|| name_in(package))?
 }
 
 #[cfg(test)]
@@ -88,6 +104,21 @@ mod tests {
         let foreign = policies(include_str!("../fixtures/dnf5-available.txt"), "x86_64").expect("understood");
         assert!(foreign.contains_key("libm") && foreign.contains_key("libm:i686"));
         assert!(policies("error\n", "x86_64").is_err());
+    }
+
+    #[test]
+    fn a_package_is_named_by_what_rpm_calls_it() {
+        for (nevra, name) in [
+            ("broken-1.0-1.noarch", Some("broken:noarch")),
+            ("gcc-c++-0:14.1-2.fc40.x86_64", Some("gcc-c++:x86_64")),
+            ("-1-1.noarch", None),
+            ("broken-1.noarch", None),
+            ("so sorry", None),
+        ] {
+            assert_eq!(name_in(nevra).as_deref(), name, "{nevra}");
+        }
+        assert_eq!(scriptlet("%post(a-1-1.noarch) scriptlet finished"), None);
+        assert_eq!(unfinished("a-1-1.noarch: install skipped"), None, "since another failed");
     }
 
     #[test]

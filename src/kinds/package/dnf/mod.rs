@@ -18,6 +18,7 @@ pub use self::five::Five;
 pub use self::four::Four;
 pub use self::version::compare;
 pub use self::work::at_work;
+use super::blame::Blame;
 use super::fault::{Fault, Remedy};
 use super::solve::{Policy, Rules, Task};
 use super::tool::{Mark, Tool};
@@ -64,8 +65,11 @@ pub trait Generation {
     /// Does the transaction, and answers with all that was printed. How it ended shows in what is there.
     fn perform(host: &mut Writer, tasks: &[&Task]) -> Result<String, Fault>;
 
-    /// Why the package `name` did not get through a transaction that printed `log`.
-    fn failure_of(name: &str, log: &str) -> Fault;
+    /// Who did not get through a transaction that printed `log`.
+    fn blame(log: &str) -> Blame;
+
+    /// Why a transaction that printed `log`, and names nobody, did not get through.
+    fn refusal(log: &str) -> Fault;
 
     /// Marks packages that are installed.
     fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault>;
@@ -140,8 +144,12 @@ impl<G: Generation> Tool for Dnf<G> {
         G::perform(host, tasks)
     }
 
-    fn failure_of(name: &str, _mended: &str, log: &str) -> Fault {
-        G::failure_of(name, log)
+    fn blame(log: &str) -> Blame {
+        G::blame(log)
+    }
+
+    fn refusal(log: &str) -> Fault {
+        G::refusal(log)
     }
 
     fn mark(host: &mut Writer, mark: Mark, names: &[&str]) -> Result<(), Fault> {

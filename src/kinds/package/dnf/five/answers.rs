@@ -1,6 +1,7 @@
 //! What the fifth dnf prints, understood. Pure; each with fixtures of what it really printed.
 
-use crate::kinds::package::dnf::answers::is_of;
+use crate::kinds::package::blame::Blame;
+use crate::kinds::package::dnf::answers::{name_in, scriptlet, unfinished};
 use crate::kinds::package::fault::{Fault, Remedy, lock_held};
 use crate::kinds::package::{Install, Transaction};
 use crate::model::one_line;
@@ -173,32 +174,54 @@ fn untrusted(text: &str) -> Option<String> {
     Some(one_line(&format!("its signature is not good: {}", why.join("; ")), 400))
 }
 
-/// Why the package `name` did not get through a transaction that printed `log`.
-pub fn failure_of(name: &str, log: &str) -> Fault {
-    let bare = name.split(':').next().unwrap_or(name);
-    let lines: Vec<&str> = log.lines().map(|line| line.strip_prefix(">>> ").unwrap_or(line)).collect();
-    // `[RPM] %prein(broken-0:1.0-1.noarch) scriptlet failed, exit status 1`
-    let of_script = |line: &str| {
-        let (script, rest) = line.strip_prefix("[RPM] ")?.split_once('(')?;
-        let (package, what) = rest.split_once(") ")?;
-        (is_of(package, bare) && script.starts_with('%')).then(|| format!("its {script} {what}"))
-    };
-    if let Some((at, what)) = lines.iter().enumerate().find_map(|(at, line)| Some((at, of_script(line)?))) {
-        // What its own script said last stands right before.
-        let printed = lines[..at].iter().rposition(|line| *line == "Scriptlet output:").map_or(at, |above| above + 1);
-        let is_its = !lines[printed..at].iter().any(|line| line.contains("scriptlet: "));
-        let said = lines[printed..at].iter().rfind(|line| !line.trim().is_empty()).filter(|_| is_its);
-        let why = said.map_or_else(|| what.clone(), |said| format!("{what}: {}", said.trim()));
-        return Fault::new("package-failed", one_line(&why, 400));
-    }
-    let unpacked = |line: &&str| line.strip_prefix("Unpack error: ").is_some_and(|package| is_of(package, bare));
-    match lines.iter().position(unpacked) {
-        Some(at) => {
-            let before = at.checked_sub(1).and_then(|at| lines[at].strip_prefix("[RPM] "));
-            Fault::new("package-failed", one_line(before.unwrap_or("it could not be unpacked"), 400))
+/// Who did not get through a transaction that printed `log`, by name and architecture. rpm goes on with the others, and
+/// says of none that it waits.
+pub fn blame(log: &str) -> Blame {
+    let lines = plain(log);
+    let mut blame = Blame::default();
+    for (at, line) in lines.iter().enumerate() {
+        let by_rpm = line.strip_prefix("[RPM] ");
+        let is_full =
+            |line: &str| line.starts_with("unpacking of archive failed") && line.contains("No space left on device");
+        blame.is_general |= by_rpm.is_some_and(is_full);
+        let (name, why) = if let Some((name, what)) = by_rpm.and_then(scriptlet) {
+            let Some((_, printed)) = of_script(&lines[..at]).filter(|(is_critical, _)| *is_critical) else { continue };
+            (name, with_last_words(&what, printed))
+        } else if let Some(name) = line.strip_prefix("Unpack error: ").and_then(name_in) {
+            let before = lines[..at].last().and_then(|line| line.strip_prefix("[RPM] "));
+            (name, one_line(before.unwrap_or("it could not be unpacked"), 400))
+        } else if let Some(name) = by_rpm.and_then(unfinished) {
+            (name, one_line(by_rpm.unwrap_or_default(), 400))
+        } else {
+            continue;
+        };
+        if blame.words(&name).is_none() {
+            blame.culprits.push((name, why));
         }
-        None => refusal(log),
     }
+    blame
+}
+
+fn plain(log: &str) -> Vec<&str> {
+    log.lines().map(|line| line.strip_prefix(">>> ").unwrap_or(line).trim_end()).collect()
+}
+
+/// Whether the script whose failure is told after these lines was one without which rpm does not go on, and what it
+/// printed.
+fn of_script<'l, 't>(before: &'l [&'t str]) -> Option<(bool, &'l [&'t str])> {
+    let at = before.iter().rposition(|line| line.contains(" scriptlet: "))?;
+    let is_critical = match before[at] {
+        line if line.starts_with("Error in ") => true,
+        line if line.starts_with("Non-critical error in ") => false,
+        _ => return None,
+    };
+    Some((is_critical, &before[at + 1..]))
+}
+
+/// `what`, with what its own script `printed` last.
+fn with_last_words(what: &str, printed: &[&str]) -> String {
+    let last = printed.iter().rfind(|line| !line.trim().is_empty() && **line != "Scriptlet output:");
+    one_line(&last.map_or_else(|| what.to_owned(), |last| format!("{what}: {}", last.trim())), 400)
 }
 
 /// dnf's last words: those that say what failed, with what is indented below, and what a source answered.
@@ -455,20 +478,35 @@ mod tests {
         );
     }
 
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned())).collect()
+    }
+
     #[test]
-    fn the_last_words_of_a_script_are_kept() {
+    fn who_is_at_fault_is_told_with_the_last_words_of_its_script() {
         let log = include_str!("../../fixtures/dnf5-script-failed.txt");
-        let fault = failure_of("broken", log);
-        assert_eq!(fault.reason, "package-failed");
-        assert_eq!(fault.why, "its %prein scriptlet failed, exit status 1: so sorry");
-        assert_eq!(failure_of("broke", log).why, "Transaction failed: Rpm transaction failed.");
+        let prein = "its %prein scriptlet failed, exit status 1: so sorry";
+        assert_eq!(blame(log).culprits, pairs(&[("broken:noarch", prein)]));
         let silent = ">>> Running %preun scriptlet: stuck-0:1.0-1.noarch\n>>> Error in %preun scriptlet: \
                       stuck-0:1.0-1.noarch\n>>> [RPM] %preun(stuck-0:1.0-1.noarch) scriptlet failed, exit status 1\n";
-        assert_eq!(failure_of("stuck", silent).why, "its %preun scriptlet failed, exit status 1");
-        assert_eq!(failure_of("stuck", &format!("{log}{silent}")).why, "its %preun scriptlet failed, exit status 1");
-        let archive = failure_of("big", include_str!("../../fixtures/dnf5-unpack-failed.txt"));
-        assert_eq!(archive.reason, "package-failed");
-        assert!(archive.why.starts_with("unpacking of archive failed on file /srv/small/big;"), "{}", archive.why);
+        let preun = ("stuck:noarch", "its %preun scriptlet failed, exit status 1");
+        assert_eq!(blame(silent).culprits, pairs(&[preun]));
+        assert_eq!(blame(&format!("{log}{silent}")).culprits, pairs(&[("broken:noarch", prein), preun]));
+        let archive = blame(include_str!("../../fixtures/dnf5-unpack-failed.txt"));
+        let [(name, why)] = &archive.culprits[..] else { panic!("{archive:?}") };
+        assert_eq!(name, "big:noarch");
+        assert!(why.starts_with("unpacking of archive failed on file /srv/small/big;"), "{why}");
+    }
+
+    #[test]
+    fn a_script_that_rpm_goes_on_after_is_nobodys_failure() {
+        let log = include_str!("../../fixtures/dnf5-scripts-failed.txt");
+        let culprits = [
+            ("badpretrans:noarch", "its %pretrans scriptlet failed, exit status 1: not today"),
+            ("badpre:noarch", "its %prein scriptlet failed, exit status 1: no entry"),
+            ("badpreun:noarch", "its %preun scriptlet failed, exit status 1: i stay"),
+        ];
+        assert_eq!(blame(log).culprits, pairs(&culprits));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::work::{self, LOCKS_OF_PLANS};
 use super::{FETCH, FROM_CACHE, Generation, LOOK, OPTIONS, native, of_the_index, own_log, with_architecture};
 use crate::host::{Attributes, Error, NodeType, Output, Over, Program, Reader, Writer};
 use crate::kinds::package::Transaction;
+use crate::kinds::package::blame::Blame;
 use crate::kinds::package::fault::Fault;
 use crate::kinds::package::solve::{Action, Task};
 use crate::kinds::package::tool::Mark;
@@ -118,8 +119,12 @@ impl Generation for Five {
         .run(host)
     }
 
-    fn failure_of(name: &str, log: &str) -> Fault {
-        answers::failure_of(name, log)
+    fn blame(log: &str) -> Blame {
+        answers::blame(log)
+    }
+
+    fn refusal(log: &str) -> Fault {
+        answers::refusal(log)
     }
 
     /// See dnf5-mark(8) and dnf5-versionlock(8).

@@ -1,6 +1,7 @@
 //! What the fourth dnf prints, understood. Pure; each with fixtures of what it really printed.
 
-use crate::kinds::package::dnf::answers::is_of;
+use crate::kinds::package::blame::Blame;
+use crate::kinds::package::dnf::answers::{scriptlet, unfinished};
 use crate::kinds::package::fault::{Fault, Remedy, lock_held};
 use crate::kinds::package::{Install, Transaction};
 use crate::model::one_line;
@@ -135,33 +136,42 @@ fn untrusted(text: &str) -> Option<String> {
     })
 }
 
-/// Why the package `name` did not get through a transaction that printed `log`.
-pub fn failure_of(name: &str, log: &str) -> Fault {
-    let lines: Vec<&str> = log.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
-    let bare = name.split(':').next().unwrap_or(name);
-    // `error: %prein(broken-1.0-1.noarch) scriptlet failed, exit status 1`
-    let of_script = |line: &str| {
-        let (script, rest) = line.strip_prefix("error: ")?.split_once('(')?;
-        let (package, what) = rest.split_once(") ")?;
-        (is_of(package, bare) && script.starts_with('%')).then(|| format!("its {script} {what}"))
-    };
-    let Some((at, what)) = lines.iter().enumerate().find_map(|(at, line)| Some((at, of_script(line)?))) else {
-        // `error: unpacking of archive failed…`, then `error: broken-1.0-1.noarch: install failed`.
-        let failed = |line: &&str| {
-            let rest = line.strip_prefix("error: ").and_then(|rest| rest.split_once(": "));
-            rest.is_some_and(|(package, what)| is_of(package, bare) && what.ends_with(" failed"))
+/// Who did not get through a transaction that printed `log`, by name and architecture. rpm goes on with the others, and
+/// says of none that it waits.
+pub fn blame(log: &str) -> Blame {
+    let lines = said(log);
+    let mut blame = Blame::default();
+    for (at, line) in lines.iter().enumerate().filter_map(|(at, line)| Some((at, line.strip_prefix("error: ")?))) {
+        blame.is_general |= line.starts_with("unpacking of archive failed") && line.contains("No space left on device");
+        let (name, why) = if let Some((name, what)) = scriptlet(line) {
+            (name, with_last_words(&what, &lines[..at]))
+        } else if let Some(name) = unfinished(line) {
+            // `error: unpacking of archive failed…`, then `error: broken-1.0-1.noarch: install failed`.
+            let before = lines[..at].last().and_then(|line| line.strip_prefix("error: "));
+            (name, one_line(&before.into_iter().chain([line]).collect::<Vec<_>>().join("; "), 400))
+        } else {
+            continue;
         };
-        let Some(at) = lines.iter().position(failed) else { return refusal(log, "") };
-        let before = at.checked_sub(1).map(|at| lines[at]).filter(|line| line.starts_with("error: "));
-        let said: Vec<&str> =
-            before.into_iter().chain([lines[at]]).map(|line| line.trim_start_matches("error: ")).collect();
-        return Fault::new("package-failed", one_line(&said.join("; "), 400));
-    };
-    // What its own script said last stands right before.
-    let before = at.checked_sub(1).map_or("", |at| lines[at]);
-    let by_dnf = before.starts_with("Running scriptlet") || before.contains(" : ");
-    let said = if before.is_empty() || by_dnf { what } else { format!("{what}: {before}") };
-    Fault::new("package-failed", one_line(&said, 400))
+        if blame.words(&name).is_none() {
+            blame.culprits.push((name, why));
+        }
+    }
+    blame
+}
+
+/// The lines that say something.
+fn said(log: &str) -> Vec<&str> {
+    log.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect()
+}
+
+/// `what`, with what its own script said last: that stands right before.
+fn with_last_words(what: &str, before: &[&str]) -> String {
+    let last = before.last().copied().unwrap_or_default();
+    let is_of_others = last.starts_with("Running scriptlet")
+        || last.contains(" : ")
+        || ["error: ", "warning: ", "Error in "].iter().any(|start| last.starts_with(start));
+    let why = if last.is_empty() || is_of_others { what.to_owned() } else { format!("{what}: {last}") };
+    one_line(&why, 400)
 }
 
 /// The lines of the first problem, joined.
@@ -365,21 +375,31 @@ mod tests {
         assert_eq!(failed("Nothing to do.\nComplete!\n", ""), None);
     }
 
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned())).collect()
+    }
+
     #[test]
-    fn the_last_words_of_a_script_are_kept() {
+    fn who_is_at_fault_is_told_with_the_last_words_of_its_script() {
         let log = include_str!("../../fixtures/dnf-script-failed.txt");
-        let fault = failure_of("broken", log);
-        assert_eq!(fault.reason, "package-failed");
-        assert_eq!(fault.why, "its %prein scriptlet failed, exit status 1: so sorry");
-        assert_eq!(
-            failure_of("broke", log).why,
-            "%prein(broken-1.0-1.noarch) scriptlet failed, exit status 1; Transaction failed"
-        );
+        let prein = "its %prein scriptlet failed, exit status 1: so sorry";
+        assert_eq!(blame(log).culprits, pairs(&[("broken:noarch", prein)]));
         let archive =
             "error: unpacking of archive failed on file /x: cpio: mkdir\nerror: big-1.0-1.noarch: install failed\n";
-        assert_eq!(
-            failure_of("big", archive).why,
-            "unpacking of archive failed on file /x: cpio: mkdir; big-1.0-1.noarch: install failed"
-        );
+        let unpacking = "unpacking of archive failed on file /x: cpio: mkdir; big-1.0-1.noarch: install failed";
+        assert_eq!(blame(archive).culprits, pairs(&[("big:noarch", unpacking)]));
+        assert!(!blame(archive).is_general);
+        assert!(blame(&archive.replace("cpio: mkdir", "cpio: write failed - No space left on device")).is_general);
+    }
+
+    #[test]
+    fn a_script_that_rpm_goes_on_after_is_nobodys_failure() {
+        let log = include_str!("../../fixtures/dnf-scripts-failed.txt");
+        let culprits = [
+            ("badpretrans:noarch", "its %pretrans scriptlet failed, exit status 1: not today"),
+            ("badpre:noarch", "its %prein scriptlet failed, exit status 1: no entry"),
+            ("badpreun:noarch", "its %preun scriptlet failed, exit status 1: i stay"),
+        ];
+        assert_eq!(blame(log).culprits, pairs(&culprits));
     }
 }

@@ -6,6 +6,7 @@ use super::database::{LIMIT, Lock, lines};
 use super::{FETCH, FROM_CACHE, Generation, LOOK, OPTIONS, of_the_index, own_log, with_architecture, work};
 use crate::host::{Error, Output, Program, Reader, Writer};
 use crate::kinds::package::Transaction;
+use crate::kinds::package::blame::Blame;
 use crate::kinds::package::fault::{Fault, Remedy};
 use crate::kinds::package::solve::{Action, Task};
 use crate::kinds::package::tool::Mark;
@@ -98,10 +99,11 @@ impl Generation for Four {
         Err(of_the_index(fault))
     }
 
+    /// Tries the transaction, too: files that two packages have it finds no earlier.
     fn download(host: &mut Writer, tasks: &[&Task]) -> Result<(), Fault> {
-        // By the index that the transaction was planned with, however old that is.
-        let dnf =
-            program().args(["-y", "--setopt=metadata_expire=never", "--downloadonly", NO_WAIT]).args(options(tasks));
+        // By the index that the transaction was planned with, however old that is. What it only tries it only downloads.
+        let attempt = ["-y", "--setopt=metadata_expire=never", "--setopt=tsflags=test", NO_WAIT];
+        let dnf = program().args(attempt).args(options(tasks));
         let dnf = dnf.args(["shell", "/dev/stdin"]).input(script(tasks).into_bytes()).limit(FETCH);
         let output = patiently(host, &dnf)?;
         answers::failed(&output.text(), &stderr(&output)).map_or(Ok(()), Err)
@@ -124,8 +126,12 @@ impl Generation for Four {
         .run(host)
     }
 
-    fn failure_of(name: &str, log: &str) -> Fault {
-        answers::failure_of(name, log)
+    fn blame(log: &str) -> Blame {
+        answers::blame(log)
+    }
+
+    fn refusal(log: &str) -> Fault {
+        answers::refusal(log, "")
     }
 
     /// `dnf mark` and the versionlock plugin.
