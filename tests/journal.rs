@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use trueup::host::{Aside, Entry};
+use trueup::host::{About, Aside, Entry};
 use trueup::model::{Cause, Class, Stage, Stop};
 use trueup::report::journal::{self, Event, FIELD_BYTES, MESSAGE_BYTES, Told};
 use trueup::report::{CommitWords, Line, Report, State};
@@ -548,11 +548,28 @@ fn a_pass_that_was_ended_between_steps_says_so_and_forgets_nothing() {
 fn what_lies_beside_a_configuration_file_is_told_each_time_that_it_comes() {
     let mut with = fine(ONE);
     let line = "/etc/a.conf stays as it is; what its package brings lies beside it: /etc/a.conf.dpkg-dist".to_owned();
-    with.asides = vec![Aside { path: "/etc/a.conf".to_owned(), line }];
+    with.asides = vec![Aside { about: About::Beside("/etc/a.conf".to_owned()), line }];
     let said = "left-beside: /etc/a.conf stays as it is; what its package brings lies beside it: /etc/a.conf.dpkg-dist";
     let entries = journal::entries(&mut Told::default(), &with, NOW);
     assert!(entries.iter().any(|entry| field(entry, "TRUEUP_RESOURCE") == Some("file:/etc/a.conf")), "{entries:#?}");
     check(&[fine(ONE), with.clone(), fine(ONE), with], &[&[], &[said], &[], &[said]]);
+}
+
+#[test]
+fn what_failed_and_kept_nothing_from_being_done_is_told_each_time() {
+    let mut with = fine(ONE);
+    let script = "app is as it is to be, but its %post scriptlet failed, exit status 1: so sorry";
+    let engine = "systemd-sysusers ended well, but said: no more ids";
+    with.asides = vec![
+        Aside { about: About::Script("app".to_owned()), line: script.to_owned() },
+        Aside { about: About::Engine("systemd-sysusers".to_owned()), line: engine.to_owned() },
+    ];
+    let entries = journal::entries(&mut Told::default(), &with, NOW);
+    let about = |what, value| entries.iter().any(|entry| field(entry, what) == Some(value));
+    assert!(about("TRUEUP_RESOURCE", "package:app") && about("TRUEUP_CHANGE", "systemd-sysusers"), "{entries:#?}");
+    let said = [format!("complaint: {script}"), format!("complaint: {engine}")];
+    let said = [said[0].as_str(), said[1].as_str()];
+    check(&[fine(ONE), with.clone(), fine(ONE), with], &[&[], &said, &[], &said]);
 }
 
 #[test]

@@ -388,9 +388,20 @@ impl Reader {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aside {
     /// What it is about.
-    pub path: String,
+    pub about: About,
     /// One line for people, escaped and bounded.
     pub line: String,
+}
+
+/// What an [`Aside`] is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// A configuration file, by its path: a package has laid another beside it.
+    Beside(String),
+    /// A package, by its name: a script of it failed, and the package manager went on.
+    Script(String),
+    /// A program of the system: it ended well, and said that it could not do all.
+    Engine(String),
 }
 
 /// A [`Reader`] that may write too, for as long as it holds the exclusive lock.

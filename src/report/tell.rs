@@ -5,6 +5,7 @@ use super::{
     TRANSPORT_ONLY, UNVERIFIED, VERSION,
 };
 use crate::apply::Applied;
+use crate::host::About;
 use crate::kinds::unit::{self, Why};
 use crate::kinds::{Observed, Refresh};
 use crate::model::{Change, Class, Detail, Outcome, Revision, Stop};
@@ -232,7 +233,10 @@ impl Report {
         if let Some(refusal) = &applied.refused {
             failures.push((refusal.reason().to_owned(), format!("after packages: {refusal}")));
         }
-        self.notes.extend(applied.asides.iter().map(|aside| format!("packages: {}", aside.line)));
+        self.notes.extend(applied.asides.iter().map(|aside| match aside.about {
+            About::Beside(_) | About::Script(_) => format!("packages: {}", aside.line),
+            About::Engine(_) => aside.line.clone(),
+        }));
         self.asides.clone_from(&applied.asides);
         self.counts.failed += failures.len();
         // What was skipped is not the cause.

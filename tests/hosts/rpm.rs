@@ -256,9 +256,10 @@ fn failures(variant: Variant) {
         Package::new("unmet", "1.0-1").field("Requires", "nothing-here"),
         Package::new("stuck", "1.0-1").script("preun", "[ -e /srv/mended ]"),
         Package::new("exact", "1.0-1"),
+        Package::new("halting", "1.0-1").script("post", "echo no user\nexit 3"),
     ]);
     lab.dnf().lose("lost");
-    let all = ["usurper", "broken", "fine", "lost", "unmet", "stuck"];
+    let all = ["halting", "usurper", "broken", "fine", "lost", "unmet", "stuck"];
     declare(&mut lab, &all.map(|name| format!("{name} = \"present\"")).join("\n"));
     let host = lab.boot_on(variant, "rpm-01", "");
 
@@ -282,6 +283,14 @@ fn failures(variant: Variant) {
     assert_eq!(reason, "package-failed", "{why}");
     assert!(why.contains("file /srv/fine ") && why.contains("conflict"), "{why}");
     assert_eq!(host.package("usurper"), None);
+    // rpm goes on after that one.
+    assert_eq!(run.step("package:halting").outcome, "done", "{run:#?}");
+    let said = "halting is as it is to be, but its %post scriptlet failed, exit status 3: no user";
+    let notes: Vec<&String> = run.report.notes.iter().filter(|note| note.contains("scriptlet")).collect();
+    assert_eq!(notes, [&format!("packages: {said}")], "{run:#?}");
+    let told = host.journal(&["TRUEUP_EVENT=complaint", "TRUEUP_RESOURCE=package:halting"]);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!(told[0]["MESSAGE"], format!("complaint: {said}"));
     assert!(host.package("fine").is_some() && host.package("stuck").is_some() && host.package("broken").is_none());
     assert_eq!(host.read("/etc/motd"), "ours\n");
 

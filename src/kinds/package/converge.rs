@@ -10,7 +10,7 @@ use super::tool::{Database, Mark, Tool};
 use super::transient::INTERRUPTED;
 use super::work::{Resolved, Work, open};
 use super::{Observed, Package, Refusal, Spec, Transaction, Version, satisfies};
-use crate::host::{Error, Reader, Writer};
+use crate::host::{About, Aside, Error, Reader, Writer};
 use crate::kinds::{Job, Kind};
 use crate::model::one_line;
 
@@ -148,6 +148,7 @@ impl<T: Tool> Course<'_, T> {
             tried.extend(work.accepted.iter().map(|task| task.index));
             let now = T::read(host)?;
             let of_log = T::blame(&log).named(|name| now.canonical(name).to_owned());
+            warn(host, &T::warnings(&log), |name| now.canonical(name).to_owned());
             let is_news = blame.learn(&of_log);
             let undone = blame::undone(&work.accepted, |name| now.observed(name));
             faults.extend(undone.iter().map(|task| (task.index, self.why(&task.name, &of_log, &log))));
@@ -199,6 +200,21 @@ impl<T: Tool> Course<'_, T> {
         let name = now.canonical(name);
         matches!(self.before.observed(name), Observed::Absent { .. })
             && matches!(now.observed(name), Observed::Broken { .. })
+    }
+}
+
+/// So many scripts that failed are told, each for itself.
+const EACH: usize = 20;
+
+/// Has it told whose scripts failed, though the package manager went on.
+fn warn(host: &mut Writer, warnings: &[(String, String)], canonical: impl Fn(&str) -> String) {
+    for (at, (name, why)) in warnings.iter().enumerate().take(EACH + 1) {
+        let name = canonical(name);
+        let line = match warnings.len() - at {
+            more if at == EACH => format!("and {more} more scripts failed, of {name} and others"),
+            _ => format!("{name} is as it is to be, but {why}"),
+        };
+        host.tell_aside(Aside { about: About::Script(name), line: one_line(&line, 500) });
     }
 }
 
@@ -314,6 +330,18 @@ fn error(name: &str, fault: Fault) -> Error {
 mod tests {
     use super::super::Downgrade;
     use super::*;
+
+    #[test]
+    fn scripts_that_failed_are_told_and_of_many_how_many() {
+        let root = tempfile::tempdir().expect("a scratch directory");
+        let mut host = Writer::take(Reader::directory(root.path()).expect("a directory")).expect("alone");
+        let warnings: Vec<_> = (0..30).map(|n| (format!("p{n}:noarch"), "its %post said\nno".to_owned())).collect();
+        warn(&mut host, &warnings, |name| name.trim_end_matches(":noarch").to_owned());
+        let told = host.take_asides();
+        assert_eq!(told[0].about, About::Script("p0".to_owned()));
+        assert_eq!(told[0].line, "p0 is as it is to be, but its %post said\\nno");
+        assert_eq!((told.len(), told[EACH].line.as_str()), (EACH + 1, "and 10 more scripts failed, of p20 and others"));
+    }
 
     #[test]
     fn a_hold_of_somebody_else_is_told_where_what_it_holds_changes() {

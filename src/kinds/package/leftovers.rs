@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::{Aside, Error, NodeType, Reader, Writer};
+use crate::host::{About, Aside, Error, NodeType, Reader, Writer};
 use crate::model::one_line;
 
 /// Where packages have their configuration files.
@@ -47,7 +47,7 @@ impl Leftovers {
             (Ok(before), Ok(now)) => told(&before, &now).into_iter().for_each(|aside| host.tell_aside(aside)),
             (Err(error), _) | (_, Err(error)) => {
                 let line = format!("what was left beside configuration files is not known: {}", error.chain());
-                host.tell_aside(Aside { path: PLACE.to_owned(), line });
+                host.tell_aside(Aside { about: About::Beside(PLACE.to_owned()), line });
             }
         }
     }
@@ -105,12 +105,12 @@ fn told(before: &Standing, now: &Standing) -> Vec<Aside> {
             true => format!("{of} stays as it is; what its package brings lies beside it: {name}"),
             false => format!("what stood at {of} lies beside it: {name}"),
         };
-        Some(Aside { path: beside(path)?.0.to_owned(), line })
+        Some(Aside { about: About::Beside(beside(path)?.0.to_owned()), line })
     };
     let mut asides: Vec<Aside> = new.iter().take(EACH).filter_map(line).collect();
     if let Some(more) = new.len().checked_sub(EACH).filter(|more| *more > 0) {
         let line = format!("and {more} more files lie beside configuration files: find {PLACE} -newer {}", new[0]);
-        asides.push(Aside { path: PLACE.to_owned(), line: one_line(&line, 400) });
+        asides.push(Aside { about: About::Beside(PLACE.to_owned()), line: one_line(&line, 400) });
     }
     asides
 }
@@ -143,7 +143,13 @@ mod tests {
         fs::write(at("etc/app/conf.d/a.conf.dpkg-new"), "").expect("written");
         fs::write(at("etc/app/gone.conf.rpmsave"), "").expect("written");
         let told: Vec<Aside> = told(&before, &standing(&host).expect("looked through"));
-        let lines: Vec<(&str, &str)> = told.iter().map(|aside| (aside.path.as_str(), aside.line.as_str())).collect();
+        let path = |aside: &Aside| match &aside.about {
+            About::Beside(path) => path.clone(),
+            other => panic!("{other:?}"),
+        };
+        let paths: Vec<String> = told.iter().map(path).collect();
+        let lines: Vec<(&str, &str)> =
+            paths.iter().map(String::as_str).zip(told.iter().map(|aside| aside.line.as_str())).collect();
         assert_eq!(
             lines,
             [

@@ -46,6 +46,12 @@ pub trait Tool {
     /// Who did not get through a transaction that printed `log`, by the names that it prints.
     fn blame(log: &str) -> Blame;
 
+    /// What failed in a transaction that printed `log` without keeping anything from being done: by the names that it prints,
+    /// with the package's own words.
+    fn warnings(_log: &str) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// Why a transaction that printed `log`, and names nobody, did not get through.
     fn refusal(log: &str) -> Fault;
 

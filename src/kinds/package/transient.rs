@@ -385,6 +385,7 @@ fn last_line(tail: &[u8], telling: fn(&str) -> bool) -> Option<String> {
 mod tests {
     use super::super::cut;
     use super::*;
+    use crate::host::About;
 
     #[test]
     fn what_goes_on_is_told_from_what_has_ended() {
@@ -416,8 +417,8 @@ mod tests {
         lay("etc/app.conf.dpkg-dist");
         sweep(&host).expect("swept");
         tell_late(&mut host);
-        let told: Vec<String> = host.take_asides().into_iter().map(|aside| aside.path).collect();
-        assert_eq!(told, ["/etc/app.conf"]);
+        let told: Vec<About> = host.take_asides().into_iter().map(|aside| aside.about).collect();
+        assert_eq!(told, [About::Beside("/etc/app.conf".to_owned())]);
         tell_late(&mut host);
         assert!(host.take_asides().is_empty() && host.state().list(LOGS).expect("listed").is_empty());
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::sentence::{self, count, grouped, tally};
 use super::{Draft, Event, Told};
-use crate::host::Entry;
+use crate::host::{About, Entry};
 use crate::kinds::Activation;
 use crate::model::{Cause, Id, Word, one_line};
 use crate::report::held::utc;
@@ -294,13 +294,23 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// What lies beside configuration files since packages were changed: told each time, since it was not there before.
+    /// What lies beside configuration files since packages were changed, and what failed without keeping anything from being
+    /// done: told each time, since it was not so before.
     fn asides(&mut self) {
         let report = self.report;
         for aside in &report.asides {
-            let Ok(id) = format!("file:{}", aside.path).parse::<Id>() else { continue };
-            self.say(Event::LeftBeside, &id, "left beside configuration files", |pass| {
-                pass.draft(Event::LeftBeside, &aside.line, Some(pass.commit())).with("TRUEUP_RESOURCE", id.as_str())
+            let (event, resource, rest) = match &aside.about {
+                About::Beside(path) => (Event::LeftBeside, format!("file:{path}"), "left beside configuration files"),
+                About::Script(name) => (Event::Complaint, format!("package:{name}"), "whose scripts failed"),
+                About::Engine(name) => {
+                    let draft = self.draft(Event::Complaint, &aside.line, Some(self.commit()));
+                    self.push(draft.with("TRUEUP_CHANGE", name));
+                    continue;
+                }
+            };
+            let Ok(id) = resource.parse::<Id>() else { continue };
+            self.say(event, &id, rest, |pass| {
+                pass.draft(event, &aside.line, Some(pass.commit())).with("TRUEUP_RESOURCE", id.as_str())
             });
         }
     }

@@ -44,6 +44,8 @@ events! {
     Refreshed = "refreshed", "ba27de3d2b754699b35f54453f8708f8", Info;
     /// A package brought a configuration file, or took one away, and another lies beside it.
     LeftBeside = "left-beside", "9ba3b5247b8541afbe5554094ccfe464", Notice;
+    /// Something that was run for a pass failed, or complained, without keeping anything from being done.
+    Complaint = "complaint", "4c59f38d5e7f4b71b8331d31532226e4", Warning;
     /// A revision changed something here, and everything of it holds.
     Applied = "applied", "da1da11c0a4948bdba522b62d1bb9c01", Notice;
     /// A revision changed something here, and not everything of it holds.

@@ -68,6 +68,9 @@ pub trait Generation {
     /// Who did not get through a transaction that printed `log`.
     fn blame(log: &str) -> Blame;
 
+    /// Whose scripts failed in a transaction that printed `log`, and rpm has gone on.
+    fn warnings(log: &str) -> Vec<(String, String)>;
+
     /// Why a transaction that printed `log`, and names nobody, did not get through.
     fn refusal(log: &str) -> Fault;
 
@@ -146,6 +149,10 @@ impl<G: Generation> Tool for Dnf<G> {
 
     fn blame(log: &str) -> Blame {
         G::blame(log)
+    }
+
+    fn warnings(log: &str) -> Vec<(String, String)> {
+        G::warnings(log)
     }
 
     fn refusal(log: &str) -> Fault {

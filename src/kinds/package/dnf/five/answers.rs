@@ -202,6 +202,18 @@ pub fn blame(log: &str) -> Blame {
     blame
 }
 
+/// The scripts that failed and that rpm has gone on after, by name and architecture of their packages: those are installed
+/// or gone.
+pub fn warnings(log: &str) -> Vec<(String, String)> {
+    let lines = plain(log);
+    let warning = |(at, line): (usize, &&str)| {
+        let (name, what) = scriptlet(line.strip_prefix("[RPM] ")?)?;
+        let (_, printed) = of_script(&lines[..at]).filter(|(is_critical, _)| !is_critical)?;
+        Some((name, with_last_words(&what, printed)))
+    };
+    lines.iter().enumerate().filter_map(warning).collect()
+}
+
 fn plain(log: &str) -> Vec<&str> {
     log.lines().map(|line| line.strip_prefix(">>> ").unwrap_or(line).trim_end()).collect()
 }
@@ -499,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_that_rpm_goes_on_after_is_nobodys_failure() {
+    fn a_script_that_rpm_goes_on_after_is_a_warning_and_nobodys_failure() {
         let log = include_str!("../../fixtures/dnf5-scripts-failed.txt");
         let culprits = [
             ("badpretrans:noarch", "its %pretrans scriptlet failed, exit status 1: not today"),
@@ -507,6 +519,13 @@ mod tests {
             ("badpreun:noarch", "its %preun scriptlet failed, exit status 1: i stay"),
         ];
         assert_eq!(blame(log).culprits, pairs(&culprits));
+        let told = [
+            ("badpost:noarch", "its %post scriptlet failed, exit status 1: so sorry"),
+            ("badpostun:noarch", "its %postun scriptlet failed, exit status 1: half gone"),
+            ("badposttrans:noarch", "its %posttrans scriptlet failed, exit status 1: late words"),
+        ];
+        assert_eq!(warnings(log), pairs(&told));
+        assert_eq!(warnings(include_str!("../../fixtures/dnf5-script-failed.txt")), []);
     }
 
     #[test]

@@ -123,6 +123,10 @@ impl Generation for Five {
         answers::blame(log)
     }
 
+    fn warnings(log: &str) -> Vec<(String, String)> {
+        answers::warnings(log)
+    }
+
     fn refusal(log: &str) -> Fault {
         answers::refusal(log)
     }

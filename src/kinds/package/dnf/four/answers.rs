@@ -159,6 +159,17 @@ pub fn blame(log: &str) -> Blame {
     blame
 }
 
+/// The scripts that failed and that rpm has gone on after, by name and architecture of their packages: those are installed
+/// or gone.
+pub fn warnings(log: &str) -> Vec<(String, String)> {
+    let lines = said(log);
+    let warning = |(at, line): (usize, &&str)| {
+        let (name, what) = scriptlet(line.strip_prefix("warning: ")?)?;
+        Some((name, with_last_words(&what, &lines[..at])))
+    };
+    lines.iter().enumerate().filter_map(warning).collect()
+}
+
 /// The lines that say something.
 fn said(log: &str) -> Vec<&str> {
     log.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect()
@@ -393,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_that_rpm_goes_on_after_is_nobodys_failure() {
+    fn a_script_that_rpm_goes_on_after_is_a_warning_and_nobodys_failure() {
         let log = include_str!("../../fixtures/dnf-scripts-failed.txt");
         let culprits = [
             ("badpretrans:noarch", "its %pretrans scriptlet failed, exit status 1: not today"),
@@ -401,5 +412,15 @@ mod tests {
             ("badpreun:noarch", "its %preun scriptlet failed, exit status 1: i stay"),
         ];
         assert_eq!(blame(log).culprits, pairs(&culprits));
+        let told = [
+            ("badpost:noarch", "its %post scriptlet failed, exit status 1: so sorry"),
+            ("badpostun:noarch", "its %postun scriptlet failed, exit status 1: half gone"),
+            ("badposttrans:noarch", "its %posttrans scriptlet failed, exit status 1: late words"),
+        ];
+        assert_eq!(warnings(log), pairs(&told));
+        assert_eq!(warnings(include_str!("../../fixtures/dnf-script-failed.txt")), []);
+        let silent =
+            "  Running scriptlet: a-1-1.noarch  1/1\nwarning: %post(a-1-1.noarch) scriptlet failed, signal 9\n";
+        assert_eq!(warnings(silent), pairs(&[("a:noarch", "its %post scriptlet failed, signal 9")]));
     }
 }

@@ -130,6 +130,10 @@ impl Generation for Four {
         answers::blame(log)
     }
 
+    fn warnings(log: &str) -> Vec<(String, String)> {
+        answers::warnings(log)
+    }
+
     fn refusal(log: &str) -> Fault {
         answers::refusal(log, "")
     }
