@@ -2,9 +2,10 @@
 
 use std::io;
 
-use crate::host::{Error, Program, Writer};
+use super::engine::{self, Ours};
+use crate::compile::Desired;
+use crate::host::{Error, Program, Reader, Writer};
 use crate::kinds::{Activation, package};
-use crate::model::one_line;
 
 /// Where systemd keeps the programs that only it calls; the second is for hosts whose /lib is apart.
 const SYSTEMD: [&str; 2] = ["/usr/lib/systemd", "/lib/systemd"];
@@ -12,20 +13,29 @@ const SYSTEMD: [&str; 2] = ["/usr/lib/systemd", "/lib/systemd"];
 /// Exit status of systemd-tmpfiles(8): some lines could not be read, some could not be carried out.
 const TMPFILES_PARTLY: [i32; 2] = [65, 73];
 
+/// What the administrator has for systemd-tmpfiles(8).
+const TMPFILES: &str = "/etc/tmpfiles.d";
+/// A file of more is not looked through for what its lines are about, nor are more files.
+const BYTES: u64 = 1 << 20;
+const FILES: usize = 1_000;
+
+/// An engine that ended well and said that it could not do all: its name, and its last words.
+pub type Complaint = (&'static str, String);
+
 /// Brings into force what was written. Nothing runs in a directory that stands for a machine, where
 /// each of these happens at its first boot.
 ///
 /// # Errors
 /// Where the system's own engine is not there, or ends badly; its last lines are in the error.
-pub fn activate(host: &mut Writer, what: Activation) -> Result<(), Error> {
+pub(super) fn activate(host: &mut Writer, what: Activation, ours: &Ours) -> Result<Option<Complaint>, Error> {
     if !host.is_machine() {
-        return Ok(());
+        return Ok(None);
     }
-    match what {
-        Activation::Sysusers => run(host, Program::new("systemd-sysusers")),
+    let done = match what {
+        Activation::Sysusers => return sysusers(host, ours),
+        Activation::Tmpfiles => return tmpfiles(host, ours),
         Activation::PackageIndex => package::refresh_index(host),
         Activation::DaemonReload => host.daemon_reload(),
-        Activation::Tmpfiles => tmpfiles(host),
         Activation::ModulesLoad => modules_load(host),
         Activation::Sysctl => own_program(host, "systemd-sysctl"),
         Activation::Udev => {
@@ -38,7 +48,28 @@ pub fn activate(host: &mut Writer, what: Activation) -> Result<(), Error> {
         Activation::Ldconfig => run(host, Program::new("ldconfig")),
         // Told by whoever asked; doing it would end every session on the host.
         Activation::NeedsReboot => Ok(()),
+    };
+    done.map(|()| None)
+}
+
+/// What of the files that the engine of `what` reads is declared; of those for systemd-tmpfiles also what the administrator
+/// has. What cannot be read is known by its path.
+pub(super) fn ours(host: &Reader, what: Activation, desired: &Desired) -> Ours {
+    let mut ours = Ours::default();
+    if !matches!(what, Activation::Sysusers | Activation::Tmpfiles) {
+        return ours;
     }
+    let declared = desired.resources.iter().filter(|(id, wanted)| wanted.spec.activations(id.name()).contains(&what));
+    let mut files: Vec<String> = declared.map(|(id, _)| id.name().to_owned()).collect();
+    if what == Activation::Tmpfiles {
+        let listed = host.list(TMPFILES).unwrap_or_default().into_iter().filter(|name| name.ends_with(".conf"));
+        files.extend(listed.map(|name| format!("{TMPFILES}/{name}")));
+    }
+    for path in files.iter().take(FILES) {
+        let content = host.read_following(path, BYTES).ok().flatten().unwrap_or_default();
+        ours.add(path, what, &String::from_utf8_lossy(&content));
+    }
+    ours
 }
 
 fn run(host: &mut Writer, program: Program) -> Result<(), Error> {
@@ -89,15 +120,27 @@ fn restart(host: &mut Writer, what: Activation) -> Result<(), Error> {
     }
 }
 
+/// It ends well although it passes over lines.
+fn sysusers(host: &mut Writer, ours: &Ours) -> Result<Option<Complaint>, Error> {
+    const NAME: &str = "systemd-sysusers";
+    host.say(&format!("running {NAME}"));
+    let output = host.run(&Program::new(NAME))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines = ours.lines(&said);
+    Ok((!lines.is_empty()).then(|| (NAME, engine::last(&lines))))
+}
+
 /// Lines of the distribution's own that cannot be carried out here are not our failure, as at boot;
-/// those of the administrator's directory are.
-fn tmpfiles(host: &mut Writer) -> Result<(), Error> {
+/// ours are, and those of the administrator's directory.
+fn tmpfiles(host: &mut Writer, ours: &Ours) -> Result<Option<Complaint>, Error> {
     let program = Program::new("systemd-tmpfiles").arg("--create").any_status();
     host.say("running systemd-tmpfiles");
     let output = host.run(&program)?;
     let said = String::from_utf8_lossy(&output.stderr);
-    match tmpfiles_failure(output.status, &said) {
-        None => Ok(()),
+    let lines = ours.lines(&said);
+    match tmpfiles_failure(output.status, &said, &lines) {
+        None if output.status == 0 && !lines.is_empty() => Ok(Some(("systemd-tmpfiles", engine::last(&lines)))),
+        None => Ok(None),
         Some(tail) => Err(Error::Program {
             program: "systemd-tmpfiles --create".to_owned(),
             status: format!("exit status: {}", output.status),
@@ -106,15 +149,12 @@ fn tmpfiles(host: &mut Writer) -> Result<(), Error> {
     }
 }
 
-/// The lines to show where this is a failure.
-fn tmpfiles_failure(status: i32, said: &str) -> Option<String> {
-    let ours: Vec<&str> = said.lines().map(str::trim).filter(|line| line.contains("/etc/tmpfiles.d/")).collect();
-    let show = |lines: &[&str]| Some(one_line(&lines[lines.len().saturating_sub(4)..].join("; "), 600));
+/// The lines to show where this is a failure. `ours` are those that tell of something of ours.
+fn tmpfiles_failure(status: i32, said: &str, ours: &[&str]) -> Option<String> {
     match status {
         0 => None,
-        status if TMPFILES_PARTLY.contains(&status) && ours.is_empty() => None,
-        status if TMPFILES_PARTLY.contains(&status) => show(&ours),
-        _ => show(&said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>()),
+        status if TMPFILES_PARTLY.contains(&status) => (!ours.is_empty()).then(|| engine::last(ours)),
+        _ => Some(engine::last(&said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>())),
     }
 }
 
@@ -150,7 +190,7 @@ mod tests {
             Activation::Ldconfig,
             Activation::NeedsReboot,
         ] {
-            activate(&mut host, what).expect("skipped");
+            activate(&mut host, what, &Ours::default()).expect("skipped");
         }
     }
 
@@ -158,10 +198,10 @@ mod tests {
     fn only_our_own_lines_make_systemd_tmpfiles_fail() {
         let vendors = "/usr/lib/tmpfiles.d/a.conf:3: Failed to resolve user 'x': No such process";
         let ours = "/etc/tmpfiles.d/b.conf:1: Unknown command type 'Q'";
-        assert_eq!(tmpfiles_failure(0, vendors), None);
-        assert_eq!(tmpfiles_failure(65, vendors), None);
-        assert_eq!(tmpfiles_failure(73, "Failed to create /run/x"), None);
-        assert_eq!(tmpfiles_failure(65, &format!("{vendors}\n{ours}\n")).as_deref(), Some(ours));
-        assert_eq!(tmpfiles_failure(1, "first\n\nlast\n").as_deref(), Some("first; last"));
+        assert_eq!(tmpfiles_failure(0, vendors, &[]), None);
+        assert_eq!(tmpfiles_failure(65, vendors, &[]), None);
+        assert_eq!(tmpfiles_failure(73, "Failed to create /run/x", &[]), None);
+        assert_eq!(tmpfiles_failure(65, &format!("{vendors}\n{ours}\n"), &[ours]).as_deref(), Some(ours));
+        assert_eq!(tmpfiles_failure(1, "first\n\nlast\n", &[]).as_deref(), Some("first; last"));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::brakes::Holds;
 use crate::compile::Desired;
-use crate::host::{self, Aside, Payloads, StateDir, StateError, Writer};
+use crate::host::{self, About, Aside, Payloads, StateDir, StateError, Writer};
 use crate::kinds::{self, Activation, AnyJob, Around, Phase, Refresh, file};
 use crate::ledger::{self, Ledger};
 use crate::model::{Id, Outcome, Takeover};
@@ -14,6 +14,7 @@ use crate::plan::{self, Leave, Plan, Refusal, Step};
 mod activate;
 mod again;
 mod depend;
+mod engine;
 mod hand;
 mod intend;
 mod joined;
@@ -29,7 +30,6 @@ mod vital;
 mod watch;
 mod withhold;
 
-pub use activate::activate;
 pub use hand::{Due, Hand, arm, disarm, is_armed, rest};
 pub use intend::{drop_implied, keep_content, stood, sweep_contents};
 pub use observe::observe;
@@ -318,8 +318,15 @@ fn activation(ground: &mut Ground<'_>, what: Activation, applied: &mut Applied) 
         applied.interrupted = true;
         return Ok(());
     }
-    let outcome = match activate(ground.host, what) {
-        Ok(()) => {
+    let ours = activate::ours(ground.host, what, ground.desired);
+    let outcome = match activate::activate(ground.host, what, &ours) {
+        Ok(complaint) => {
+            if let Some((program, said)) = complaint {
+                let is_secret = plan::reads_secrets(what, ground.desired, ground.ledger);
+                let said = if is_secret { host::UNSAID.to_owned() } else { said };
+                let line = format!("{program} ended well, but said: {said}");
+                ground.host.tell_aside(Aside { about: About::Engine(program.to_owned()), line });
+            }
             ground.ledger.activations.remove(&what);
             ledger::save(ground.state, ground.ledger)?;
             Outcome::Done

@@ -109,6 +109,9 @@ pub enum Error {
     },
 }
 
+/// In the place of what a program said, which may be of a secret that it read.
+pub const UNSAID: &str = "what was said is not shown, since a secret was read";
+
 impl Error {
     /// The stable word for reports.
     pub fn reason(&self) -> &'static str {
@@ -141,7 +144,7 @@ impl Error {
     pub fn unsaid(mut self) -> Self {
         match &mut self {
             Self::Program { tail: said, .. } | Self::Refused { why: said, .. } | Self::Unknown { why: said, .. } => {
-                "what was said is not shown, since a secret was read".clone_into(said);
+                UNSAID.clone_into(said);
             }
             Self::Io { .. }
             | Self::UntrustedLink { .. }

@@ -55,7 +55,7 @@ pub use bus::{Asked, Bus, Instants, StartFiles, UnitDetails, UnitFileResults, Un
 pub use child::Child;
 pub use clock::{Clock, Uptime};
 pub use documents::Documents;
-pub use error::Error;
+pub use error::{Error, UNSAID};
 pub use export::{edit, write_new};
 pub use facts::FactsError;
 pub use files::{

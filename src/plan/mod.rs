@@ -21,7 +21,7 @@ mod ways;
 pub use classify::{Verdict, classify};
 pub use guard::{Leave, Refusal, guard};
 pub use make::{Situation, concerned, make};
-pub use said::said;
+pub use said::{reads_secrets, said};
 
 /// The ordered difference, and all that was found beside it.
 #[derive(Debug, Clone, Default, PartialEq)]

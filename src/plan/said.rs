@@ -15,7 +15,8 @@ pub fn said(error: Error, what: Activation, desired: &Desired, ledger: &Ledger) 
     if quotes && reads_secrets(what, desired, ledger) { error.unsaid() } else { error }
 }
 
-fn reads_secrets(what: Activation, desired: &Desired, ledger: &Ledger) -> bool {
+/// Whether one of the files of `what` is a secret, or may still be.
+pub fn reads_secrets(what: Activation, desired: &Desired, ledger: &Ledger) -> bool {
     let reads = |id: &Id, spec: &Spec| spec.activations(id.name()).contains(&what);
     let is_declared = desired.resources.iter().any(|(id, wanted)| wanted.spec.is_secret() && reads(id, &wanted.spec));
     is_declared

@@ -117,3 +117,41 @@ fn source_key_package_its_users_file_and_its_unit_come_in_one_pass() {
     run.converged();
     assert_eq!(host.unit_state("appd.service"), "inactive enabled", "{run:#?}");
 }
+
+#[test]
+fn what_an_engine_of_the_system_cannot_do_of_what_is_declared_is_told_whatever_it_ends_with() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write("hosts/web-01/host.toml", "");
+    lab.fleet.write("hosts/web-01/files/etc/sysusers.d/app.conf", "u app 0\n");
+    lab.fleet.write("hosts/web-01/files/etc/tmpfiles.d/app.conf", "d /srv/taken 0755 root root\n");
+    lab.fleet.commit("app");
+    let host = lab.boot("web-01");
+    host.write("/srv/taken", "a file\n");
+
+    // They end well.
+    let run = host.trueup(&["run"]);
+    run.converged();
+    for (engine, said) in [
+        ("systemd-sysusers", "Suggested user ID 0 for app already used."),
+        ("systemd-tmpfiles", "\"/srv/taken\" already exists and is not a directory."),
+    ] {
+        let line = format!("{engine} ended well, but said: {said}");
+        assert!(run.report.notes.contains(&line), "{run:#?}");
+        assert_eq!(host.journal(&["TRUEUP_EVENT=complaint", &format!("TRUEUP_CHANGE={engine}")]).len(), 1);
+    }
+    host.trueup(&["run"]).idle();
+
+    // What it cannot make of the distribution's lines is nobody's failure; of ours it is, though it names no file.
+    host.write("/usr/lib/tmpfiles.d/theirs.conf", "d /proc/vendors 0755 root root\n");
+    lab.fleet.write("hosts/web-01/files/etc/tmpfiles.d/app.conf", "d /srv/ours 0750 root root\n");
+    lab.fleet.commit("another");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    assert!(!run.report.notes.iter().any(|note| note.contains("vendors")), "{run:#?}");
+    lab.fleet.write("hosts/web-01/files/etc/tmpfiles.d/app.conf", "L+ /srv/taken/link - - - - /etc/motd\n");
+    lab.fleet.commit("a link");
+    let run = host.trueup(&["run"]);
+    assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+    let why = run.report.message.clone().unwrap_or_default();
+    assert!(why.contains("Failed to create symlink '/srv/taken/link': Not a directory"), "{run:#?}");
+}
