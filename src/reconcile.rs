@@ -33,6 +33,7 @@ mod names;
 mod newest;
 mod offline;
 mod own;
+mod packages;
 mod restraint;
 mod reuse;
 mod select;
@@ -413,6 +414,7 @@ fn weigh(
     report.plan(&plan);
     report.notes.extend(foreseen);
     report.notes.extend(units::strange_drop_ins(host, &desired, ledger));
+    report.notes.extend(packages::provided(host, &desired, &observed));
     judged.map_err(|refusal| refused_whole(&refusal))?;
     let update = ask.settings.policy.update.max(desired.update.unwrap_or(Update::Auto));
     // Where a newer revision waits because of `hold`, that counts though it is not acted on.

@@ -23,6 +23,7 @@ fn versions_are_as_declared_and_what_stands_in_the_way_is_told_beforehand() {
         Package::new("words", "1.0"),
         Package::new("theirs", "1.0"),
         Package::new("rival", "1.0").field("Conflicts", "theirs"),
+        Package::new("mailer", "1.0").field("Provides", "mail-thing"),
     ]);
     declare(&mut lab, "tool = \"1.*\"");
     let host = lab.boot("web-01");
@@ -105,6 +106,17 @@ fn versions_are_as_declared_and_what_stands_in_the_way_is_told_beforehand() {
     }
     host.shell("cp /srv/status /var/lib/dpkg/status");
     host.trueup(&["run", "--retry"]).converged();
+
+    // Who provides what is absent is as declared, and named.
+    host.shell("apt-get -qq -y install mailer");
+    declare(&mut lab, "tool = \"1.0\"\ntheirs = \"present\"\nmail-thing = \"absent\"\nnobodys = \"absent\"");
+    for verb in ["plan", "run"] {
+        let told = host.trueup(&[verb]);
+        assert_eq!(told.status, 0, "{told:#?}");
+        let notes: Vec<&String> = told.report.notes.iter().filter(|note| note.contains("is absent")).collect();
+        let said = "package:mail-thing is absent, and what provides that is installed: mailer; it has to be declared absent to go";
+        assert_eq!(notes, [said], "{told:#?}");
+    }
 
     // What the system cannot do without does not go, and with it nothing of the plan.
     declare(&mut lab, "base-files = \"absent\"");

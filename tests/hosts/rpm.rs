@@ -255,7 +255,7 @@ fn failures(variant: Variant) {
         Package::new("lost", "1.0-1"),
         Package::new("unmet", "1.0-1").field("Requires", "nothing-here"),
         Package::new("stuck", "1.0-1").script("preun", "[ -e /srv/mended ]"),
-        Package::new("exact", "1.0-1"),
+        Package::new("exact", "1.0-1").field("Provides", "exactly"),
         Package::new("halting", "1.0-1").script("post", "echo no user\nexit 3"),
     ]);
     lab.dnf().lose("lost");
@@ -325,8 +325,12 @@ fn failures(variant: Variant) {
     assert!(told.contains("index-failed") && told.contains("gone"), "{told}");
     lab.fleet.remove("hosts/rpm-01/files/etc/yum.repos.d/gone.repo");
     lab.dnf().publish(&[Package::new("late", "1.0-1")]);
-    declare(&mut lab, "fine = \"present\"\nexact = \"1.0-1\"\nlate = \"present\"");
-    host.trueup(&["run"]).converged();
+    declare(&mut lab, "fine = \"present\"\nexact = \"1.0-1\"\nlate = \"present\"\nexactly = \"absent\"");
+    let run = host.trueup(&["run"]);
+    run.converged();
+    let said =
+        "package:exactly is absent, and what provides that is installed: exact; it has to be declared absent to go";
+    assert!(run.report.notes.iter().any(|note| note == said), "{run:#?}");
     assert_eq!(host.package("late").as_deref(), Some("1.0-1"), "what the index does not know makes it be fetched");
 
     // Somebody else's database cannot be looked at: that is not absence.

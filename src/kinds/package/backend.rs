@@ -1,3 +1,5 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::apt::{self, Apt};
 use super::dnf::{self, Dnf, Five, Four, Spoken};
 use super::{Observed, Package, Spec, Transaction, converge};
@@ -54,6 +56,17 @@ impl Backend {
             Self::Apt => apt::observe(host, names),
             Self::Dnf(Spoken::Four) => dnf::observe::<Four>(host, names),
             Self::Dnf(Spoken::Five) => dnf::observe::<Five>(host, names),
+        }
+    }
+
+    pub(super) fn provided(
+        self,
+        host: &Reader,
+        names: &BTreeSet<&str>,
+    ) -> Result<BTreeMap<String, BTreeSet<String>>, Error> {
+        match self {
+            Self::Apt => apt::provided(host, names),
+            Self::Dnf(_) => dnf::provided(host, names),
         }
     }
 

@@ -17,6 +17,7 @@ mod fault;
 mod leftovers;
 mod owners;
 mod policy;
+mod provided;
 mod solve;
 mod spec;
 mod tool;
@@ -196,6 +197,17 @@ pub fn start_services_again(host: &mut Writer) -> Result<(), host::Error> {
 /// `package-lock-held` where somebody else is at work.
 pub fn refresh_index(host: &mut Writer) -> Result<(), host::Error> {
     Backend::of(host)?.refresh_index(host)
+}
+
+/// What to say of `names` that no package has here and that installed packages provide, one line each.
+///
+/// # Errors
+/// Where the package manager cannot tell.
+pub fn provided(host: &Reader, names: &BTreeSet<&str>) -> Result<Vec<String>, host::Error> {
+    if !host.is_machine() || names.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(provided::told(&Backend::of(host)?.provided(host, names)?))
 }
 
 impl Kind for Package {

@@ -9,12 +9,12 @@ use crate::kinds::package::tool::Database as _;
 use crate::kinds::package::{Observed, Order, tool};
 use crate::model::one_line;
 
-const STATUS: &str = "/var/lib/dpkg/status";
+pub(super) const STATUS: &str = "/var/lib/dpkg/status";
 const UPDATES: &str = "/var/lib/dpkg/updates";
 /// The files of each package that has any here, one list a package.
 const LISTS: &str = "/var/lib/dpkg/info";
 const STATES: &str = "/var/lib/apt/extended_states";
-const LIMIT: u64 = 64 << 20;
+pub(super) const LIMIT: u64 = 64 << 20;
 /// The same facts in the same words as the status file has, one package a line.
 const QUERY: &str = "-f=${Status}\\t${Package}\\t${Version}\\t${Architecture}\\t${Essential}\\t${Protected}\\n";
 
@@ -159,7 +159,7 @@ fn unknown(thing: &str, why: String) -> Error {
 }
 
 /// The paragraphs of a deb822(5) file, each the fields that `wanted` names, in that order.
-fn paragraphs<'a, const N: usize>(text: &'a str, wanted: [&str; N]) -> Vec<[&'a str; N]> {
+pub(super) fn paragraphs<'a, const N: usize>(text: &'a str, wanted: [&str; N]) -> Vec<[&'a str; N]> {
     let mut all = Vec::new();
     let mut fields = [""; N];
     let mut any = false;

@@ -3,11 +3,13 @@
 mod answers;
 mod command;
 mod database;
+mod provided;
 mod version;
 
 use std::collections::HashMap;
 
 pub use self::database::Database;
+pub use self::provided::provided;
 pub use self::version::compare;
 use super::at_work::AtWork;
 use super::blame::Blame;

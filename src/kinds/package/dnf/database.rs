@@ -335,7 +335,7 @@ fn written(host: &Reader, path: &str) -> Result<Option<Written>, Error> {
 }
 
 /// The file that rpm's database was last written to, wherever that is.
-fn newest_file(host: &Reader) -> Result<Option<Meta>, Error> {
+pub(super) fn newest_file(host: &Reader) -> Result<Option<Meta>, Error> {
     let mut newest: Option<Meta> = None;
     for path in WRITTEN_IN {
         newest = newest.into_iter().chain(written_to(host, path)?).max_by_key(|file| file.changed);

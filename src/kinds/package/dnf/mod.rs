@@ -5,6 +5,7 @@ mod answers;
 mod database;
 mod five;
 mod four;
+mod provided;
 mod version;
 mod work;
 
@@ -16,6 +17,7 @@ use self::database::Lock;
 pub use self::database::{Database, Written, has_database, observe, sound, written_last};
 pub use self::five::Five;
 pub use self::four::Four;
+pub use self::provided::provided;
 pub use self::version::compare;
 pub use self::work::at_work;
 use super::blame::Blame;
