@@ -178,7 +178,7 @@ async fn work(host: Reader, executable: PathBuf) -> Result<(), Error> {
         Wires { ended: ends, doing, managed, memory: memory.clone(), unwatched, glanced, written, hands },
     );
     tokio::task::spawn_local(socket::serve(listener, agent.snapshots(), asks));
-    tokio::task::spawn_local(watcher::run(to_watch, memory.files, hints, missing));
+    tokio::task::spawn_local(watcher::run(to_watch, memory, hints, missing));
     systemd::ready();
     loop {
         let (due, takes_hints, takes_requests) = (agent.due(), agent.takes_hints(), agent.takes_requests());

@@ -1,6 +1,9 @@
 //! Local changes, as hints to look sooner: inotify(7) on the directories that managed files are in, and systemd's
 //! signals of managed units.
 //!
+//! A watch is set on a thread of its own, and only where what is mounted on the way answers: the kernel may take its time
+//! over that, and the loop, which answers and hears signals, may not.
+//!
 //! Directories are watched rather than files, since a replaced file is another one. In exclusive directories, and those in
 //! them in which something is managed, every name is of interest. A hint may be lost or say
 //! too much; the look by the clock is the truth.
@@ -10,13 +13,14 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use futures_util::StreamExt;
 use inotify::{Event, EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::host::{Hashed, UnitWatch};
+use crate::host::{self, Memory, Mounts, Reader, UnitWatch};
 use crate::kinds::file::{Exclusive, Ignored};
 use crate::ledger::Ledger;
 use crate::model::Id;
@@ -48,9 +52,10 @@ impl Managed {
 struct Watcher {
     files: Option<FileWatch>,
     units: Option<UnitWatch>,
-    missing: Option<String>,
+    /// What cannot be watched of either, for people.
+    missing: [Option<String>; 2],
     /// What is changed is read again, whatever its times say.
-    hashed: Hashed,
+    memory: Memory,
 }
 
 /// Watches what `managed` says, for as long as the agent runs. One hint at a time: while nobody takes it nothing is
@@ -58,24 +63,26 @@ struct Watcher {
 /// cannot be watched, for people.
 pub(super) async fn run(
     mut managed: watch::Receiver<Managed>,
-    hashed: Hashed,
+    memory: Memory,
     hints: mpsc::Sender<()>,
     missing: watch::Sender<Option<String>>,
 ) {
-    let mut watcher = Watcher { hashed, ..Watcher::default() };
+    let mut watcher = Watcher { memory, ..Watcher::default() };
     loop {
+        let ready = watcher.files.as_ref().is_none_or(|files| files.setting.is_none());
         tokio::select! {
             biased;
-            told = managed.changed() => {
+            told = managed.changed(), if ready => {
                 if told.is_err() {
                     return;
                 }
                 let all = managed.borrow_and_update().clone();
                 watcher.watch(&all).await;
-                missing.send_replace(watcher.missing.clone());
+                missing.send_replace(watcher.missing());
             }
-            () = watcher.changed() => {
-                if hints.send(()).await.is_err() {
+            changed = watcher.hears() => {
+                missing.send_replace(watcher.missing());
+                if changed && hints.send(()).await.is_err() {
                     return;
                 }
             }
@@ -87,23 +94,30 @@ impl Watcher {
     /// Watches these resources from now on, and no others.
     async fn watch(&mut self, managed: &Managed) {
         let names = |kind: &'static str| managed.ids.iter().filter(move |id| id.kind() == kind).map(Id::name);
-        let mut missing = Vec::new();
+        let mut missing = None;
         if self.files.is_none() {
             match FileWatch::new() {
                 Ok(files) => self.files = Some(files),
-                Err(error) => missing.push(format!("files are not watched: {error}")),
+                Err(error) => missing = Some(format!("files are not watched: {error}")),
             }
         }
-        if let Some(files) = &mut self.files {
-            files.watch(names("file"), &managed.exclusive);
-            missing.extend(files.missing());
+        if let Some(files) = &mut self.files
+            && let Err(error) = files.watch(names("file"), &managed.exclusive, &self.memory.mounts)
+        {
+            missing = Some(format!("changes of files are watched no further: {error}"));
         }
         let units: BTreeSet<String> = names("unit").map(ToOwned::to_owned).collect();
-        missing.extend(self.watch_units(units).await);
+        self.missing = [missing, self.watch_units(units).await];
+    }
+
+    /// What cannot be watched, for people.
+    fn missing(&self) -> Option<String> {
+        let files = self.files.iter().flat_map(|files| &files.missing);
+        let mut missing: Vec<&str> = self.missing.iter().flatten().chain(files).map(String::as_str).collect();
         if !missing.is_empty() {
-            missing.push("what changes there is found at the interval".to_owned());
+            missing.push("what changes there is found at the interval");
         }
-        self.missing = Some(missing.join("; ")).filter(|missing| !missing.is_empty());
+        Some(missing.join("; ")).filter(|missing| !missing.is_empty())
     }
 
     /// Gives what cannot be watched.
@@ -123,14 +137,15 @@ impl Watcher {
         (left_out > 0).then(|| format!("{left_out} units are not watched"))
     }
 
-    /// Waits until something that is watched changed.
-    async fn changed(&mut self) {
-        let Self { files, units, hashed, .. } = self;
+    /// Waits for the next that is heard; whether something that is watched changed.
+    async fn hears(&mut self) -> bool {
+        let Self { files, units, memory, .. } = self;
         let gone = tokio::select! {
-            paths = file_changed(files) => {
-                match paths {
-                    Some(paths) => paths.iter().for_each(|path| hashed.forget(path)),
-                    None => hashed.forget_all(),
+            heard = file_heard(files) => {
+                match heard {
+                    Heard::Set => return false,
+                    Heard::Changed(Some(paths)) => paths.iter().for_each(|path| memory.files.forget(path)),
+                    Heard::Changed(None) => memory.files.forget_all(),
                 }
                 false
             }
@@ -140,12 +155,13 @@ impl Watcher {
             // The bus was restarted, perhaps; the next pass connects anew.
             self.units = None;
         }
+        true
     }
 }
 
-async fn file_changed(files: &mut Option<FileWatch>) -> Option<Vec<PathBuf>> {
+async fn file_heard(files: &mut Option<FileWatch>) -> Heard {
     match files {
-        Some(files) => files.changed().await,
+        Some(files) => files.hears().await,
         None => std::future::pending().await,
     }
 }
@@ -164,9 +180,43 @@ struct FileWatch {
     directories: BTreeMap<PathBuf, WatchDescriptor>,
     names: HashMap<WatchDescriptor, BTreeSet<OsString>>,
     /// In these every name is of interest but what is ignored: each by its path within the exclusive directory.
-    whole: HashMap<WatchDescriptor, (PathBuf, Arc<Ignored>)>,
-    /// How many directories could not be watched, and why the last could not.
-    missing: Option<(usize, String)>,
+    whole: HashMap<WatchDescriptor, Whole>,
+    /// What is being set. Until that is done whatever happens in a directory that is not known yet is of interest.
+    setting: Option<Setting>,
+    /// What could not be watched, for people.
+    missing: Vec<String>,
+}
+
+/// An exclusive directory, or one in it: its path within that, and what is ignored.
+type Whole = (PathBuf, Arc<Ignored>);
+
+/// Watches that are set by a thread.
+struct Setting {
+    /// What of each directory is of interest.
+    wanted: BTreeMap<PathBuf, (BTreeSet<OsString>, Option<Whole>)>,
+    set: oneshot::Receiver<AllSet>,
+}
+
+/// What a [`FileWatch`] hears of.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    /// What was to be set is set.
+    Set,
+    /// These changed; `None` where it may be anything.
+    Changed(Option<Vec<PathBuf>>),
+}
+
+/// What came of each directory.
+type AllSet = Vec<(PathBuf, Result<WatchDescriptor, Unset>)>;
+
+/// Why there is no watch.
+enum Unset {
+    /// There is no such directory. It may come later; the clock finds it then.
+    NotThere,
+    /// It lies on what does not answer.
+    NotAnswering(String),
+    /// The kernel gives none.
+    Refused(io::Error),
 }
 
 impl FileWatch {
@@ -179,21 +229,25 @@ impl FileWatch {
         let watches = inotify.watches();
         let events = inotify.into_event_stream(vec![0; BUFFER])?;
         let (directories, names, whole) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { events, watches, directories, names, whole, missing: None })
+        Ok(Self { events, watches, directories, names, whole, setting: None, missing: Vec::new() })
     }
 
-    /// Watches these files from now on, and no others.
-    fn watch<'f>(&mut self, files: impl Iterator<Item = &'f str>, exclusive: &BTreeMap<Id, Exclusive>) {
+    /// Watches these files, and no others, once it is heard that they are set.
+    ///
+    /// # Errors
+    /// Where there is no thread that sets what is to be set.
+    fn watch<'f>(
+        &mut self,
+        files: impl Iterator<Item = &'f str>,
+        exclusive: &BTreeMap<Id, Exclusive>,
+        mounts: &Mounts,
+    ) -> io::Result<()> {
         let mut wanted = by_directory(files.chain(PACKAGES.iter().copied()));
         let exclusive: BTreeMap<&Path, Arc<Ignored>> =
             exclusive.iter().map(|(id, how)| (Path::new(id.name()), Arc::new(how.ignored()))).collect();
-        wanted.extend(
-            exclusive
-                .keys()
-                .filter(|path| !wanted.contains_key(**path))
-                .map(|path| ((*path).to_owned(), BTreeSet::new()))
-                .collect::<Vec<_>>(),
-        );
+        for path in exclusive.keys() {
+            wanted.entry((*path).to_owned()).or_default();
+        }
         let gone: Vec<PathBuf> = self.directories.keys().filter(|path| !wanted.contains_key(*path)).cloned().collect();
         for path in gone {
             if let Some(descriptor) = self.directories.remove(&path) {
@@ -201,48 +255,73 @@ impl FileWatch {
                 let _ = self.watches.remove(descriptor);
             }
         }
+        let paths: Vec<PathBuf> = wanted.keys().cloned().collect();
+        let (watches, mounts) = (self.watches.clone(), mounts.clone());
+        let (tell, set) = oneshot::channel();
+        // Whoever waits for it is gone only where the agent ends.
+        let task = move || drop(tell.send(set_all(watches, mounts, paths)));
+        thread::Builder::new().name("watches".to_owned()).spawn(task)?;
+        let wanted = wanted.into_iter().map(|(path, names)| {
+            let around = path.ancestors().find_map(|above| Some((above, exclusive.get(above)?)));
+            let whole = around
+                .and_then(|(above, ignored)| Some((path.strip_prefix(above).ok()?.to_owned(), Arc::clone(ignored))));
+            (path, (names, whole))
+        });
+        self.setting = Some(Setting { wanted: wanted.collect(), set });
+        Ok(())
+    }
+
+    /// Takes in what was set.
+    fn take_in(&mut self, all: AllSet) {
+        let Some(Setting { mut wanted, .. }) = self.setting.take() else { return };
         self.names.clear();
         self.whole.clear();
-        self.missing = None;
-        for (path, names) in wanted {
-            // Adding one that is there gives the same; one that was replaced gives a new one.
-            match self.watches.add(&path, mask()) {
-                Ok(descriptor) => {
-                    self.names.insert(descriptor.clone(), names);
-                    let around = path.ancestors().find_map(|above| Some((above, exclusive.get(above)?)));
-                    if let Some((above, ignored)) = around
-                        && let Ok(within) = path.strip_prefix(above)
-                    {
-                        self.whole.insert(descriptor.clone(), (within.to_owned(), Arc::clone(ignored)));
-                    }
-                    // A directory that was moved away lives on, and is no longer ours to watch.
-                    if let Some(moved) = self.directories.insert(path, descriptor.clone())
-                        && moved != descriptor
-                    {
-                        let _ = self.watches.remove(moved);
-                    }
+        let (mut silent, mut refused) = (Vec::new(), Vec::new());
+        for (path, set) in all {
+            let descriptor = match set {
+                Ok(descriptor) => descriptor,
+                Err(Unset::NotThere) => {
+                    self.directories.remove(&path);
+                    continue;
                 }
-                // It may come later; the clock finds it then.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => drop(self.directories.remove(&path)),
-                Err(error) => {
-                    let count = self.missing.as_ref().map_or(0, |(count, _)| *count);
-                    self.missing = Some((count + 1, error.to_string()));
+                Err(Unset::NotAnswering(why)) => {
+                    silent.push(why);
+                    // One from before tells as soon as there is something to tell.
+                    let Some(before) = self.directories.get(&path) else { continue };
+                    before.clone()
                 }
+                Err(Unset::Refused(why)) => {
+                    refused.push(why);
+                    continue;
+                }
+            };
+            if let Some((names, whole)) = wanted.remove(&path) {
+                self.names.insert(descriptor.clone(), names);
+                self.whole.extend(whole.map(|whole| (descriptor.clone(), whole)));
+            }
+            // A directory that was moved away lives on, and is no longer ours to watch.
+            if let Some(moved) = self.directories.insert(path, descriptor.clone())
+                && moved != descriptor
+            {
+                let _ = self.watches.remove(moved);
             }
         }
+        self.missing = not_watched(&silent, &refused);
     }
 
-    /// What cannot be watched, for people.
-    fn missing(&self) -> Option<String> {
-        let (count, why) = self.missing.as_ref()?;
-        Some(format!("{count} directories are not watched ({why}; see fs.inotify.max_user_watches)"))
-    }
-
-    /// Waits until something that is watched changed, and tells its paths; `None` where it may be anything.
-    async fn changed(&mut self) -> Option<Vec<PathBuf>> {
+    /// Waits until something that is watched changed, or all is set.
+    async fn hears(&mut self) -> Heard {
         loop {
-            match self.events.next().await {
-                Some(Ok(event)) if self.concerns(&event) => return self.paths(&event),
+            let event = tokio::select! {
+                biased;
+                all = all_set(&mut self.setting) => {
+                    self.take_in(all);
+                    return Heard::Set;
+                }
+                event = self.events.next() => event,
+            };
+            match event {
+                Some(Ok(event)) if self.concerns(&event) => return Heard::Changed(self.paths(&event)),
                 Some(Ok(_)) => {}
                 // Without events there is still the clock.
                 Some(Err(_)) | None => std::future::pending().await,
@@ -262,12 +341,52 @@ impl FileWatch {
             return true;
         }
         let Some(name) = &event.name else { return false };
+        if self.setting.is_some() && !self.names.contains_key(&event.wd) {
+            return true;
+        }
         let strange = |(within, ignored): &(PathBuf, Arc<Ignored>)| {
             within.join(name).to_str().is_none_or(|within| !ignored.covers(within))
         };
         self.names.get(&event.wd).is_some_and(|names| names.contains(name))
             || self.whole.get(&event.wd).is_some_and(strange)
     }
+}
+
+/// What was to be set, once that is done; for ever nothing where nothing is.
+async fn all_set(setting: &mut Option<Setting>) -> AllSet {
+    match setting {
+        Some(setting) => (&mut setting.set).await.unwrap_or_default(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Sets a watch on each of these directories: adding one that is there gives the same, and one that was replaced a new one.
+fn set_all(mut watches: Watches, mounts: Mounts, paths: Vec<PathBuf>) -> AllSet {
+    let host = Reader::machine().map(|host| host.with_mounts(mounts));
+    let mut set = |path: &Path| {
+        match (&host, path.to_str()) {
+            (Ok(host), Some(text)) => host.answers(text).map_err(|error| match error {
+                host::Error::NotAnswering { .. } => Unset::NotAnswering(error.to_string()),
+                // It is not known where it leads.
+                _ => Unset::NotThere,
+            })?,
+            _ => return Err(Unset::NotThere),
+        }
+        watches.add(path, mask()).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Unset::NotThere,
+            _ => Unset::Refused(error),
+        })
+    };
+    paths.into_iter().map(|path| (set(&path), path)).map(|(set, path)| (path, set)).collect()
+}
+
+/// How many directories are not watched, and why the last of them are not.
+fn not_watched(silent: &[String], refused: &[io::Error]) -> Vec<String> {
+    let silent = silent.last().map(|why| (silent.len(), why.clone()));
+    let hint = "see fs.inotify.max_user_watches";
+    let refused = refused.last().map(|why| (refused.len(), format!("{why}; {hint}")));
+    let told = |(count, why)| format!("{count} directories are not watched ({why})");
+    silent.into_iter().chain(refused).map(told).collect()
 }
 
 fn mask() -> WatchMask {
@@ -307,8 +426,18 @@ mod tests {
         runtime.block_on(test());
     }
 
+    /// Watches these from now on.
+    async fn watch<'f>(
+        watcher: &mut FileWatch,
+        files: impl Iterator<Item = &'f str>,
+        exclusive: &BTreeMap<Id, Exclusive>,
+    ) {
+        watcher.watch(files, exclusive, &Mounts::default()).expect("a thread");
+        assert_eq!(watcher.hears().await, Heard::Set);
+    }
+
     async fn is_told(watcher: &mut FileWatch) -> bool {
-        tokio::time::timeout(Duration::from_secs(20), watcher.changed()).await.is_ok()
+        tokio::time::timeout(Duration::from_secs(20), watcher.hears()).await.is_ok()
     }
 
     #[test]
@@ -317,13 +446,43 @@ mod tests {
             let scratch = tempfile::tempdir().expect("a scratch directory");
             let path = scratch.path().join("motd");
             let mut watcher = FileWatch::new().expect("the kernel has one");
-            watcher.watch([path.to_str().expect("text")].into_iter(), &BTreeMap::new());
+            watch(&mut watcher, [path.to_str().expect("text")].into_iter(), &BTreeMap::new()).await;
             fs::write(&path, "a").expect("written");
-            assert_eq!(watcher.changed().await, Some(vec![path.clone()]), "made");
+            assert_eq!(watcher.hears().await, Heard::Changed(Some(vec![path.clone()])), "made");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
             assert!(is_told(&mut watcher).await, "its mode");
             fs::rename(&path, scratch.path().join("other")).expect("renamed");
             assert!(is_told(&mut watcher).await, "renamed");
+        });
+    }
+
+    #[test]
+    fn what_does_not_answer_is_told_not_to_be_watched_and_holds_nobody() {
+        in_loop(async || {
+            let scratch = tempfile::tempdir().expect("a scratch directory");
+            let real = scratch.path().canonicalize().expect("it is there");
+            let name = |name: &str| real.join(name).to_str().expect("text").to_owned();
+            let (here, far, there) = (name("here/f"), name("far/f"), name("far/deep/f"));
+            fs::create_dir(name("here")).expect("made");
+            fs::create_dir_all(name("far/deep")).expect("made");
+            let mut watcher = FileWatch::new().expect("the kernel has one");
+            watch(&mut watcher, [far.as_str()].into_iter(), &BTreeMap::new()).await;
+            let table = format!("1 0 8:1 / / rw - ext4 x rw\n2 1 0:9 / {} rw - nfs4 x rw\n", name("far"));
+            let hangs = Mounts::pretend(&table, &["sh", "-c", "exec sleep 1000"], Duration::from_millis(50));
+            let all = [far.as_str(), &there, &here];
+            watcher.watch(all.into_iter(), &BTreeMap::new(), &hangs).expect("a thread");
+            assert_eq!(watcher.hears().await, Heard::Set);
+            let missing = watcher.missing.join("; ");
+            assert!(
+                missing.starts_with("2 directories are not watched (") && missing.contains("(nfs4) does not answer")
+            );
+            fs::write(&there, "a").expect("written");
+            fs::write(&here, "a").expect("written");
+            assert_eq!(watcher.hears().await, Heard::Changed(Some(vec![PathBuf::from(&here)])));
+            // A watch from before, as long as it tells.
+            fs::write(&far, "a").expect("written");
+            let is_told = async { while watcher.hears().await != Heard::Changed(Some(vec![PathBuf::from(&far)])) {} };
+            assert!(tokio::time::timeout(Duration::from_secs(20), is_told).await.is_ok());
         });
     }
 
@@ -334,12 +493,12 @@ mod tests {
             let name = |name: &str| scratch.path().join(name).to_str().expect("text").to_owned();
             let (ours, last) = (name("ours"), name("last"));
             let mut watcher = FileWatch::new().expect("the kernel has one");
-            watcher.watch([ours.as_str()].into_iter(), &BTreeMap::new());
-            watcher.watch([last.as_str()].into_iter(), &BTreeMap::new());
+            watch(&mut watcher, [ours.as_str()].into_iter(), &BTreeMap::new()).await;
+            watch(&mut watcher, [last.as_str()].into_iter(), &BTreeMap::new()).await;
             // Only the last of these is of interest; what comes before it in the queue is not.
             fs::write(&ours, "a").expect("written");
             fs::write(name("stranger"), "a").expect("written");
-            let quiet = tokio::time::timeout(Duration::from_millis(200), watcher.changed()).await;
+            let quiet = tokio::time::timeout(Duration::from_millis(200), watcher.hears()).await;
             assert!(quiet.is_err(), "a neighbour was told");
             fs::write(&last, "a").expect("written");
             assert!(is_told(&mut watcher).await);
@@ -356,15 +515,15 @@ mod tests {
             let how = Exclusive { ignore: vec!["*.live".to_owned(), "sub/live".to_owned()] };
             let exclusive = BTreeMap::from([(Id::new("file", directory.to_str().expect("text")), how)]);
             let mut watcher = FileWatch::new().expect("the kernel has one");
-            watcher.watch([ours.to_str().expect("text")].into_iter(), &exclusive);
+            watch(&mut watcher, [ours.to_str().expect("text")].into_iter(), &exclusive).await;
             fs::write(directory.join("x.live"), "a").expect("written");
             fs::write(directory.join("sub/live"), "a").expect("written");
-            let quiet = tokio::time::timeout(Duration::from_millis(200), watcher.changed()).await;
+            let quiet = tokio::time::timeout(Duration::from_millis(200), watcher.hears()).await;
             assert!(quiet.is_err(), "what is ignored was told");
             fs::write(directory.join("stranger"), "a").expect("written");
             assert!(is_told(&mut watcher).await, "in the directory");
             let mut watcher = FileWatch::new().expect("the kernel has one");
-            watcher.watch([ours.to_str().expect("text")].into_iter(), &exclusive);
+            watch(&mut watcher, [ours.to_str().expect("text")].into_iter(), &exclusive).await;
             fs::write(directory.join("sub/stranger"), "a").expect("written");
             assert!(is_told(&mut watcher).await, "below it, where something is managed");
         });
@@ -378,11 +537,11 @@ mod tests {
             let path = directory.join("f");
             fs::create_dir(&directory).expect("made");
             let mut watcher = FileWatch::new().expect("the kernel has one");
-            watcher.watch([path.to_str().expect("text")].into_iter(), &BTreeMap::new());
+            watch(&mut watcher, [path.to_str().expect("text")].into_iter(), &BTreeMap::new()).await;
             fs::remove_dir(&directory).expect("removed");
             assert!(is_told(&mut watcher).await, "the directory is gone");
             fs::create_dir(&directory).expect("made");
-            watcher.watch([path.to_str().expect("text")].into_iter(), &BTreeMap::new());
+            watch(&mut watcher, [path.to_str().expect("text")].into_iter(), &BTreeMap::new()).await;
             fs::write(&path, "a").expect("written");
             assert!(is_told(&mut watcher).await, "the new directory is watched");
         });

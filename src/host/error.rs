@@ -15,6 +15,16 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// What is mounted on the way does not answer, so that nothing of it was looked at.
+    #[error("{path}: what is mounted at {point} ({kind}) does not answer")]
+    NotAnswering {
+        /// The path that was to be reached.
+        path: String,
+        /// Where it is mounted.
+        point: String,
+        /// The type of the file system: `nfs4`, `fuse.sshfs`…
+        kind: String,
+    },
     /// A symbolic link on the way that somebody else than root could move.
     #[error("{path}: {link} on the way is a symbolic link that {who} could move; not followed")]
     UntrustedLink {
@@ -121,6 +131,7 @@ impl Error {
                 io::ErrorKind::ReadOnlyFilesystem => "read-only",
                 _ => "io-error",
             },
+            Self::NotAnswering { .. } => "not-answering",
             Self::UntrustedLink { .. } => "untrusted-link",
             Self::InTheWay { .. } => "in-the-way",
             Self::UnknownOwner { .. } => "unknown-owner",
@@ -147,6 +158,7 @@ impl Error {
                 UNSAID.clone_into(said);
             }
             Self::Io { .. }
+            | Self::NotAnswering { .. }
             | Self::UntrustedLink { .. }
             | Self::InTheWay { .. }
             | Self::UnknownOwner { .. }

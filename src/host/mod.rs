@@ -29,6 +29,7 @@ mod facts;
 mod files;
 mod journal;
 mod keyring;
+mod mounts;
 mod parsed;
 mod pass;
 mod payloads;
@@ -63,6 +64,7 @@ pub use files::{
 };
 pub use journal::{Entry, Priority};
 pub use keyring::{HOST_KEYS, Keyring, hide, identity_file};
+pub use mounts::Mounts;
 pub use payloads::{Payloads, kept_name};
 pub use processes::Replaced;
 pub use program::{Output, Program};
@@ -105,6 +107,8 @@ pub struct Memory {
     pub files: Hashed,
     /// Our own documents.
     pub documents: Documents,
+    /// What is mounted, and who of that answers.
+    pub mounts: Mounts,
 }
 
 /// Told, in one short line, what is being done or waited for.
@@ -216,7 +220,16 @@ impl Reader {
     #[must_use]
     pub fn with_memory(mut self, memory: Memory) -> Self {
         memory.files.begin();
+        memory.mounts.begin();
+        let mounts = memory.mounts.clone();
         self.memory = Some(memory);
+        self.with_mounts(mounts)
+    }
+
+    /// The same view, which knows of what is mounted what is known in `mounts`.
+    #[must_use]
+    pub fn with_mounts(mut self, mounts: Mounts) -> Self {
+        self.root.know(mounts);
         self
     }
 

@@ -60,6 +60,7 @@ impl Reader {
     /// When the content of the file `path` changed last, since 1970; of a symbolic link that itself. None where that
     /// cannot be told, or it is neither.
     pub fn modified(&self, path: &str) -> Option<Duration> {
+        self.answers(path.rsplit_once('/')?.0).ok()?;
         let meta = fs::symlink_metadata(self.below_root(path)).ok()?;
         let counts = meta.is_file() || meta.is_symlink();
         meta.modified().ok().filter(|_| counts)?.duration_since(UNIX_EPOCH).ok()

@@ -75,8 +75,8 @@ fn names(host: &Reader, known: &Known<'_>, desired: &Desired) -> Result<BTreeSet
     let mut add = |path: &str| {
         match host.canonical(path) {
             Ok(real) => drop(names.insert(real)),
-            // Where a file stands on the way nothing can stand behind it.
-            Err(Error::InTheWay { .. }) => {}
+            // Where a file stands on the way nothing can stand behind it. What does not answer is where it is mounted.
+            Err(Error::InTheWay { .. } | Error::NotAnswering { .. }) => {}
             Err(error) => return Err(error),
         }
         names.insert(path.to_owned());

@@ -40,6 +40,7 @@ mod ending;
 mod exclusive;
 mod forward;
 mod hand;
+mod hanging;
 mod harness;
 mod hold;
 mod hostile;

@@ -67,6 +67,12 @@ impl Server {
         }
         server
     }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let process = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
+        nix::sys::signal::kill(process, signal).expect("it runs");
+    }
 }
 
 impl Drop for Server {

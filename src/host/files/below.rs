@@ -26,7 +26,9 @@ impl Reader {
     /// # Errors
     /// Where it cannot be read, is more than `limit` nodes, or an end is asked for (`interrupted`).
     pub fn below(&self, path: &str, limit: usize, enter: &dyn Fn(&str) -> bool) -> Result<Below, Error> {
-        let Some(Parent { dir, .. }) = self.root.directory(path)? else { return Ok(Below::default()) };
+        let Some(reached) = self.root.directory(path)? else { return Ok(Below::default()) };
+        self.root.answers_below(path, &reached)?;
+        let Parent { dir, .. } = reached;
         let device = Meta::of(dir.as_fd(), "", AtFlags::EMPTY_PATH).map_err(io("look at", path))?.device;
         let mut walk = Walk { reader: self, path, limit, device, enter, found: Below::default() };
         walk.list(&dir, "", sweep::DEPTH)?;

@@ -135,8 +135,10 @@ impl Looks<'_> {
         match &mut self.near {
             Some(near) if near.directory == directory && is_name(path, name) => {
                 if near.parent.name != name {
+                    let real = near.real.as_ref().map(|real| format!("{real}/{name}"));
+                    self.host.root.answers(real.as_deref().unwrap_or(path), path)?;
                     name.clone_into(&mut near.parent.name);
-                    near.parent.real = near.real.as_ref().map(|real| format!("{real}/{name}"));
+                    near.parent.real = real;
                 }
             }
             // A path of another form is walked, which says what is wrong with it.

@@ -147,6 +147,14 @@ impl Reader {
         self.root.parent(path)?.map_or(Ok(None), |parent| look_in(&parent, path))
     }
 
+    /// Returns once whatever is mounted on the way to the directory `path` answers, where anything is that may hang.
+    ///
+    /// # Errors
+    /// [`Error::NotAnswering`] where that does not; and as [`Reader::look`], since then it is not known what is on the way.
+    pub fn answers(&self, path: &str) -> Result<(), Error> {
+        if self.root.is_quiet() { Ok(()) } else { self.root.directory(path).map(drop) }
+    }
+
     /// Who besides root could exchange what stands at `path`, in words; `None` where nobody could.
     ///
     /// # Errors

@@ -39,7 +39,9 @@ impl Reader {
     /// Where something in it cannot be kept: a device, fifo or socket, a mount point, an immutable file, a name that
     /// is not UTF-8; where it is more than `limits` say; or it cannot be read.
     pub fn tree(&self, path: &str, limits: TreeLimits) -> Result<Vec<(String, Meta, Option<String>)>, Error> {
-        let Some(Parent { dir, .. }) = self.root.directory(path)? else { return Ok(Vec::new()) };
+        let Some(reached) = self.root.directory(path)? else { return Ok(Vec::new()) };
+        self.root.answers_below(path, &reached)?;
+        let Parent { dir, .. } = reached;
         let mut found = Found { path, limits, bytes: 0, nodes: Vec::new() };
         found.walk(&dir, "", sweep::DEPTH)?;
         Ok(found.nodes)

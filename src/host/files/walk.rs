@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags}
 use rustix::io::Errno;
 
 use super::{Attributes, Meta, io};
-use crate::host::Error;
+use crate::host::{Error, Mounts};
 
 /// How many symbolic links one path may lead through, as the kernel has it; see path_resolution(7).
 const LINKS: usize = 40;
@@ -23,7 +24,10 @@ pub(super) const HERE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlag
 #[derive(Debug)]
 pub(in crate::host) struct Root {
     path: PathBuf,
+    /// The same without symbolic links; empty for `/`, and where that cannot be told.
+    real: String,
     dir: OwnedFd,
+    mounts: Mounts,
     /// Whose links and directories are believed besides root's: of a directory that stands for a
     /// machine also our own, since we may be anybody.
     ours: Option<u32>,
@@ -63,7 +67,36 @@ impl Root {
         let dir = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| Error::Io { doing: "open", path: path.to_owned(), source: errno.into() })?;
         let ours = (!machine).then(|| rustix::process::geteuid().as_raw());
-        Ok(Self { path: path.to_owned(), dir, ours, near: RefCell::new(Near::Unkept) })
+        let real = if machine { None } else { path.canonicalize().ok() };
+        let real = real.and_then(|real| real.to_str().map(|real| real.trim_end_matches('/').to_owned()));
+        let (real, mounts, near) = (real.unwrap_or_default(), Mounts::default(), RefCell::new(Near::Unkept));
+        Ok(Self { path: path.to_owned(), real, dir, mounts, ours, near })
+    }
+
+    /// Nothing is asked that is known in `mounts`.
+    pub(in crate::host) fn know(&mut self, mounts: Mounts) {
+        self.mounts = mounts;
+    }
+
+    /// Whether everything that is mounted on the way to `path`, which has no symbolic links, answers; `shown` is what it
+    /// is called. Nothing is looked at before that.
+    pub(super) fn answers(&self, path: &str, shown: &str) -> Result<(), Error> {
+        self.mounts.answer(&self.above(path), shown)
+    }
+
+    /// The same of everything that is mounted below the directory `path`, which was reached.
+    pub(super) fn answers_below(&self, path: &str, reached: &Parent) -> Result<(), Error> {
+        let real = reached.real.as_deref().map_or(path, |real| real.trim_end_matches("/."));
+        self.mounts.answer_below(&self.above(real), path)
+    }
+
+    /// Whether nothing is mounted that may hang.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.mounts.are_quiet()
+    }
+
+    fn above<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        if self.real.is_empty() { Cow::Borrowed(path) } else { Cow::Owned(format!("{}{path}", self.real)) }
     }
 
     pub(in crate::host) fn path(&self) -> &Path {
@@ -92,6 +125,7 @@ impl Root {
     pub(super) fn parent(&self, path: &str) -> Result<Option<Parent>, Error> {
         let mut names = components(path)?;
         let name = names.pop().unwrap_or(".").to_owned();
+        self.answers(path, path)?;
         match self.straight(&names) {
             Ok(found) => Ok(found.map(|dir| Parent { dir, name, real: None, loose: None })),
             Err(()) => self.steps(path, &names, &name, None),
@@ -102,6 +136,7 @@ impl Root {
     pub(super) fn parent_made(&self, path: &str, make: Make<'_>) -> Result<Parent, Error> {
         let mut names = components(path)?;
         let name = names.pop().unwrap_or(".").to_owned();
+        self.answers(path, path)?;
         if let Ok(Some(dir)) = self.straight(&names) {
             return Ok(Parent { dir, name, real: None, loose: None });
         }
@@ -290,6 +325,7 @@ impl<'r> Walk<'r> {
             _ => {}
         }
         let at = self.at(name);
+        self.root.answers(&at, self.path)?;
         // Everything about the name is asked of this one descriptor, so that it cannot be exchanged in between.
         let node = match rustix::fs::openat(self.here(), name, HERE, Mode::empty()) {
             Ok(node) => node,
@@ -341,7 +377,11 @@ impl<'r> Walk<'r> {
     }
 
     fn parent(mut self, last: &str) -> Result<Parent, Error> {
-        let real = (self.links > 0).then(|| self.at(last));
+        let at = self.at(last);
+        if last != "." {
+            self.root.answers(&at, self.path)?;
+        }
+        let real = (self.links > 0).then_some(at);
         let loose = self.loose_here().cloned();
         let dir = match self.steps.pop() {
             Some(step) => step.dir,
