@@ -28,6 +28,7 @@ use crate::source::SharedHealth;
 mod asked;
 mod desk;
 mod ended;
+mod hanging;
 mod reload;
 mod shown;
 #[cfg(test)]
@@ -85,6 +86,10 @@ pub(super) struct Agent {
     leave_alone: Option<Instant>,
     told: Option<Told>,
     running: Option<Current>,
+    /// Why it does not go on, where it does not.
+    hanging: Option<String>,
+    /// When that is looked at next.
+    look_at: Instant,
     /// The pass that is to run next, and why not only by the clock.
     wanted: Option<Wanted>,
     /// When the next pass begins by itself.
@@ -246,6 +251,8 @@ impl Agent {
             leave_alone: None,
             told: None,
             running: None,
+            hanging: None,
+            look_at: Instant::now(),
             wanted: None,
             due: Instant::now(),
             hinted: None,
@@ -298,7 +305,7 @@ impl Agent {
     pub(super) fn due(&self) -> Option<Instant> {
         let pass = self.configured().then_some(self.due);
         let wakes = self.wakes().filter(|_| self.configured());
-        [pass, self.hinted, self.feed_at, wakes, self.reread].into_iter().flatten().min()
+        [pass, self.hinted, self.feed_at, wakes, self.reread, self.looks_after()].into_iter().flatten().min()
     }
 
     /// Whether it is of interest that something changed; where that is known already it only takes time.
@@ -314,6 +321,7 @@ impl Agent {
     /// What is done about `event`.
     pub(super) fn take(&mut self, event: Event) -> Flow {
         self.feed();
+        self.look_after();
         match event {
             Event::Due => self.clock(),
             Event::Changed => self.hint(),

@@ -68,7 +68,7 @@ pub use mounts::Mounts;
 pub use payloads::{Payloads, kept_name};
 pub use processes::Replaced;
 pub use program::{Output, Program};
-pub use pulse::Pulse;
+pub use pulse::{Pulse, Silence};
 pub use regular::{open_regular, read_regular};
 pub use replace::{Instead, follows_no_link, replace_file};
 pub use scratch::Scratch;
@@ -205,6 +205,7 @@ impl Reader {
     /// The same view that shows `pulse` that work goes on.
     #[must_use]
     pub fn with_pulse(mut self, pulse: Arc<Pulse>) -> Self {
+        self.root.show(Arc::clone(&pulse));
         self.pulse = pulse;
         self
     }
@@ -287,7 +288,7 @@ impl Reader {
 
     /// Tells whoever watches, in one short line, what is being done or waited for.
     pub fn say(&self, line: &str) {
-        self.pulse.beat();
+        self.pulse.turn();
         self.goes_on(Duration::ZERO);
         (self.progress.0)(line);
     }

@@ -14,8 +14,8 @@ mod sentence;
 mod told;
 
 pub use asked::{
-    allowed, approved, bad_settings, expired, forgotten, forward, no_settings, not_restored, reloaded, restored,
-    resumed, retried, rollback, started, stopping, suspended,
+    allowed, approved, bad_settings, expired, forgotten, forward, goes_on, hangs, no_settings, not_restored, reloaded,
+    restored, resumed, retried, rollback, started, stopping, suspended,
 };
 pub use entries::{BLINK, entries};
 pub use event::Event;

@@ -14,6 +14,7 @@ impl Agent {
     pub(super) fn pass_ended(&mut self, ended: Ended) -> Flow {
         let Some(current) = self.running.take() else { return Flow::Go };
         self.ended_at = Some(Instant::now());
+        self.look_after();
         let Ended { mut report, told, given, live, stored, history, held, managed, took, at, locked, asked, said } =
             ended;
         self.echoes &= acted(&report);

@@ -65,6 +65,7 @@ impl Agent {
             looks: &self.live.looks,
             health: &self.health.now(),
             running,
+            hanging: self.hanging.as_deref(),
             last: self.last.clone(),
             next,
             agent: Some(AgentStatus {

@@ -233,6 +233,42 @@ async fn a_disk_that_takes_its_time_holds_nobody_but_whoever_asked() {
     assert_eq!(reconcile::brakes(&scene.agent.host).expect("whole").suspensions.len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_does_not_go_on_is_told_once_and_the_status_says_so_until_it_does() {
+    const SILENT: Duration = Duration::from_secs(180);
+    let shown = |scene: &Scene| {
+        let status = Arc::clone(&scene.agent.snapshots().borrow().status);
+        (status.state, status.reason.clone().unwrap_or_default(), status.message.clone().unwrap_or_default())
+    };
+    for ends in [true, false] {
+        let mut scene = Scene::new("1h");
+        scene.live(Duration::from_secs(1), None, |_| managing(3)).await;
+        drop(scene.ask(Request::Sync { allow_removals: None }));
+        scene.write();
+        let pulse = Arc::clone(&scene.agent.running.as_ref().expect("one runs").link.pulse);
+        scene.agent.doing.send_modify(|doing| doing.line = "looking at the host".to_owned());
+        drop(scene.told());
+        assert!(scene.agent.due().is_some_and(|due| due <= Instant::now() + Duration::from_secs(60)), "looked after");
+        pulse.come_to("/srv/x");
+        scene.agent.take(Event::Due);
+        assert_eq!(shown(&scene).0, State::InSync);
+        pulse.pretend(SILENT);
+        scene.agent.take(Event::Due);
+        scene.agent.take(Event::Due);
+        let message = "the pass that runs has shown no progress for 3 min: looking at the host, last at /srv/x";
+        assert_eq!(shown(&scene), (State::Degraded, "no-progress".to_owned(), message.to_owned()));
+        assert_eq!(scene.told(), [format!("hangs: {message}")]);
+        if ends {
+            scene.end(|_| ());
+        } else {
+            pulse.beat();
+            scene.agent.take(Event::Due);
+        }
+        assert_eq!(shown(&scene).0, State::InSync);
+        assert_eq!(scene.told(), ["goes-on: the pass that showed no progress goes on, or is over"]);
+    }
+}
+
 /// A host with one managed file, of which a copy is kept; gives the id of that.
 fn with_copy(scene: &Scene) -> String {
     let id: Id = "file:/etc/motd".parse().expect("an id");

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::{Attributes, Meta, io};
-use crate::host::{Error, Mounts};
+use crate::host::{Error, Mounts, Pulse};
 
 /// How many symbolic links one path may lead through, as the kernel has it; see path_resolution(7).
 const LINKS: usize = 40;
@@ -28,6 +29,8 @@ pub(in crate::host) struct Root {
     real: String,
     dir: OwnedFd,
     mounts: Mounts,
+    /// Shows where a walk has come to.
+    pulse: Arc<Pulse>,
     /// Whose links and directories are believed besides root's: of a directory that stands for a
     /// machine also our own, since we may be anybody.
     ours: Option<u32>,
@@ -69,8 +72,8 @@ impl Root {
         let ours = (!machine).then(|| rustix::process::geteuid().as_raw());
         let real = if machine { None } else { path.canonicalize().ok() };
         let real = real.and_then(|real| real.to_str().map(|real| real.trim_end_matches('/').to_owned()));
-        let (real, mounts, near) = (real.unwrap_or_default(), Mounts::default(), RefCell::new(Near::Unkept));
-        Ok(Self { path: path.to_owned(), real, dir, mounts, ours, near })
+        let (real, mounts, pulse) = (real.unwrap_or_default(), Mounts::default(), Arc::default());
+        Ok(Self { path: path.to_owned(), real, dir, mounts, pulse, ours, near: RefCell::new(Near::Unkept) })
     }
 
     /// Nothing is asked that is known in `mounts`.
@@ -78,9 +81,15 @@ impl Root {
         self.mounts = mounts;
     }
 
+    /// Each path that is come to is shown there.
+    pub(in crate::host) fn show(&mut self, pulse: Arc<Pulse>) {
+        self.pulse = pulse;
+    }
+
     /// Whether everything that is mounted on the way to `path`, which has no symbolic links, answers; `shown` is what it
     /// is called. Nothing is looked at before that.
     pub(super) fn answers(&self, path: &str, shown: &str) -> Result<(), Error> {
+        self.pulse.come_to(shown);
         self.mounts.answer(&self.above(path), shown)
     }
 

@@ -135,6 +135,16 @@ pub fn no_settings(message: &str) -> Entry {
     Draft::new(Event::BadSettings, &sentence).with("TRUEUP_REASON", "bad-settings").done()
 }
 
+/// The pass with the id `pass` does not go on, as `message` says.
+pub fn hangs(pass: &str, message: &str) -> Entry {
+    Draft::new(Event::Hangs, message).with("TRUEUP_PASS", pass).with("TRUEUP_REASON", "no-progress").done()
+}
+
+/// No pass hangs any more.
+pub fn goes_on() -> Entry {
+    Draft::new(Event::GoesOn, "the pass that showed no progress goes on, or is over").done()
+}
+
 fn revision(event: Event, sentence: &str, commit: &CommitId) -> Draft {
     Draft::new(event, sentence).with("TRUEUP_REVISION", commit.as_str())
 }

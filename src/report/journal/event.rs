@@ -74,6 +74,10 @@ events! {
     Unreachable = "unreachable", "45d9d3bb55df4f05afec95151026ba5c", Warning;
     /// The source answers again.
     Reachable = "reachable", "753e02afeb87417f8da826afdcec1e6f", Notice;
+    /// A pass does not go on.
+    Hangs = "hangs", "2c1ebbd207f441c8b3f4d4845cd231fa", Error;
+    /// The pass that did not goes on, or has ended.
+    GoesOn = "goes-on", "8467525793fb4fdc94a641541caae411", Notice;
     /// Somebody asked that something is not changed for a while.
     Suspended = "suspended", "513cb4f76c124982b4ceb601830a79ed", Notice;
     /// Something may be changed again.

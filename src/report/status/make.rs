@@ -48,6 +48,8 @@ pub struct Parts<'a> {
     pub health: &'a Health,
     /// The pass that runs.
     pub running: Option<Running>,
+    /// Why the pass that runs does not go on, where it does not.
+    pub hanging: Option<&'a str>,
     /// The last pass that ended.
     pub last: Option<Last>,
     /// When the next begins by itself.
@@ -82,6 +84,7 @@ impl<'a> Parts<'a> {
             looks: NEVER,
             health: UNKNOWN,
             running: None,
+            hanging: None,
             last: None,
             next: None,
             agent: None,
@@ -233,6 +236,7 @@ fn judge(parts: &Parts<'_>) -> Verdict {
     };
     found
         .or_worse(under_way(parts))
+        .or_clearer(parts.hanging.map(|why| Verdict::new(State::Degraded, "no-progress", why)))
         .or_worse(gone_back(parts))
         .or_clearer(braked(parts))
         .or_clearer(unconfigured(parts))
@@ -457,6 +461,7 @@ mod tests {
                 looks: &self.looks,
                 health: &Health::new(),
                 running: self.running.then(|| Running { pass: "P".to_owned(), since: NOW, doing: String::new() }),
+                hanging: None,
                 last: None,
                 next: None,
                 agent: self.agent.then(|| AgentStatus { version: "0".to_owned(), pid: 1, started, settings: None }),
