@@ -1,5 +1,6 @@
 """A file system in user space, mounted on a host and served from the machine: as long as this is stopped, whoever looks
-at anything on it hangs in the kernel. See fuse(4), and include/uapi/linux/fuse.h of the kernel.
+at anything on it hangs in the kernel. From SIGUSR1 until SIGUSR2 it takes requests and answers none: then not even SIGKILL
+ends whoever waits. See fuse(4), and include/uapi/linux/fuse.h of the kernel.
 
 Arguments: a process of the host, the mount point there, and the content of the only file in it, `file`.
 """
@@ -7,6 +8,7 @@ Arguments: a process of the host, the mount point there, and the content of the 
 import ctypes
 import errno
 import os
+import signal
 import stat
 import struct
 import sys
@@ -63,6 +65,27 @@ call(libc.setns(namespace, CLONE_NEWNS))
 os.makedirs(point, exist_ok=True)
 options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0,allow_other"
 call(libc.mount(b"far-away", point.encode(), b"fuse.far", 0, options.encode()))
+stalled, waiting = False, []
+
+
+def serve(request):
+    _, opcode, unique, node = struct.unpack_from("<2I2Q", request)
+    if opcode in SILENT:
+        return
+    result = answer(opcode, node, request[40:])
+    error, result = (-result, b"") if isinstance(result, int) else (0, result)
+    os.write(fuse, struct.pack("<IiQ", 16 + len(result), error, unique) + result)
+
+
+def stall(number, _):
+    global stalled
+    stalled = number == signal.SIGUSR1
+    while not stalled and waiting:
+        serve(waiting.pop(0))
+
+
+signal.signal(signal.SIGUSR1, stall)
+signal.signal(signal.SIGUSR2, stall)
 print("mounted", flush=True)
 while True:
     try:
@@ -71,9 +94,7 @@ while True:
         if error.errno in (errno.EINTR, errno.ENOENT):
             continue
         break
-    _, opcode, unique, node = struct.unpack_from("<2I2Q", request)
-    if opcode in SILENT:
-        continue
-    result = answer(opcode, node, request[40:])
-    error, result = (-result, b"") if isinstance(result, int) else (0, result)
-    os.write(fuse, struct.pack("<IiQ", 16 + len(result), error, unique) + result)
+    if stalled:
+        waiting.append(request)
+    else:
+        serve(request)

@@ -5,9 +5,9 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use super::installed::QUICK;
+use super::installed::{QUICK, deb};
 use super::server::{Says, Server, bound_to_us};
-use super::{Host, Lab};
+use super::{Host, Lab, Variant};
 
 /// A file system that is mounted on the host and served from the machine; `file` is in it.
 fn far_away(host: &Host, point: &str) -> Server {
@@ -79,4 +79,25 @@ fn what_does_not_answer_fails_by_name_and_everything_else_is_converged_and_watch
     assert_eq!(asking(&host), 0);
     let drift = host.journal(&["TRUEUP_EVENT=drift", "TRUEUP_RESOURCE=file:/srv/far/file"]);
     assert_eq!(drift.len(), 0, "nothing of it was taken for drift: {drift:#?}");
+}
+
+#[test]
+fn one_that_no_signal_ends_does_not_keep_the_agent_from_its_end() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let commit = declare(&mut lab, "80");
+    let host = lab.boot_plain(Variant::Bookworm, "web-01", &lab.agent_files(QUICK));
+    let server = far_away(&host, "/srv/far");
+    host.install(&deb());
+    host.await_applied(&commit);
+    host.ok(&["systemctl", "stop", "trueup"]);
+    // Requests are taken, and not answered.
+    server.signal(Signal::SIGUSR1);
+    host.ok(&["systemctl", "start", "trueup"]);
+    host.await_status("what hangs is told", |status| status["reason"] == "not-answering");
+    host.ok(&["pkill", "-KILL", "-x", "stat"]);
+    assert_eq!(asking(&host), 1, "nobody ends it");
+    assert!(host.holds("timeout 60 systemctl restart trueup"));
+    server.signal(Signal::SIGUSR2);
+    host.await_status("in sync again", |status| status["state"] == "in-sync" && status["running"].is_null());
+    host.await_that("! pgrep -x stat");
 }

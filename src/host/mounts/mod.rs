@@ -9,14 +9,16 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::Error;
+use super::{Error, Program};
 
 mod table;
 #[cfg(test)]
@@ -174,6 +176,9 @@ impl State {
         };
         let mut asking = Asking::start(&program, &asked.path)?;
         let answered = asking.answers_within(self.patience)?;
+        if !answered && matches!(self.source, Source::Kernel(_)) {
+            asking.leave_behind();
+        }
         let known = if answered { Known::Answered(Instant::now()) } else { Known::Waiting(asking) };
         self.asked.insert(asked.clone(), known);
         Ok(answered)
@@ -223,6 +228,23 @@ impl Asking {
                 Ok(_) => return Ok(self.0.try_wait()?.is_some_and(|status| status.code().is_some())),
             }
         }
+    }
+
+    /// Takes it out of the agent's own unit: systemd would wait for it where that is to end, as long as any step may take. As
+    /// good as it goes.
+    fn leave_behind(&self) {
+        if !Path::new("/run/systemd/system").is_dir() || !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let pid = self.0.id().to_string();
+        let name = format!("trueup-asks-{pid}.scope");
+        let manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"];
+        let method = ["StartTransientUnit", "ssa(sv)a(sa(sv))", &name, "fail"];
+        // A scope: org.freedesktop.systemd1(5). Nor is it waited for where the host goes down.
+        let properties = ["3", "PIDs", "au", "1", &pid, "TimeoutStopUSec", "t", "1000000"];
+        let collected = ["CollectMode", "s", "inactive-or-failed", "0"];
+        let words = [&["--system", "call"][..], &manager, &method, &properties, &collected].concat();
+        let _ = Program::new("busctl").args(words).limit(PATIENCE).run(&AtomicBool::new(false));
     }
 }
 
