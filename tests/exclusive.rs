@@ -120,3 +120,38 @@ fn drift_knows_what_is_the_agents_own_and_what_is_declared_and_was_not_delivered
     assert_eq!(Scene::step(&drift, "etc/app.d/evil.conf")["cause"], "corrective");
     assert_eq!(drift["steps"].as_array().map(Vec::len), Some(1), "{drift:#}");
 }
+
+#[test]
+fn what_an_exclusive_directory_within_another_ignored_was_there_before_once_it_is_exclusive_no_longer() {
+    let inner = "[files.\"/etc/app.d/live\"]\ntype = \"directory\"\n";
+    for (round, without) in [EXCLUSIVE.to_owned(), format!("{EXCLUSIVE}{inner}")].into_iter().enumerate() {
+        let scene = Scene::new();
+        scene.put(MANIFEST, &format!("{EXCLUSIVE}{inner}exclusive = {{ ignore = [\"*.bak\"] }}\n"));
+        for name in ["here.bak", "held.bak"] {
+            scene.put(&format!("root/etc/app.d/live/{name}"), "theirs\n");
+        }
+        assert_eq!(scene.trueup("run")["state"], "in-sync");
+        scene.put("root/etc/app.d/live/evil.conf", "evil\n");
+        // One that cannot go in this pass was there before in the next, too.
+        let held = scene.at("root/etc/app.d/live/held.bak");
+        fs::remove_file(&held).expect("removed");
+        assert!(Command::new("mkfifo").arg(&held).status().expect("mkfifo is there").success());
+        scene.put(MANIFEST, &without);
+        let run = scene.trueup("run");
+        assert_eq!(Scene::step(&run, "etc/app.d/live/evil.conf")["cause"], "corrective", "{round}: {run:#}");
+        assert_eq!(Scene::step(&run, "etc/app.d/live/here.bak")["cause"], "intended", "{round}: {run:#}");
+        assert_eq!(Scene::step(&run, "etc/app.d/live/held.bak")["outcome"], "failed", "{round}: {run:#}");
+        let drift = scene.trueup("drift");
+        assert_eq!(drift["steps"].as_array().map(Vec::len), Some(0), "{round}: {drift:#}");
+        fs::remove_file(&held).expect("removed");
+        fs::write(&held, "theirs\n").expect("written");
+        let run = scene.trueup("run");
+        assert_eq!(Scene::step(&run, "etc/app.d/live/held.bak")["cause"], "intended", "{round}: {run:#}");
+        assert!(!scene.has("etc/app.d/live/here.bak") && !scene.has("etc/app.d/live/held.bak"));
+        // They come back, and who came later does not.
+        scene.put(MANIFEST, "[files.\"/etc/app.d\"]\ntype = \"directory\"\n");
+        scene.trueup("run");
+        assert!(scene.has("etc/app.d/live/here.bak") && scene.has("etc/app.d/live/held.bak"), "{round}");
+        assert!(!scene.has("etc/app.d/live/evil.conf"), "{round}");
+    }
+}

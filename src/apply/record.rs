@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Applied, Error, Ground};
 use crate::compile::Desired;
 use crate::host;
+use crate::kinds::file::{Exclusive, ancestors};
 use crate::kinds::{Observed, Spec};
 use crate::ledger::{self, Cleared, Entry, KeptLimits, Ledger, Origin, OwedRefresh};
 use crate::model::{Drift, Id, Outcome, Revision};
@@ -128,13 +129,13 @@ pub fn record(
 /// into one after that is drift, and not what stood there before.
 fn cleared(ground: &mut Ground<'_>, plan: &Plan, applied: &Applied) {
     let desired = ground.desired;
-    let known = &mut ground.ledger.exclusive;
-    known.retain(|id, _| desired.resources.get(id).is_some_and(|wanted| wanted.exclusive.is_some()));
-    let exclusive: Vec<_> =
+    let exclusive: BTreeMap<&Id, &Exclusive> =
         desired.declared().filter_map(|(id, wanted)| Some((id, wanted.exclusive.as_ref()?))).collect();
     if exclusive.is_empty() {
+        ground.ledger.exclusive.clear();
         return;
     }
+    let ledger = &mut *ground.ledger;
     let done = applied.outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Done).map(|(id, _)| id);
     let holds: BTreeSet<&Id> = plan.adopted.iter().chain(&plan.in_sync).chain(done).collect();
     let strangers = desired.resources.iter().filter(|(id, _)| !holds.contains(id));
@@ -143,14 +144,17 @@ fn cleared(ground: &mut Ground<'_>, plan: &Plan, applied: &Applied) {
         let Some(directory) = &wanted.stranger_of else { continue };
         let within = id.name().strip_prefix(directory.name()).and_then(|rest| rest.strip_prefix('/'));
         // Who came later and does not go either stays who came later.
-        let before = within.filter(|within| known.get(directory).is_none_or(|was| was.had(within)));
+        let before = within.filter(|_| ledger.was_stranger(directory, id) != Some(false));
         left.entry(directory).or_default().extend(before.map(str::to_owned));
     }
-    for (id, exclusive) in exclusive {
-        if holds.contains(id) && desired.unlisted.get(id).is_none_or(|unlisted| unlisted.but_names) {
-            let left = left.remove(id).unwrap_or_default();
-            known.insert(id.clone(), Cleared { exclusive: exclusive.clone(), left });
-        }
+    let is_cleared = |id: &Id| holds.contains(id) && desired.unlisted.get(id).is_none_or(|unlisted| unlisted.but_names);
+    // What was in one that is exclusive no longer is for the one around it to know, once that is cleared.
+    let around = |id: &Id| ancestors(id.name()).map(|path| Id::new("file", path)).find(|id| exclusive.contains_key(id));
+    let stays = |id: &Id| exclusive.contains_key(id) || around(id).is_some_and(|around| !is_cleared(&around));
+    ledger.exclusive.retain(|id, _| stays(id));
+    for (id, exclusive) in exclusive.iter().filter(|(id, _)| is_cleared(id)) {
+        let left = left.remove(id).unwrap_or_default();
+        ledger.exclusive.insert((*id).clone(), Cleared { exclusive: (*exclusive).clone(), left });
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::file::Exclusive;
+use crate::kinds::file::{Exclusive, ancestors};
 use crate::kinds::{Activation, Before, Refresh, Spec};
 use crate::model::{Drift, Id, Release, Revision, packed};
 
@@ -80,6 +80,18 @@ impl Cleared {
     /// Whether what is at the path `within` the directory, and a stranger, was there before.
     pub fn had(&self, within: &str) -> bool {
         self.left.contains(within) || self.exclusive.ignored().covers(within)
+    }
+}
+
+impl Ledger {
+    /// Whether `id`, a stranger of the exclusive `directory`, was there before that was cleared; `None` where that never was.
+    /// One within it that is exclusive no longer may have ignored it.
+    pub fn was_stranger(&self, directory: &Id, id: &Id) -> Option<bool> {
+        self.exclusive.get(directory)?;
+        let within = |above: &str| id.name().strip_prefix(above)?.strip_prefix('/');
+        let inside = ancestors(id.name()).take_while(|above| above.len() >= directory.name().len());
+        let mut known = inside.filter_map(|above| Some((self.exclusive.get(&Id::new("file", above))?, within(above)?)));
+        Some(known.any(|(was, within)| was.had(within)))
     }
 }
 

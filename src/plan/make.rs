@@ -129,9 +129,8 @@ fn judge(
 /// What we made ourselves for what lay in it came no later.
 fn came_later<'a>(situation: &Situation<'a>, id: &Id, wanted: &'a Wanted) -> Option<&'a Spec> {
     let directory = wanted.stranger_of.as_ref()?;
-    let within = id.name().strip_prefix(directory.name())?.strip_prefix('/')?;
-    let was = situation.ledger.exclusive.get(directory);
-    let new = was.is_some_and(|was| !was.had(within)) && !situation.ledger.implied.contains(id.name());
+    let was = situation.ledger.was_stranger(directory, id);
+    let new = was == Some(false) && !situation.ledger.implied.contains(id.name());
     (new || wanted.drift == Drift::Report).then_some(&wanted.spec)
 }
 
