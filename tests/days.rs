@@ -248,6 +248,41 @@ fn what_we_made_ourselves_is_not_in_the_way_of_what_it_was_before() {
 }
 
 #[test]
+fn what_somebody_put_in_the_place_of_what_we_made_is_theirs_where_it_is_of_another_type() {
+    let file = format!("{X}content = \"ours\\n\"\n");
+    let directory = format!("{X}type = \"directory\"\n");
+    let put = |at: &Path, what: &str| match what {
+        "a link" => symlink("theirs", at).expect("made"),
+        "a directory" => fs::create_dir(at).expect("made"),
+        _ => fs::write(at, "theirs\n").expect("written"),
+    };
+    for (ours, theirs, before, stays) in [
+        (&file, "a link", false, true),
+        (&file, "a directory", false, true),
+        (&directory, "a file", false, true),
+        // An edit is kept, and so is this where there is something to be put back.
+        (&file, "a file", false, false),
+        (&file, "a link", true, false),
+    ] {
+        let scene = Scene::new();
+        let x = scene.at("root/etc/x");
+        if before {
+            scene.put("root/etc/x", "the original\n");
+        }
+        scene.declare(ours);
+        scene.converges();
+        if x.is_dir() { fs::remove_dir(&x) } else { fs::remove_file(&x) }.expect("removed");
+        put(&x, theirs);
+        scene.declare("");
+        let report = scene.converges();
+        let left = report["left"].to_string().contains("something else stands there by now");
+        assert_eq!(left, stays, "{theirs} for {ours}: {report:#}");
+        assert_eq!(fs::symlink_metadata(&x).is_ok(), stays || before, "{theirs} for {ours}");
+        assert_eq!(report["steps"].to_string().contains("k-"), !stays, "{theirs} for {ours}: {report:#}");
+    }
+}
+
+#[test]
 fn what_stands_in_the_way_of_letting_go_is_left_and_let_go_of() {
     let scene = Scene::new();
     scene.declare(&format!("{X}content = \"ours\\n\"\n"));

@@ -327,7 +327,7 @@ fn let_go(plan: &mut Plan, id: &Id, seen: &Observed, entry: &Entry, put_back: Op
         return left("was there before, stays");
     }
     let Some(want) = put_back else { return left("released, left in place") };
-    if want.obstacle(id.name(), seen, cause).is_some() {
+    if want.obstacle(id.name(), seen, cause).is_some() || want.removes() && is_replaced(entry, seen) {
         return left("something else stands there by now, left in place");
     }
     let changes = want.diff(seen);
@@ -352,6 +352,15 @@ fn let_go(plan: &mut Plan, id: &Id, seen: &Observed, entry: &Entry, put_back: Op
         drift: entry.drift,
         release: entry.release,
     });
+}
+
+/// What stands there is of another type than anything of ours that stood there: it is somebody's own.
+fn is_replaced(entry: &Entry, seen: &Observed) -> bool {
+    let Observed::File(seen) = seen else { return false };
+    let ours = entry.applied.iter().chain(entry.intended.as_deref());
+    let mut like =
+        ours.filter_map(|spec| if let Spec::File(spec) = spec { file::is_like(&spec.what, seen) } else { None });
+    like.next().is_some_and(|first| !first && !like.any(|like| like))
 }
 
 /// What is let go together with the file that defines it returns to nothing: it cannot be started again.

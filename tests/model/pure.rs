@@ -118,6 +118,20 @@ impl Node {
 }
 
 impl Want {
+    /// Something of ours stands there.
+    fn is_thing(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Link(_) | Self::Directory { .. })
+    }
+
+    fn is_like(&self, seen: &Node) -> bool {
+        matches!(
+            (self, seen),
+            (Self::File { .. }, Node::File { .. })
+                | (Self::Link(_), Node::Link(_))
+                | (Self::Directory { .. }, Node::Directory { .. })
+        )
+    }
+
     fn overwrites(&self) -> bool {
         !matches!(self, Self::Attributes { .. })
     }
@@ -371,6 +385,11 @@ fn let_go(entry: &Entry, seen: Option<&Node>) -> Fate {
         && seen != before.as_ref()
         && !entry.intended.as_ref().is_some_and(|intended| intended.holds(seen));
     if entry.report && (!as_applied || strange) {
+        return left(seen.cloned());
+    }
+    // What somebody put in the place of a thing of ours is not for us to take away, where it is of another type.
+    let mut ours = entry.applied.iter().chain(&entry.intended).filter(|want| want.is_thing()).peekable();
+    if before.is_none() && ours.peek().is_some() && seen.is_some_and(|seen| !ours.any(|want| want.is_like(seen))) {
         return left(seen.cloned());
     }
     let Some(was) = entry.intended.as_ref().or(entry.applied.as_ref()) else { return left(seen.cloned()) };

@@ -28,7 +28,7 @@ pub use apply::sweep;
 pub use before::{Before, Kept};
 pub use exclusive::{Exclusive, Ignored, Strangers, strangers};
 pub use judge::{Joined, Judge, judges, sshd_cannot_tell, unit_complaints, unit_file};
-pub use observed::{Observed, Owner, Present, Standing};
+pub use observed::{Observed, Owner, Present, Standing, is_like};
 pub use secret::{content, seal, sealed};
 pub use spec::{Replace, Sealed, Spec, What, over_own};
 pub use tree::{Node, goes_whole, keep_tree, tree_size};

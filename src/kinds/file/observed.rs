@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::KEEP;
 use super::protected::{self, Shape};
+use super::{KEEP, What};
 use crate::host::{Error, Looks, Meta, NodeType, Reader, Users};
 use crate::model::Digest;
 
@@ -127,6 +127,19 @@ impl Observed {
             }
             _ => self.is_absent() && later.is_absent(),
         }
+    }
+}
+
+/// Whether what stands there is of the type that `want` makes; `None` where that makes nothing of its own.
+pub fn is_like(want: &What, seen: &Observed) -> Option<bool> {
+    let Observed::Present(Present { what, .. }) = seen else { return None };
+    match want {
+        What::Regular { .. } | What::Sealed { .. } => {
+            Some(matches!(what, Standing::Regular { .. } | Standing::Large { .. }))
+        }
+        What::Directory | What::Tree { .. } => Some(*what == Standing::Directory),
+        What::Symlink { .. } => Some(matches!(what, Standing::Symlink { .. })),
+        What::Absent | What::Attributes => None,
     }
 }
 
