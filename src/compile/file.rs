@@ -67,6 +67,7 @@ impl About<'_, '_> {
                 entry.owner.as_ref().map(|at| &at.span),
                 entry.group.as_ref().map(|at| &at.span),
                 entry.mode.as_ref().map(|at| &at.span),
+                entry.validate.as_ref().map(|at| &at.span),
             ];
             spans.into_iter().flatten().any(|span| place.span.as_ref() == Some(span))
         })
@@ -110,6 +111,7 @@ pub(super) fn compile(work: &mut Work<'_>, about: &About<'_, '_>, claims: &[Clai
     let Some(stand) = stand.filter(|_| !broken) else { return };
     let exclusive = exclusive::settle(work, about, &stand.value.what);
     fitting(work, about, &stand, (owner.as_ref(), group.as_ref(), mode.as_ref()));
+    judged(work, about, &stand, validate.as_ref());
     let mut spec = Spec {
         what: stand.value.what.clone(),
         owner: owner.map(|claim| claim.value),
@@ -203,6 +205,18 @@ fn fitting(work: &mut Work<'_>, about: &About<'_, '_>, stand: &Claim<Found>, (ow
         wrong.push(problem.hint("say `owner`, `group` or `mode`"));
     }
     work.problems.append(&mut wrong);
+}
+
+/// Tells of a `validate` that is given nothing to judge.
+fn judged(work: &mut Work<'_>, about: &About<'_, '_>, stand: &Claim<Found>, validate: Option<&Claim<Vec<String>>>) {
+    let has_content = matches!(stand.value.what, What::Regular { .. } | What::Sealed { .. });
+    // As of other attributes.
+    let said = |said: &&Claim<Vec<String>>| said.layer == stand.layer && about.exactly(&said.place);
+    if let Some(validate) = validate.filter(said).filter(|_| !has_content) {
+        let message = format!("`validate` judges new content, and there is none here ({})", show_found(&stand.value));
+        let hint = "say it of a file; a pattern, such as \"/etc/app/**\", means all files of a directory";
+        work.problems.push(validate.place.error(message).hint(hint));
+    }
 }
 
 fn show_replace(replace: &Replace) -> String {

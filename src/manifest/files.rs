@@ -223,6 +223,11 @@ fn ignored(walk: &mut Walk<'_>, At { value, span }: At<String>) -> Option<String
         walk.error_hint(span, format!("`ignore` cannot hold \"{shown}\""), hint);
         return None;
     }
+    if value.starts_with('!') {
+        let hint = "no pattern takes back what another ignores; \\! stands for a name that begins with one";
+        walk.error_hint(span, format!("`ignore` cannot hold \"{shown}\""), hint);
+        return None;
+    }
     if let Err(error) = kinds::pattern(&value) {
         walk.error(span, format!("`{shown}` is no pattern: {}", error.kind()));
         return None;
