@@ -12,7 +12,7 @@ use crate::brakes::Holds;
 use crate::compile::{Compiled, Desired};
 use crate::config::Settings;
 use crate::host::{self, Payloads, Reader, Worker, Writer};
-use crate::kinds::{self, Activation, AnyJob, Observed, Spec};
+use crate::kinds::{self, Activation, AnyJob, Observed, Spec, unit};
 use crate::ledger::Ledger;
 use crate::model::{Class, Detail, Facts, Id, Revision, Stage, Stop, Update};
 use crate::plan::{self, HeldStep, Left, Plan, Situation, Step, Unseen};
@@ -398,6 +398,13 @@ fn weigh(
     let moves = |step: &Step| matches!(step.id.kind(), "file" | "unit");
     if plan.steps.iter().any(moves) || !plan.refreshes.is_empty() {
         units::tell_start_files(host, &desired, &mut observed)?;
+        plan = planned(&observed);
+    }
+    if plan.steps.iter().any(|step| unit::may_define(&step.id)) {
+        // What is to stand there may be in our own copy alone.
+        payloads.open(&host.state());
+    }
+    if apply::follow(host, &payloads, (&desired, ledger), &plan, &mut observed) {
         plan = planned(&observed);
     }
     restraint.found(&plan, ledger, now);

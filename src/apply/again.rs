@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Applied, Error, Ground, intend, observe, record, replaced};
+use super::{Applied, Error, Ground, intend, linked, observe, record, replaced};
 use crate::compile::Desired;
 use crate::host;
 use crate::kinds::{Observed, Phase, Refresh, Spec, package, unit};
@@ -43,16 +43,22 @@ pub(super) fn again(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied)
     // What is owed for what packages brought is owed whatever becomes of the second plan.
     applied.owed.extend(replaced::owe(ground.host, ground.ledger));
     applied.owed.extend(started_early(ground, plan, &later, &observed));
-    let mut second = plan::make(&Situation {
-        ledger: ground.ledger,
-        desired,
-        observed: &observed,
-        takeover: ground.takeover,
-        brought: &brought,
-        held: ground.held,
-        originals: ground.originals,
-        now: ground.host.now(),
-    });
+    let made = |observed: &BTreeMap<Id, Result<Observed, host::Error>>| {
+        plan::make(&Situation {
+            ledger: ground.ledger,
+            desired,
+            observed,
+            takeover: ground.takeover,
+            brought: &brought,
+            held: ground.held,
+            originals: ground.originals,
+            now: ground.host.now(),
+        })
+    };
+    let mut second = made(&observed);
+    if linked::follow(ground.host, ground.payloads, (desired, ground.ledger), &second, &mut observed) {
+        second = made(&observed);
+    }
     second.steps.retain(|step| !applied.outcomes.contains_key(&step.id));
     // There is one transaction in a pass: what it undid of other packages is for the next.
     let (mut undone, steps) = second.steps.into_iter().partition::<Vec<_>, _>(|step| step.phase == Phase::Packages);

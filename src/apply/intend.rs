@@ -86,6 +86,9 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
             applied.made.insert(step.id.clone());
         }
     }
+    for (id, asked) in &plan.following {
+        ground.ledger.following.entry(id.clone()).or_insert_with(|| asked.clone());
+    }
     let starting = |id: &Id| applied.outcomes.get(id).is_none_or(|outcome| *outcome == Outcome::Done);
     // What is held back is owed all the same.
     let waiting = plan.waiting.iter().map(|(what, _)| *what);

@@ -18,6 +18,7 @@ mod engine;
 mod hand;
 mod intend;
 mod joined;
+mod linked;
 mod observe;
 mod record;
 mod refresh;
@@ -32,6 +33,7 @@ mod withhold;
 
 pub use hand::{Due, Hand, arm, disarm, is_armed, rest};
 pub use intend::{drop_implied, keep_content, stood, sweep_contents};
+pub use linked::follow;
 pub use observe::observe;
 pub use record::record;
 pub use set::{Late, NOT_PUT_BACK, judge_late};
@@ -224,7 +226,8 @@ fn walk(ground: &mut Ground<'_>, plan: &Plan, phases: &[Phase], applied: &mut Ap
             let jobs: Vec<AnyJob<'_>> =
                 due.iter().map(|step| AnyJob { id: &step.id, want: &step.want, seen: &step.seen }).collect();
             let withheld = if phase == Phase::Packages { withhold::withheld(ground) } else { Vec::new() };
-            let around = Around { resting: &ground.held.resting(), withheld: &withheld };
+            let (resting, enablement) = (ground.held.resting(), linked::enablement(ground.desired));
+            let around = Around { resting: &resting, withheld: &withheld, enablement: &enablement };
             let results = kinds::apply(ground.host, ground.payloads, &jobs, &around);
             for (step, result) in due.into_iter().zip(results) {
                 let said = |error| plan::said(error, Activation::PackageIndex, ground.desired, ground.ledger);

@@ -107,6 +107,7 @@ pub fn record(
     };
     ground.ledger.refreshes.retain(|id, owed| owes(id, owed));
     ground.ledger.caught_up.retain(|id, _| desired.resources.contains_key(id));
+    followed(ground.ledger, desired, plan, applied);
     ground.ledger.attempted = Some(revision.clone());
     ground.ledger.making.clear();
     ground.ledger.writing.clear();
@@ -123,6 +124,18 @@ pub fn record(
         return Err(error.into());
     }
     Ok(())
+}
+
+/// Which units' links have followed: those of which it was done, or of which nothing was found to be done.
+fn followed(ledger: &mut Ledger, desired: &Desired, plan: &Plan, applied: &Applied) {
+    ledger.following.retain(|id, _| desired.resources.contains_key(id));
+    if applied.interrupted || applied.refused.is_some() {
+        return;
+    }
+    ledger.following.retain(|id, _| match applied.outcomes.get(id) {
+        Some(outcome) => *outcome != Outcome::Done,
+        None => !(plan.in_sync.contains(id) || plan.adopted.contains(id)),
+    });
 }
 
 /// Which exclusive directories are cleared by now, and of which strangers they are not: one that can never go. What comes

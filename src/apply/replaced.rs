@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::depend::OF_PACKAGES;
-use super::{Error, Ground};
+use super::{Error, Ground, linked};
 use crate::host::{self, Reader};
 use crate::kinds::file::protected::is_our_unit;
 use crate::kinds::unit::{self, OnChange};
@@ -42,8 +42,12 @@ pub(super) fn note(ground: &mut Ground<'_>) -> Result<(), Error> {
             noted.push(((*id).clone(), UnitFile { path, stamp, how, invocation }));
         }
     }
-    if !noted.is_empty() {
+    let follows = linked::of_packages(ground);
+    if !noted.is_empty() || !follows.is_empty() {
         ground.ledger.replacing.extend(noted);
+        for (id, asked) in follows {
+            ground.ledger.following.entry(id).or_insert(asked);
+        }
         ledger::save(ground.state, ground.ledger)?;
     }
     Ok(())
@@ -51,7 +55,7 @@ pub(super) fn note(ground: &mut Ground<'_>) -> Result<(), Error> {
 
 /// Whether a unit file of a package is there under the name `unit`, or by a link of that name; also where that cannot be
 /// told.
-fn has_file_of_package(host: &Reader, unit: &str) -> bool {
+pub(super) fn has_file_of_package(host: &Reader, unit: &str) -> bool {
     let is = |hop: &String| Ok(host.canonical(hop)?.starts_with(OF_PACKAGES) && host.look(hop)?.is_some());
     let leads = |path: &String| {
         let found: Result<Vec<bool>, host::Error> = host.hops(path).and_then(|hops| hops.iter().map(is).collect());

@@ -328,7 +328,7 @@ fn one_back(host: &mut Writer, contents: &Payloads, id: &Id, file: &Written, now
     if file.stands(now) == Stands::Strange {
         return Err(Stays::ForGood("somebody else changed it meanwhile, and it is left alone".to_owned()));
     }
-    let around = Around { resting: &BTreeSet::new(), withheld: &[] };
+    let around = Around { resting: &BTreeSet::new(), withheld: &[], enablement: &BTreeMap::new() };
     let done = kinds::apply(host, contents, &[AnyJob { id, want: &want, seen: now }], &around).pop().unwrap_or(Ok(()));
     done.map_err(|error| Stays::ForNow(error.chain()))
 }

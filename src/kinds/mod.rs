@@ -207,6 +207,8 @@ pub struct Around<'a> {
     pub resting: &'a BTreeSet<Id>,
     /// Names of units that what a job installs would start, and that are started by the pass, later.
     pub withheld: &'a [String],
+    /// Which units are declared to be enabled, and which not to be: what is done to another leaves them so.
+    pub enablement: &'a unit::Enablement,
 }
 
 impl Before {

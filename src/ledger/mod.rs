@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::kinds::file::{Exclusive, ancestors};
+use crate::kinds::unit::Links;
 use crate::kinds::{Activation, Before, Refresh, Spec};
 use crate::model::{Drift, Id, Release, Revision, packed};
 
@@ -40,6 +41,10 @@ pub struct Ledger {
     /// The unit files of packages as they stood before a package transaction, by unit: what it replaces moves the unit.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub replacing: BTreeMap<Id, UnitFile>,
+    /// What the `[Install]` sections of units that are to stay enabled asked for before what defines them changed: their
+    /// links have still to follow.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub following: BTreeMap<Id, Links>,
     /// Directories made only because something declared lies below them.
     pub implied: BTreeSet<String>,
     /// Directories about to be made for that reason: ours once we know that it was us who made them.

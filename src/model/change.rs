@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// One property of one resource that is not as wanted: `mode 0644 → 0600`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// `content`, `mode`, `owner`, `group`, `type`, `target`, `version`, `enabled`, `active`, `masked`…
+    /// `content`, `mode`, `owner`, `group`, `type`, `target`, `version`, `enabled`, `linked`, `active`, `masked`…
     pub property: String,
     /// As observed; empty where there is nothing to say.
     pub from: String,

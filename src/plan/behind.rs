@@ -17,6 +17,15 @@ pub(super) fn aside(seen: &Observed) -> Option<Observed> {
     }
 }
 
+/// `seen`, as if the links of the unit had nothing to follow; what they have to, and whether the repository asks for it.
+/// None where they have not.
+pub(super) fn unlinked(wanted: Option<&Wanted>, seen: &Observed) -> Option<(Observed, Cause)> {
+    let (Spec::Unit(want), Observed::Unit(unit)) = (&wanted?.spec, seen) else { return None };
+    let follow = unit.follow.as_ref().filter(|_| want.enabled == Some(true))?;
+    let cause = if follow.intended { Cause::Intended } else { Cause::Corrective };
+    Some((Observed::Unit(unit::Observed { follow: None, ..unit.clone() }), cause))
+}
+
 /// Plans what is to be done about a unit that is as declared, but for what it runs. Whether that is a step; what is only
 /// told makes none.
 pub(super) fn judge(plan: &mut Plan, id: &Id, wanted: &Wanted, seen: &Observed) -> bool {

@@ -93,7 +93,10 @@ fn judge(
 ) {
     let whole = seen;
     let aside = behind::aside(whole);
-    let seen = aside.as_ref().unwrap_or(whole);
+    let full = aside.as_ref().unwrap_or(whole);
+    // Links that follow what is about to change are no difference that anybody has made.
+    let unlinked = behind::unlinked(wanted, full);
+    let seen = unlinked.as_ref().map_or(full, |(seen, _)| seen);
     let put_back = entry.and_then(|entry| {
         entry.put_back(situation.ledger.believed(situation.now, situation.originals), situation.originals)
     });
@@ -102,7 +105,12 @@ fn judge(
     let came_later = wanted.filter(|_| entry.is_none_or(begun)).and_then(|wanted| came_later(situation, id, wanted));
     let applied = entry.and_then(|entry| entry.effective(|spec| spec.diff(seen).is_empty())).or(came_later);
     let due = wanted.map(|wanted| due(situation, id, &wanted.spec, (entry, applied), seen));
-    match classify(applied, due.as_ref(), seen, entry.is_some(), put_back.as_ref()) {
+    let verdict = classify(applied, due.as_ref(), seen, entry.is_some(), put_back.as_ref());
+    let verdict = match (verdict, &unlinked) {
+        (Verdict::Adopt | Verdict::InSync, Some((_, cause))) => Verdict::Act(*cause),
+        (verdict, _) => verdict,
+    };
+    match verdict {
         Verdict::NotOurs => {}
         Verdict::Adopt | Verdict::InSync if wanted.is_some_and(|wanted| behind::judge(plan, id, wanted, whole)) => {}
         Verdict::Adopt => plan.adopted.push(id.clone()),
@@ -114,7 +122,7 @@ fn judge(
             let cause = if begun.is_some_and(|begun| begun.is_begun(seen)) { Cause::Intended } else { cause };
             // Only where something is wanted does the table say to act.
             if let (Some(wanted), Some(due)) = (wanted, due) {
-                act(situation, plan, id, seen, wanted, &due.within(cause), cause);
+                act(situation, plan, id, full, wanted, &due.within(cause), cause);
             }
         }
         Verdict::LetGo(cause) => {
@@ -395,6 +403,11 @@ fn follow_up(situation: &Situation<'_>, plan: &mut Plan) {
             && !unit.start_files.is_empty()
         {
             plan.reads.insert(id.clone(), unit.start_files.clone());
+        }
+        if let Observed::Unit(unit::Observed { follow: Some(follow), .. }) = seen
+            && plan.steps.iter().chain(plan.held.iter().map(|held| &held.step)).any(|step| step.id == *id)
+        {
+            plan.following.insert(id.clone(), follow.asked.clone());
         }
         if stopping.contains(id) {
             continue;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::brakes::Held;
 use crate::host;
+use crate::kinds::unit::Links;
 use crate::kinds::{Activation, Observed, Phase, Refresh, Spec, file};
 use crate::ledger::Why;
 use crate::model::{Cause, Change, Detail, Drift, Id, Release};
@@ -58,6 +59,8 @@ pub struct Plan {
     pub forgotten: Vec<Id>,
     /// Patterns of what units read as they start, by their own settings, where systemd was asked.
     pub reads: BTreeMap<Id, Vec<String>>,
+    /// What the `[Install]` sections of units asked for so far whose links have to follow another one.
+    pub following: BTreeMap<Id, Links>,
     /// How many resources are wanted.
     pub wanted: usize,
 }

@@ -112,7 +112,7 @@ pub fn give_back(host: &mut Writer, ledger: &mut Ledger, kept: &Kept) -> Result<
     }
     ledger::save(&state, ledger).at(Stage::Record)?;
     let job = AnyJob { id: &kept.resource, want: &want, seen: &seen };
-    let around = Around { resting: &BTreeSet::new(), withheld: &[] };
+    let around = Around { resting: &BTreeSet::new(), withheld: &[], enablement: &BTreeMap::new() };
     kinds::apply(host, &payloads, &[job], &around).pop().unwrap_or(Ok(())).at(Stage::Apply)?;
     ledger.writing.remove(kept.resource.name());
     ledger::save(&state, ledger).at(Stage::Record)?;

@@ -36,6 +36,7 @@ mod disk_full;
 mod doctor;
 mod drift;
 mod effective;
+mod enablement;
 mod ending;
 mod exclusive;
 mod forward;

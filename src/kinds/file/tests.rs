@@ -41,7 +41,7 @@ impl Host {
             &mut self.writer,
             &self.payloads,
             &[Job { name: path, want, seen }],
-            &Around { resting: &BTreeSet::new(), withheld: &[] },
+            &Around { resting: &BTreeSet::new(), withheld: &[], enablement: &Default::default() },
         )
         .remove(0)
     }
@@ -425,7 +425,7 @@ fn names_of_one_file_do_not_fail_each_other() {
             }
             let seen: Vec<Observed> = names.iter().map(|name| host.see(name)).collect();
             let jobs: Vec<_> = names.iter().zip(&seen).map(|(name, seen)| Job { name, want, seen }).collect();
-            let around = Around { resting: &BTreeSet::new(), withheld: &[] };
+            let around = Around { resting: &BTreeSet::new(), withheld: &[], enablement: &Default::default() };
             for (name, done) in names.iter().zip(File::apply(&mut host.writer, &host.payloads, &jobs, &around)) {
                 done.expect(name);
                 assert_eq!(shown(want, &host.see(name)), Vec::<String>::new(), "{name}");

@@ -1,36 +1,17 @@
 //! Units below a directory that stands for a machine: what `systemctl --root` would do. Nothing runs
 //! there, so only unit files and their links are looked at and made.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::name;
+use super::links::{self, Enablement, LIMIT, Links, NULL, SYSTEM, View};
 use super::rules::{self, refused};
-use super::{FileState, Install, Load, Observed, Spec, Unit};
+use super::{FileState, Load, Observed, Spec, Unit, name};
 use crate::host::{Attributes, Error, Over, Reader, Writer};
 use crate::kinds::Job;
 
-/// Where the administrator's unit files and all links are.
-const SYSTEM: &str = "/etc/systemd/system";
-/// Where unit files are looked for, the first wins; see systemd.unit(5).
-const SEARCHED: [&str; 4] = [SYSTEM, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
-const NULL: &str = "/dev/null";
-/// How large a unit file may be that is looked into, in bytes.
-const LIMIT: u64 = 1 << 20;
-
-/// A unit file that was found.
-struct Found {
-    /// Where; links point there.
-    path: String,
-    install: Install,
-    state: FileState,
-}
-
-/// The links below /etc/systemd/system: by the name of the unit that they pull in or rename.
-type Links = BTreeMap<String, BTreeSet<String>>;
-
 /// Looks at `names`.
 pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Error>> {
-    let links = match all_links(host) {
+    let links = match links::all(host) {
         Ok(links) => links,
         Err(error) => {
             let why = error.chain();
@@ -46,137 +27,28 @@ fn look(host: &Reader, links: &Links, name: &str) -> Result<Observed, Error> {
         return Err(refused(name, "not-a-unit-name", "unit names end in their type, as nginx.service"));
     }
     let mut seen = Observed::nothing(None);
-    let Some(found) = find(host, name)? else { return Ok(seen) };
+    let Some(found) = View::now(host).find(name)? else { return Ok(seen) };
     seen.load = if found.state == FileState::Masked { Load::Masked } else { Load::Loaded };
     seen.file = match found.state {
-        FileState::Disabled if is_linked(links, name) => FileState::Enabled,
+        FileState::Disabled if !links::of(links, name).is_empty() => FileState::Enabled,
         state => state,
     };
     Ok(seen)
 }
 
-/// Every link that enabling could have made.
-fn all_links(host: &Reader) -> Result<Links, Error> {
-    let mut links = Links::new();
-    let mut add = |unit: &str, path: String| {
-        links.entry(unit.to_owned()).or_default().insert(path);
-    };
-    for entry in host.list(SYSTEM)? {
-        let path = format!("{SYSTEM}/{entry}");
-        if [".wants", ".requires", ".upholds"].iter().any(|end| entry.ends_with(end)) {
-            for unit in host.list(&path)? {
-                let path = format!("{path}/{unit}");
-                if host.read_link(&path)?.is_some() {
-                    add(&unit, path);
-                }
-            }
-        } else if name::is_valid(&entry)
-            && let Some(target) = host.read_link(&path)?
-        {
-            let target = base_name(&target);
-            if target != entry && name::is_valid(target) {
-                add(target, path);
-            }
-        }
-    }
-    Ok(links)
-}
-
-fn is_linked(links: &Links, name: &str) -> bool {
-    !links_of(links, name).is_empty()
-}
-
-/// The links to `name`; those to any instance where it is a template.
-fn links_of<'a>(links: &'a Links, name: &str) -> Vec<&'a str> {
-    let is_its = |unit: &str| unit == name || name::template(unit).is_some_and(|template| template == name);
-    links.iter().filter(|(unit, _)| is_its(unit)).flat_map(|(_, paths)| paths).map(String::as_str).collect()
-}
-
-/// Where a link in `directory` leads, by its text alone: what is below a root directory is never followed out of it.
-fn lexical(directory: &str, target: &str) -> String {
-    let from = if target.starts_with('/') { "" } else { directory };
-    let mut path = Vec::new();
-    for part in from.split('/').chain(target.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => drop(path.pop()),
-            part => path.push(part),
-        }
-    }
-    format!("/{}", path.join("/"))
-}
-
-fn base_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-/// The unit file of `name`, or of its template, where there is one.
-fn find(host: &Reader, name: &str) -> Result<Option<Found>, Error> {
-    for file in name::files(name) {
-        for directory in SEARCHED {
-            if let Some(found) = at(host, directory, &file, name)? {
-                return Ok(Some(found));
-            }
-        }
-    }
-    Ok(None)
-}
-
-fn at(host: &Reader, directory: &str, file: &str, name: &str) -> Result<Option<Found>, Error> {
-    let path = format!("{directory}/{file}");
-    let found = |path: &str, install, state| Ok(Some(Found { path: path.to_owned(), install, state }));
-    let mut text = None;
-    match host.read_link(&path)? {
-        Some(target) if target == NULL => return found(&path, Install::default(), FileState::Masked),
-        Some(target) => {
-            let other = base_name(&target);
-            // An instance that is linked to its template is the template's.
-            if other != file && name::template(file).as_deref() != Some(other) && name::is_valid(other) {
-                return found(&path, Install::default(), FileState::Alias);
-            }
-            let target = lexical(directory, &target);
-            // A link that leads nowhere is no unit file.
-            if host.read_link(&target)?.is_none() {
-                text = host.read(&target, LIMIT)?;
-            }
-        }
-        None => text = host.read(&path, LIMIT)?,
-    }
-    let Some(text) = text else { return Ok(None) };
-    if text.is_empty() {
-        return found(&path, Install::default(), FileState::Masked);
-    }
-    let mut install = Install::default();
-    install.add(&String::from_utf8_lossy(&text));
-    for drop_ins in name::files(name) {
-        let directory = format!("{SYSTEM}/{drop_ins}.d");
-        let mut names = host.list(&directory)?;
-        names.sort();
-        for drop_in in names.iter().filter(|name| name.ends_with(".conf")) {
-            if let Some(text) = host.read(&format!("{directory}/{drop_in}"), LIMIT)? {
-                install.add(&String::from_utf8_lossy(&text));
-            }
-        }
-    }
-    let state = if install.is_empty() {
-        FileState::Static
-    } else if install.has_no_links() {
-        FileState::Indirect
-    } else {
-        FileState::Disabled
-    };
-    found(&path, install, state)
-}
-
 /// Converges each job, one by one: there is nothing to gain from a batch of links.
-pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(), Error>> {
-    jobs.iter().map(|job| converge(host, job.name, job.want)).collect()
+pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>], enablement: &Enablement) -> Vec<Result<(), Error>> {
+    jobs.iter().map(|job| converge(host, job.name, (job.want, job.seen), enablement)).collect()
 }
 
-fn converge(host: &mut Writer, name: &str, want: &Spec) -> Result<(), Error> {
+fn converge(
+    host: &mut Writer,
+    name: &str,
+    (want, seen): (&Spec, &Observed),
+    enablement: &Enablement,
+) -> Result<(), Error> {
     // What the plan saw is from before the files were written.
-    let mut links = all_links(host)?;
-    let mut now = look(host, &links, name)?;
+    let mut now = look(host, &links::all(host)?, name)?;
     let mask = format!("{SYSTEM}/{name}");
     if want.masked == Some(true) {
         if now.file == FileState::Masked {
@@ -193,17 +65,24 @@ fn converge(host: &mut Writer, name: &str, want: &Spec) -> Result<(), Error> {
         if host.read_link(&mask)?.as_deref() == Some(NULL) {
             host.remove(&mask)?;
         }
-        links = all_links(host)?;
-        now = look(host, &links, name)?;
+        now = look(host, &links::all(host)?, name)?;
     }
     match want.enabled {
         Some(true) if now.is_masked() => {
             Err(refused(name, "masked", "it is masked here; declare `masked = false`, or remove the mask"))
         }
         Some(true) if now.is_absent() => Err(deferred(name)),
-        Some(true) if rules::diff(want, &now).is_empty() => Ok(()),
-        Some(true) => enable(host, name, &mut BTreeSet::new()),
-        Some(false) if !rules::diff(want, &now).is_empty() => disable(host, &links, name, &mut BTreeSet::new()),
+        Some(true) => {
+            if let Some(follow) = &seen.follow {
+                remove(host, &follow.go)?;
+            }
+            let follows = seen.follow.as_ref().is_some_and(|follow| !follow.come.is_empty());
+            if follows || !rules::diff(want, &now).is_empty() {
+                enable(host, name, &mut BTreeSet::new())?;
+            }
+            Ok(())
+        }
+        Some(false) if !rules::diff(want, &now).is_empty() => unlink(host, name, enablement),
         _ => Ok(()),
     }
 }
@@ -217,7 +96,7 @@ fn enable(host: &mut Writer, name: &str, seen: &mut BTreeSet<String>) -> Result<
     if !name::is_valid(name) || !seen.insert(name.to_owned()) {
         return Ok(());
     }
-    let found = find(host, name)?.ok_or_else(|| deferred(name))?;
+    let found = View::now(host).find(name)?.ok_or_else(|| deferred(name))?;
     let links = found.install.links(name).map_err(|error| refused(name, "cannot-enable", &error.to_string()))?;
     for link in links {
         let link = format!("{SYSTEM}/{link}");
@@ -235,26 +114,20 @@ fn enable(host: &mut Writer, name: &str, seen: &mut BTreeSet<String>) -> Result<
     Ok(())
 }
 
-/// Removes every link that enabling `name` could have made, and leaves its unit file where it is.
-pub(super) fn unlink(host: &mut Writer, name: &str) -> Result<(), Error> {
-    let links = all_links(host)?;
-    disable(host, &links, name, &mut BTreeSet::new())
+/// Removes every link that enabling `name` could have made, and what its section names with it, but what is declared to be
+/// enabled; its unit file stays where it is.
+pub(super) fn unlink(host: &mut Writer, name: &str, enablement: &Enablement) -> Result<(), Error> {
+    let (go, _) = links::of_disabling(host, name, enablement)?;
+    remove(host, &go)
 }
 
-/// Removes every link to `name`, and to what its `[Install]` section names with it.
-fn disable(host: &mut Writer, links: &Links, name: &str, seen: &mut BTreeSet<String>) -> Result<(), Error> {
-    if !name::is_valid(name) || !seen.insert(name.to_owned()) {
-        return Ok(());
-    }
-    let gone = links_of(links, name);
-    for link in &gone {
+/// Removes these links, and with the last of them the directory that they are in, as systemctl(1).
+pub(super) fn remove(host: &mut Writer, links: &BTreeSet<String>) -> Result<(), Error> {
+    for link in links {
         host.remove(link)?;
     }
-    for also in find(host, name)?.map(|found| found.install.also).unwrap_or_default() {
-        disable(host, links, &also, seen)?;
-    }
-    // As systemctl(1): a directory of links goes with the last of them. One that cannot is in nobody's way.
-    for (directory, _) in gone.iter().filter_map(|link| link.rsplit_once('/')).filter(|(above, _)| *above != SYSTEM) {
+    // One that cannot is in nobody's way.
+    for (directory, _) in links.iter().filter_map(|link| link.rsplit_once('/')).filter(|(above, _)| *above != SYSTEM) {
         drop(host.remove_directory(directory));
     }
     Ok(())
@@ -297,7 +170,8 @@ mod tests {
         }
 
         fn converge(&mut self, name: &str, want: &Spec) -> Result<(), Error> {
-            let result = converge(&mut self.host, name, want);
+            let seen = observe(&self.host, &[name]).remove(0).expect("can be looked at");
+            let result = converge(&mut self.host, name, (want, &seen), &Enablement::new());
             if result.is_ok() {
                 let seen = observe(&self.host, &[name]).remove(0).expect("can be looked at");
                 assert_eq!(rules::diff(want, &seen), [], "converged");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::links::{self, Enablement, SYSTEM};
 use super::rules::{self, Work};
 use super::{Active, FileState, Install, Load, Observed, Turn, Unit};
 use super::{directory, name};
@@ -10,9 +11,6 @@ use crate::kinds::{Job, Refresh};
 
 /// How large a unit file may be that is looked into, in bytes.
 const UNIT_FILE: u64 = 1 << 20;
-
-/// Where the administrator's unit files are.
-const SYSTEM: &str = name::DIRECTORIES[0];
 
 /// Looks at `names`: one call for how they run, one for their files, then what only some have.
 pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Error>> {
@@ -135,7 +133,7 @@ fn has_install(host: &Reader, name: &str) -> Result<bool, Error> {
 }
 
 /// Masks and links first, then one daemon-reload, then what stops, then what starts; but what is masked stops before.
-pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(), Error>> {
+pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>], enablement: &Enablement) -> Vec<Result<(), Error>> {
     let names: Vec<&str> = jobs.iter().map(|job| job.name).collect();
     // What the plan saw is from before packages and files: the look that counts is now.
     let mut now = observe(host, &names);
@@ -152,14 +150,15 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>]) -> Vec<Result<(),
     unmask(host, jobs, &names, &mut now);
 
     let mut works: Vec<Result<Work, Error>> =
-        now.into_iter().zip(jobs).map(|(seen, job)| rules::work(job.name, job.want, &seen?)).collect();
+        now.into_iter().zip(jobs).map(|(seen, job)| rules::work(job.name, job.want, (job.seen, &seen?))).collect();
     let mut changed = false;
     let mut keep = |(results, any): UnitFileResults| {
         changed |= any;
         results
     };
-    stage(&mut works, &names, |work| work.disable, |names| keep(disable(host, names)));
+    stage(&mut works, &names, |work| work.disable, |names| keep(disable(host, names, enablement)));
     stage(&mut works, &names, |work| work.disable_runtime, |names| keep(host.disable_units(names, true)));
+    stage(&mut works, &names, |work| work.unlink, |names| keep(unlink(host, jobs, names)));
     stage(&mut works, &names, |work| work.enable, |names| keep(host.enable_units(names)));
     // A timer that still runs when systemd reads that it is masked fails, as what it starts has vanished.
     stage(&mut works, &names, |work| work.mask && work.stop, |names| host.stop_units(names));
@@ -183,17 +182,27 @@ fn linked(host: &Reader, names: &[&str]) -> BTreeSet<String> {
     names.iter().filter(is_linked).map(|name| (*name).to_owned()).collect()
 }
 
-/// Removes the links that enabling makes: by systemd, but for those whose unit file it would take away too.
-fn disable(host: &mut Writer, names: &[&str]) -> UnitFileResults {
-    let linked = linked(host, names);
+/// Removes the links that enabling makes: by systemd, but for those whose unit file it would take away too, or links of
+/// what is declared to be enabled.
+fn disable(host: &mut Writer, names: &[&str], enablement: &Enablement) -> UnitFileResults {
+    let mut linked = linked(host, names);
+    let stay = |name: &&&str| links::of_disabling(host, name, enablement).is_ok_and(|(_, stay)| !stay.is_empty());
+    linked.extend(names.iter().filter(stay).map(|name| (*name).to_owned()).collect::<Vec<_>>());
     let (ours, theirs): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|name| linked.contains(*name));
     let (results, changed) = host.disable_units(&theirs, false);
     let mut results: BTreeMap<&str, Result<(), Error>> = theirs.into_iter().zip(results).collect();
     for name in &ours {
-        results.insert(*name, directory::unlink(host, name));
+        results.insert(*name, directory::unlink(host, name, enablement));
     }
     let answers = names.iter().map(|name| results.remove(name).unwrap_or(Ok(()))).collect();
     (answers, changed || !ours.is_empty())
+}
+
+/// Removes the links that the sections of `names` do not ask for any more.
+fn unlink(host: &mut Writer, jobs: &[Job<'_, Unit>], names: &[&str]) -> UnitFileResults {
+    let follow = |name: &&str| jobs.iter().find(|job| job.name == *name).and_then(|job| job.seen.follow.as_ref());
+    let gone = |name| follow(name).map_or(Ok(()), |follow| directory::remove(host, &follow.go));
+    (names.iter().map(gone).collect(), true)
 }
 
 /// Takes masks off where that is declared; what is below is only then to be seen.

@@ -13,6 +13,7 @@ mod directory;
 mod drop_ins;
 mod effective;
 mod install;
+mod links;
 mod machine;
 mod name;
 mod processes;
@@ -24,9 +25,10 @@ mod state;
 pub use drop_ins::strange as strange_drop_ins;
 pub use effective::{Behind, Why, advice};
 use install::Install;
+pub use links::{Coming, Enablement, Follow, Links, View, all as all_links, follow};
 pub use name::{DIRECTORIES, TYPES, is_valid};
 pub use processes::{Declared, behind};
-pub use rules::{falls_back, is_its_file, only_waits, starts, unit_files, used};
+pub use rules::{falls_back, is_its_file, may_define, only_waits, starts, unit_files, used};
 pub use spec::{OnChange, ReloadFailed, Spec};
 pub use start_files::add as add_start_files;
 pub use state::{Active, Before, FileState, Load, Observed};
@@ -109,8 +111,17 @@ impl Kind for Unit {
         if host.is_machine() { machine::observe(host, names) } else { directory::observe(host, names) }
     }
 
-    fn apply(host: &mut Writer, _: &Payloads, jobs: &[Job<'_, Self>], _: &Around<'_>) -> Vec<Result<(), host::Error>> {
-        if host.is_machine() { machine::apply(host, jobs) } else { directory::apply(host, jobs) }
+    fn apply(
+        host: &mut Writer,
+        _: &Payloads,
+        jobs: &[Job<'_, Self>],
+        around: &Around<'_>,
+    ) -> Vec<Result<(), host::Error>> {
+        if host.is_machine() {
+            machine::apply(host, jobs, around.enablement)
+        } else {
+            directory::apply(host, jobs, around.enablement)
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use globset::GlobMatcher;
 
 use super::name::{self, DIRECTORIES};
-use super::{Active, Before, FileState, Load, Observed, OnChange, ReloadFailed, Spec};
+use super::{Active, Before, FileState, Follow, Load, Observed, OnChange, ReloadFailed, Spec};
 use crate::host::Error;
 use crate::kinds::{Need, Phase, Refresh, pattern};
 use crate::model::{Change, Id};
@@ -70,6 +70,11 @@ pub(super) fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
             Some(true) if !seen.file.counts_as_enabled() => changes.push(Change::new("enabled", file, "enabled")),
             Some(false) if !seen.file.counts_as_disabled() => changes.push(Change::new("enabled", file, "disabled")),
             _ => {}
+        }
+        if let Some(follow) = seen.follow.as_ref().filter(|_| want.enabled == Some(true)) {
+            let named = [("unlinked", &follow.go), ("linked", &follow.come)].into_iter();
+            let named = named.filter(|(_, links)| !links.is_empty());
+            changes.extend(named.map(|(word, links)| Change::new(word, "", Follow::words(links))));
         }
     }
     if let Some(active) = seen.active {
@@ -160,6 +165,12 @@ pub fn unit_files(name: &str) -> Vec<String> {
         .into_iter()
         .flat_map(|directory| name::files(name).into_iter().map(move |file| format!("{directory}/{file}")))
         .collect()
+}
+
+/// Whether `id` may be a unit file or a drop-in, of whatever unit.
+pub fn may_define(id: &Id) -> bool {
+    let below = |directory| id.name().strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+    id.kind() == "file" && DIRECTORIES.into_iter().any(below)
 }
 
 /// Whether `id` is a unit file or drop-in of the unit `name`.
@@ -276,6 +287,7 @@ pub(super) fn put_back(before: &Before, last: &Spec) -> Spec {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Work {
     pub(super) mask: bool,
+    pub(super) unlink: bool,
     pub(super) enable: bool,
     pub(super) disable: bool,
     pub(super) disable_runtime: bool,
@@ -283,16 +295,19 @@ pub(super) struct Work {
     pub(super) start: bool,
 }
 
-/// What is to be done so that `now`, looked at after any unmasking, becomes `want`.
+/// What is to be done so that `now`, looked at after any unmasking, becomes `want`; what its links have to follow is known
+/// of what was `planned`.
 ///
 /// # Errors
 /// Where no amount of work would do: the rule that says so, by its stable word.
-pub(super) fn work(name: &str, want: &Spec, now: &Observed) -> Result<Work, Error> {
+pub(super) fn work(name: &str, want: &Spec, (planned, now): (&Observed, &Observed)) -> Result<Work, Error> {
     let changes = diff(want, now);
+    let follow = planned.follow.as_ref().filter(|_| want.enabled == Some(true) && want.masked != Some(true));
     let has = |property: &str, to: &str| changes.iter().any(|c| c.property == property && c.to == to);
     let work = Work {
         mask: has("masked", "masked"),
-        enable: has("enabled", "enabled"),
+        unlink: follow.is_some_and(|follow| !follow.go.is_empty()),
+        enable: has("enabled", "enabled") || follow.is_some_and(|follow| !follow.come.is_empty()),
         disable: has("enabled", "disabled") && now.file == FileState::Enabled,
         disable_runtime: has("enabled", "disabled") && now.file == FileState::EnabledRuntime,
         stop: has("active", "inactive"),
@@ -339,6 +354,10 @@ pub(super) fn refused(name: &str, reason: &'static str, why: &str) -> Error {
 mod tests {
     use super::*;
 
+    fn work(name: &str, want: &Spec, now: &Observed) -> Result<Work, Error> {
+        super::work(name, want, (now, now))
+    }
+
     fn seen(file: FileState, active: Active) -> Observed {
         Observed { load: Load::Loaded, file, ..Observed::nothing(Some(active)) }
     }
@@ -371,6 +390,31 @@ mod tests {
         assert_eq!(told(&on(), &seen(FileState::Enabled, Active::Failed)), "failed → active");
         assert_eq!(told(&on(), &seen(FileState::Enabled, Active::Deactivating)), "deactivating → active");
         assert_eq!(told(&on(), &Observed::nothing(Some(Active::Inactive))), "not-found → enabled, not-found → active");
+    }
+
+    #[test]
+    fn a_unit_that_stays_enabled_follows_its_section_and_only_that() {
+        let links = |names: &[&str]| names.iter().map(|name| format!("/etc/systemd/system/{name}")).collect();
+        let follow = Follow {
+            go: links(&["a.target.wants/a.service", "b.service"]),
+            come: links(&["c.target.wants/a.service"]),
+            ..Follow::default()
+        };
+        let planned = Observed { follow: Some(follow), ..seen(FileState::Enabled, Active::Active) };
+        assert_eq!(
+            told(&on(), &planned),
+            "unlinked a.target.wants/a.service, b.service, linked c.target.wants/a.service"
+        );
+        assert_eq!(phase(&diff(&on(), &planned)), Phase::Units);
+        assert_eq!(told(&masked(), &planned), "masked, active → inactive");
+        assert_eq!(told(&off(), &planned), "enabled → disabled, active → inactive");
+        let now = seen(FileState::Enabled, Active::Active);
+        let done = super::work("a.service", &on(), (&planned, &now)).expect("nothing stands in the way");
+        assert_eq!(done, Work { unlink: true, enable: true, ..Work::default() });
+        let gone =
+            Observed { follow: Some(Follow { come: BTreeSet::new(), ..planned.follow.unwrap_or_default() }), ..now };
+        let done = super::work("a.service", &on(), (&gone, &gone)).expect("nothing stands in the way");
+        assert_eq!(done, Work { unlink: true, ..Work::default() });
     }
 
     #[test]

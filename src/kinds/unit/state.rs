@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::Behind;
+use super::{Behind, Follow};
 use crate::kinds::Refresh;
 
 /// How a unit was found.
@@ -32,6 +32,8 @@ pub struct Observed {
     pub main: Option<u32>,
     /// In what it is behind; only a look at processes fills it.
     pub behind: Vec<Behind>,
+    /// What its links have to follow; only who knows what is about to change can tell.
+    pub follow: Option<Follow>,
 }
 
 impl Observed {
@@ -50,6 +52,7 @@ impl Observed {
             start_files: Vec::new(),
             main: None,
             behind: Vec::new(),
+            follow: None,
         }
     }
 
@@ -66,6 +69,11 @@ impl Observed {
     /// It is masked, for good or until the next reboot.
     pub fn is_masked(&self) -> bool {
         self.load == Load::Masked || matches!(self.file, FileState::Masked | FileState::MaskedRuntime)
+    }
+
+    /// It is enabled, or there was nothing to link so far.
+    pub fn is_enabled(&self) -> bool {
+        matches!(self.file, FileState::Enabled | FileState::Static | FileState::Indirect)
     }
 
     /// It runs, or is about to.
