@@ -116,10 +116,15 @@ fn unit(seen: Result<Observed, Error>) -> Look {
     };
     let word = seen.active.map_or("unknown", Active::as_str).to_owned();
     match seen.active {
-        Some(Active::Active | Active::Reloading | Active::Refreshing) => Look::Good(seen.invocation),
+        Some(Active::Active | Active::Reloading | Active::Refreshing) => match seen.fails {
+            Some(_) => Look::Anew(seen.invocation),
+            None => Look::Good(seen.invocation),
+        },
         // A condition that does not hold keeps it down, as it is meant to.
         Some(Active::Inactive) if seen.condition_failed => Look::Good(seen.invocation),
-        Some(Active::Activating) if seen.fails.is_some() => Look::Coming("it waits to be started anew".to_owned()),
+        Some(Active::Activating) if seen.fails.is_some_and(|fails| !fails.anew) => {
+            Look::Coming("it waits to be started anew".to_owned())
+        }
         Some(Active::Activating) => Look::Coming(word),
         Some(Active::Failed) => Look::Failed(word),
         _ => Look::Down(word),

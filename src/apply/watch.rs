@@ -14,6 +14,8 @@ const RUNS: u32 = 2;
 pub enum Look {
     /// It is well; of a unit, in this run.
     Good(Option<String>),
+    /// It looks well, in this run, and has failed and was started anew a moment ago.
+    Anew(Option<String>),
     /// It is about to be.
     Coming(String),
     /// It is not, and may yet be.
@@ -93,7 +95,7 @@ impl Watch {
         let item = &mut self.items[at];
         item.last = Some(look.clone());
         match look {
-            Look::Good(run) => {
+            Look::Good(run) | Look::Anew(run) => {
                 item.down = None;
                 if item.run.is_some() && run != item.run {
                     item.runs += 1;
@@ -156,6 +158,7 @@ impl Watch {
     pub fn waiting(&self, now: Duration) -> String {
         let word = |item: &Item| match item.last.as_ref()? {
             Look::Good(_) => None,
+            Look::Anew(_) => Some(format!("{} (failed and was started anew)", item.name)),
             Look::Coming(word) | Look::Down(word) | Look::Failed(word) => Some(format!("{} ({word})", item.name)),
         };
         let open: Vec<String> = self.items.iter().filter(|item| item.end.is_none()).filter_map(word).collect();
@@ -253,6 +256,25 @@ mod tests {
         assert!(!once.is_over(), "it is well since 20 s");
         once.take(0, good("2"), at(50));
         assert!(once.is_over() && once.bad().is_empty());
+    }
+
+    #[test]
+    fn what_was_started_anew_a_moment_ago_is_not_well_by_one_look_and_settles_once_it_lasts() {
+        let anew = |run: &str| Look::Anew(Some(run.to_owned()));
+        assert!(!anew("2").is_good());
+        let mut watch = unit();
+        watch.take(0, good("1"), at(0));
+        watch.take(0, anew("2"), at(5));
+        assert_eq!(watch.waiting(at(5)), "settling: waiting for a.service (failed and was started anew)");
+        watch.take(0, anew("2"), at(34));
+        assert!(!watch.is_over());
+        watch.take(0, anew("2"), at(35));
+        assert!(watch.is_over() && watch.bad().is_empty());
+        let mut flaps = unit();
+        for (run, now) in [("1", 0), ("2", 3), ("3", 6), ("4", 9)] {
+            flaps.take(0, anew(run), at(now));
+        }
+        assert_eq!(flaps.bad(), [(0, "it was started anew 3 times within 9 s".to_owned())]);
     }
 
     #[test]

@@ -184,3 +184,50 @@ fn an_administrators_linked_unit_file_is_not_touched_when_its_unit_is_disabled()
     assert_eq!(left.lines().filter(|line| line.contains("No such file")).count(), 4, "{left}");
     host.trueup(&["run"]).idle();
 }
+
+#[test]
+fn a_service_that_fails_over_and_over_is_told_while_it_is_up_too() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let steady = "[Service]\nExecStart=/bin/sleep infinity\n";
+    let again = |status: u8| {
+        format!(
+            "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\nRestartSec=1\nExecStart=/bin/sh -c 'sleep 4; exit {status}'\n"
+        )
+    };
+    lab.fleet.write("hosts/web-01/units/polls.service", again(0));
+    lab.fleet.write("hosts/web-01/units/flaps.service", steady);
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[units.\"polls.service\"]\nactive = true\n[units.\"flaps.service\"]\nactive = true\n",
+    );
+    lab.fleet.commit("first");
+    // What settles is watched for as long as the first run of either takes.
+    let host = lab.boot_with("web-01", "[change]\nsettle = \"1s\"\n");
+    host.trueup(&["run"]).converged();
+    let up = |unit: &str| {
+        let shown = format!("systemctl show -p NRestarts -p SubState {unit}");
+        host.await_that(&format!("{shown} | grep -qx SubState=running && ! {shown} | grep -qx NRestarts=0"));
+    };
+    up("polls.service");
+    host.trueup(&["run"]).idle();
+
+    // By hand, so that nobody has watched it.
+    host.write("/etc/systemd/system/flaps.service", again(1));
+    host.shell("systemctl daemon-reload; systemctl restart flaps.service");
+    lab.fleet.write("hosts/web-01/units/flaps.service", again(1));
+    lab.fleet.commit("flaps");
+    up("flaps.service");
+    for _ in 0..2 {
+        let run = host.trueup(&["run"]);
+        assert_eq!((run.status, run.report.state.as_str()), (1, "degraded"), "{run:#?}");
+        assert_eq!(run.step("unit:flaps.service").changes, ["failed and was started anew → active"], "{run:#?}");
+        let said = run.step("unit:flaps.service").message.clone().unwrap_or_default();
+        assert!(said.contains("it failed (exit-code), and systemd has just started it anew"), "{run:#?}");
+        up("flaps.service");
+    }
+
+    lab.fleet.write("hosts/web-01/units/flaps.service", steady);
+    lab.fleet.commit("mended");
+    host.trueup(&["run", "--retry"]).converged();
+    host.trueup(&["run"]).idle();
+}

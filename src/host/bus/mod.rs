@@ -365,6 +365,14 @@ impl Bus {
         }))
     }
 
+    /// How often systemd has started each service anew by itself since somebody else did: `NRestarts`.
+    pub fn restarts(&self, names: &[&str]) -> Vec<Result<u32, Error>> {
+        self.all(names.iter().map(|name| async move {
+            let restarts = self.property(name, SERVICE, "NRestarts").await.and_then(u32::try_from);
+            restarts.map_err(|error| Refusal::from(error).unknown(name))
+        }))
+    }
+
     /// Whether each unit can be reloaded: it has an `ExecReload=`, or reloads by itself; systemd.service(5).
     pub fn can_reload(&self, names: &[&str]) -> Vec<Result<bool, Error>> {
         self.all(names.iter().map(|name| async move {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::links::{self, Enablement, SYSTEM};
 use super::rules::{self, Work};
-use super::{Active, FileState, Install, Load, Observed, Turn, Unit};
-use super::{directory, name};
+use super::{Active, Fails, FileState, Install, Load, Observed, Turn, Unit};
+use super::{anew, directory, name};
 use crate::host::{Asked, Error, Reader, UnitDetails, UnitFileResults, UnitStatus, Writer};
 use crate::kinds::{Job, Refresh};
 
@@ -38,6 +38,7 @@ pub(super) fn observe(host: &Reader, names: &[&str]) -> Vec<Result<Observed, Err
             (Ok(_), Err(_)) => {}
         }
     }
+    anew::add(host, names, &mut found);
     for (name, seen) in names.iter().zip(&mut found) {
         if let Err(error) = seen.as_mut().map_or(Ok(()), |seen| refine(host, name, seen)) {
             *seen = Err(error);
@@ -92,10 +93,10 @@ fn first_look(file: Option<&str>, status: Option<&UnitStatus>) -> Observed {
 /// What more there is to ask of a unit.
 fn asked(seen: &Observed) -> Asked {
     match (seen.active, seen.sub.as_str()) {
+        _ if seen.waits() => Asked::Waits,
         // What has exited, and stays active for that, runs nothing.
         (Some(Active::Active), "running") => Asked::Runs,
         (Some(Active::Active), _) => Asked::Nothing,
-        (Some(Active::Activating), "auto-restart" | "auto-restart-queued") => Asked::Waits,
         _ => Asked::AtRest,
     }
 }
@@ -103,7 +104,8 @@ fn asked(seen: &Observed) -> Asked {
 fn add(seen: &mut Observed, details: UnitDetails) {
     seen.oneshot = details.service_type.as_deref() == Some("oneshot") && !details.remain_after_exit;
     seen.condition_failed = details.condition_failed;
-    seen.fails = details.result.filter(|result| result != "success");
+    let failed = details.result.filter(|result| result != "success");
+    seen.fails = failed.map(|result| Fails { result, anew: false });
     seen.invocation = details.invocation;
     seen.need_daemon_reload = details.need_daemon_reload;
     seen.main = details.main;
@@ -423,7 +425,7 @@ mod tests {
             add(&mut seen, ended("success"));
             assert_eq!(seen.fails, None);
             add(&mut seen, ended("signal"));
-            assert_eq!(seen.fails.as_deref(), Some("signal"));
+            assert_eq!(seen.fails, Some(Fails { result: "signal".to_owned(), anew: false }));
         }
         waits.sub = "start".to_owned();
         assert_eq!(asked(&first_look(Some("enabled"), Some(&waits))), Asked::AtRest);

@@ -9,6 +9,7 @@ use crate::host::{self, Payloads, Reader, Writer};
 use crate::kinds::{Around, Job, Kind, Need, Phase, Refresh};
 use crate::model::{Change, Id};
 
+mod anew;
 mod directory;
 mod drop_ins;
 mod effective;
@@ -31,7 +32,7 @@ pub use processes::{Declared, behind};
 pub use rules::{falls_back, is_its_file, may_define, only_waits, starts, unit_files, used};
 pub use spec::{OnChange, ReloadFailed, Spec};
 pub use start_files::add as add_start_files;
-pub use state::{Active, Before, FileState, Load, Observed};
+pub use state::{Active, Before, Fails, FileState, Load, Observed};
 
 /// The kind whose word is `unit`.
 #[derive(Debug)]

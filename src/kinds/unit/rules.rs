@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use globset::GlobMatcher;
 
 use super::name::{self, DIRECTORIES};
-use super::{Active, Before, FileState, Follow, Load, Observed, OnChange, ReloadFailed, Spec};
+use super::{Active, Before, Fails, FileState, Follow, Load, Observed, OnChange, ReloadFailed, Spec};
 use crate::host::Error;
 use crate::kinds::{Need, Phase, Refresh, pattern};
 use crate::model::{Change, Id};
@@ -16,6 +16,8 @@ const NEVER_RESTARTED: [&str; 4] =
 
 /// What a unit that fails again and again is said to be meanwhile.
 const WAITS: &str = "waits to be started anew";
+/// And once that was done.
+const ANEW: &str = "failed and was started anew";
 
 /// Whether restarting it is safe on a host that is in use.
 pub(super) fn may_restart(name: &str) -> bool {
@@ -80,7 +82,9 @@ pub(super) fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
     if let Some(active) = seen.active {
         let from = if absent && !seen.is_active() { "not-found" } else { active.as_str() };
         match wants_active(want) {
-            Some(true) if seen.fails.is_some() => changes.push(Change::new("active", WAITS, "active")),
+            Some(true) if let Some(fails) = &seen.fails => {
+                changes.push(Change::new("active", if fails.anew { ANEW } else { WAITS }, "active"));
+            }
             Some(true) if !holds_active(seen) => changes.push(Change::new("active", from, "active")),
             Some(false) if active.is_active() => changes.push(Change::new("active", from, "inactive")),
             _ => {}
@@ -122,16 +126,18 @@ pub fn starts(changes: &[Change]) -> bool {
     changes.iter().any(|change| change.property == "active" && change.to == "active")
 }
 
-/// Whether all that is missing is that systemd has yet to start it anew, and that comes to nothing so far.
+/// Whether all that is missing is that systemd has yet to start it anew, or that this comes to something.
 pub fn only_waits(changes: &[Change]) -> bool {
-    !changes.is_empty() && changes.iter().all(|change| change.property == "active" && change.from == WAITS)
+    let waits = |change: &Change| change.property == "active" && [WAITS, ANEW].contains(&change.from.as_str());
+    !changes.is_empty() && changes.iter().all(waits)
 }
 
 /// Why what was to run does not, where `seen` tells.
 pub(super) fn fallen(name: &str, seen: &Observed) -> Option<Error> {
     let why = match (&seen.fails, seen.active) {
-        (Some(result), _) => {
-            format!("it failed ({result}), and systemd waits to start it anew; see journalctl -u {name}")
+        (Some(Fails { result, anew }), _) => {
+            let then = if *anew { "has just started it anew" } else { "waits to start it anew" };
+            format!("it failed ({result}), and systemd {then}; see journalctl -u {name}")
         }
         (None, Some(Active::Failed)) => format!("it was started, and failed since; see journalctl -u {name}"),
         _ => return None,
@@ -441,7 +447,7 @@ mod tests {
 
     #[test]
     fn what_fails_and_waits_to_be_started_anew_is_not_active_and_systemd_does_that() {
-        let fails = Some("exit-code".to_owned());
+        let fails = Some(Fails { result: "exit-code".to_owned(), anew: false });
         let waits = Observed { fails, ..seen(FileState::Enabled, Active::Activating) };
         assert_eq!(told(&on(), &waits), "waits to be started anew → active");
         assert!(only_waits(&diff(&on(), &waits)));
@@ -453,6 +459,16 @@ mod tests {
         assert!(work("a.service", &off(), &waits).expect("nothing stands in the way").stop);
         let its = changed(&["/etc/systemd/system/a.service"]);
         assert_eq!(refresh("a.service", &on(), &waits, &its), Some(Refresh::Restart));
+
+        // Nor is it once that was done, for a while.
+        let fails = waits.fails.clone().map(|fails| Fails { anew: true, ..fails });
+        let anew = Observed { fails, ..seen(FileState::Enabled, Active::Active) };
+        assert_eq!(told(&on(), &anew), "failed and was started anew → active");
+        assert!(only_waits(&diff(&on(), &anew)));
+        assert_eq!(work("a.service", &on(), &anew).expect("nothing stands in the way"), Work::default());
+        let why = fallen("a.service", &anew).expect("it does not stay up").to_string();
+        assert!(why.contains("it failed (exit-code), and systemd has just started it anew"), "{why}");
+        assert_eq!(told(&Spec::default(), &anew), "", "nobody has declared it active");
 
         let disabled = Observed { file: FileState::Disabled, ..waits };
         assert!(!only_waits(&diff(&on(), &disabled)) && !only_waits(&[]));

@@ -18,9 +18,9 @@ pub struct Observed {
     pub oneshot: bool,
     /// A start was tried, and a condition of the unit did not hold.
     pub condition_failed: bool,
-    /// Its last run failed, by this word of systemd's, and systemd waits to start it anew: `Restart=`, systemd.service(5).
-    /// `None` where that run ended well: what polls is started anew for ever, as it is meant to be.
-    pub fails: Option<String>,
+    /// Its last run failed, and systemd starts it anew: `Restart=`, systemd.service(5). `None` where that run ended well: what
+    /// polls is started anew for ever, as it is meant to be.
+    pub fails: Option<Fails>,
     /// Which run this is, in hexadecimal; `None` where it never ran.
     pub invocation: Option<String>,
     /// What is on disk is newer than what the service manager has read.
@@ -34,6 +34,15 @@ pub struct Observed {
     pub behind: Vec<Behind>,
     /// What its links have to follow; only who knows what is about to change can tell.
     pub follow: Option<Follow>,
+}
+
+/// How a unit failed that systemd starts anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fails {
+    /// By systemd's word: `exit-code`, `signal`…
+    pub result: String,
+    /// It was started anew a moment ago; else systemd waits to do so.
+    pub anew: bool,
 }
 
 impl Observed {
@@ -69,6 +78,11 @@ impl Observed {
     /// It is masked, for good or until the next reboot.
     pub fn is_masked(&self) -> bool {
         self.load == Load::Masked || matches!(self.file, FileState::Masked | FileState::MaskedRuntime)
+    }
+
+    /// It ran, and systemd waits to start it anew.
+    pub(super) fn waits(&self) -> bool {
+        self.active == Some(Active::Activating) && matches!(self.sub.as_str(), "auto-restart" | "auto-restart-queued")
     }
 
     /// It is enabled, or there was nothing to link so far.
