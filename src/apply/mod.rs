@@ -180,6 +180,7 @@ pub fn apply(ground: &mut Ground<'_>, plan: &Plan) -> Result<Applied, Error> {
     for needed in needed {
         activation(ground, needed, &mut applied)?;
     }
+    forget_failed(ground, before, &applied);
     applied.unready = depend::unready(ground, before, plan, &applied);
     if !ground.settled {
         refuse_starts(ground, plan, &mut applied);
@@ -338,6 +339,20 @@ fn activation(ground: &mut Ground<'_>, what: Activation, applied: &mut Applied) 
     };
     applied.activated.push((what, outcome));
     Ok(())
+}
+
+/// Has systemd forget what failed of the units that were let go, or whose files were removed.
+fn forget_failed(ground: &mut Ground<'_>, plan: &Plan, applied: &Applied) {
+    let steps = plan.steps.iter().filter(|step| applied.outcomes.get(&step.id) == Some(&Outcome::Done));
+    let gone = steps.filter(|step| match step.id.kind() {
+        "unit" => step.action == plan::Action::LetGo,
+        _ => step.want.removes() && kinds::unit::may_define(&step.id),
+    });
+    let gone = gone.map(|step| &step.id).chain(plan.forgotten.iter().filter(|id| id.kind() == "unit"));
+    let names: BTreeSet<&str> = gone.filter_map(|id| id.name().rsplit('/').next()).collect();
+    if !names.is_empty() {
+        kinds::unit::forget_failed(ground.host, &names.into_iter().collect::<Vec<_>>());
+    }
 }
 
 /// What the `validate` of `unit` says of what stands in place, if it has one.

@@ -9,6 +9,9 @@ use crate::kinds::{Activation, Before, Observed, Phase, Spec, file, unit};
 use crate::ledger::{Entry, Kept, Ledger, Origin, Why};
 use crate::model::{Cause, Drift, Id, Release, Takeover};
 
+/// Why something that is let go is as it was before anybody declared it.
+const STAYS: &str = "was there before, stays";
+
 /// Everything that a plan is made from.
 #[derive(Debug)]
 pub struct Situation<'a> {
@@ -76,7 +79,7 @@ pub fn make(situation: &Situation<'_>) -> Plan {
             plan.unlisted.insert(id.clone());
         }
     }
-    gone_with_their_files(&mut plan);
+    gone_with_their_files(situation, &mut plan);
     hold::set_aside(situation, &mut plan);
     ways::hold_back(&mut plan);
     ways::order(&mut plan.steps);
@@ -332,7 +335,7 @@ fn let_go(plan: &mut Plan, id: &Id, seen: &Observed, entry: &Entry, put_back: Op
         return left("changed by somebody else, left in place");
     }
     if entry.origin == Origin::Adopted {
-        return left("was there before, stays");
+        return left(STAYS);
     }
     let Some(want) = put_back else { return left("released, left in place") };
     if want.obstacle(id.name(), seen, cause).is_some() || want.removes() && is_replaced(entry, seen) {
@@ -340,7 +343,7 @@ fn let_go(plan: &mut Plan, id: &Id, seen: &Observed, entry: &Entry, put_back: Op
     }
     let changes = want.diff(seen);
     if changes.is_empty() {
-        return left("was there before, stays");
+        return left(STAYS);
     }
     let phase = want.phase(seen.known_as(id), &changes);
     let keep = (cause == Cause::Conflicting || is_left_alone(Some(entry), id, &want)).then_some(Why::Edit);
@@ -372,8 +375,21 @@ fn is_replaced(entry: &Entry, seen: &Observed) -> bool {
 }
 
 /// What is let go together with the file that defines it returns to nothing: it cannot be started again.
-fn gone_with_their_files(plan: &mut Plan) {
+fn gone_with_their_files(situation: &Situation<'_>, plan: &mut Plan) {
     let going: BTreeSet<Id> = plan.removals().map(|step| step.id.clone()).collect();
+    for left in std::mem::take(&mut plan.left) {
+        let known = situation.ledger.entries.get(&left.id).and_then(|entry| entry.applied.as_ref());
+        let known = known.filter(|_| left.why == STAYS);
+        let without = known.and_then(|spec| spec.without(left.id.name(), &|id| going.contains(id)));
+        match (without, situation.observed.get(&left.id)) {
+            (Some(want), Some(Ok(seen))) if want.diff(seen).is_empty() => plan.forgotten.push(left.id),
+            (Some(_), _) => {
+                let why = "its unit file goes; what runs of it goes on until somebody stops it".to_owned();
+                plan.left.push(Left { why, ..left });
+            }
+            (None, _) => plan.left.push(left),
+        }
+    }
     for step in plan.steps.iter_mut().filter(|step| step.action == Action::LetGo) {
         if let Some(want) = step.want.without(step.id.name(), &|id| going.contains(id)) {
             step.changes = want.diff(&step.seen);

@@ -85,6 +85,40 @@ fn what_trueup_made_goes_and_what_stood_there_before_is_back() {
 }
 
 #[test]
+fn nothing_is_left_of_a_unit_that_trueup_made_and_that_failed() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write("hosts/web-01/files/etc/stays", "stays\n");
+    let broken = "[Service]\nExecStart=/bin/false\n";
+    for unit in ["broken.service", "plain.service", "in@.service"] {
+        lab.fleet.write(&format!("hosts/web-01/units/{unit}"), broken);
+    }
+    lab.fleet.write("hosts/web-01/units/runs.service", TICK);
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[units.\"broken.service\"]\nactive = true\n[units.\"in@one.service\"]\nactive = true\n",
+    );
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    assert_eq!(host.trueup(&["run"]).report.state, "degraded");
+    host.shell("systemctl start plain.service runs.service || :");
+    let failed = || host.ok(&["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).lines().count();
+    host.await_that("systemctl is-failed -q plain.service");
+    assert_eq!(failed(), 3);
+
+    lab.fleet.write("hosts/web-01/host.toml", "");
+    lab.fleet.remove("hosts/web-01/units");
+    lab.fleet.commit("gone");
+    let plan = host.run(&["trueup", "plan"]).stdout;
+    assert!(!plan.contains("was there before"), "trueup has made them: {plan}");
+    assert!(plan.contains("its unit file goes; what runs of it goes on until somebody stops it"), "{plan}");
+    host.trueup(&["run"]).converged();
+    assert_eq!(failed(), 0);
+    assert_eq!(host.ok(&["systemctl", "is-system-running"]).trim(), "running");
+    assert_eq!(host.unit("runs.service", "ActiveState"), "active");
+    host.trueup(&["run"]).idle();
+}
+
+#[test]
 fn nothing_returns_after_the_time_of_originals_or_under_leave_and_by_hand_all_is_let_go() {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.apt().publish(&[Package::new("fresh", "1.0")]);

@@ -20,6 +20,13 @@ impl Writer {
         })
     }
 
+    /// Has systemd forget that these failed. What it does not know has not.
+    pub fn reset_failed_units(&mut self, names: &[&str]) {
+        if let Ok(bus) = self.bus() {
+            bus.all(names.iter().map(|name| bus.manager.reset_failed_unit(name)));
+        }
+    }
+
     /// Makes the links of each unit's `[Install]` section. Links in the way, of an alias, are replaced.
     pub fn enable_units(&mut self, names: &[&str]) -> UnitFileResults {
         self.unit_files("enable", names, async |manager, names| {

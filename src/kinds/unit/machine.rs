@@ -284,6 +284,19 @@ pub(super) fn refresh(host: &mut Writer, turns: &[Turn<'_>]) -> Vec<Result<(), E
     results
 }
 
+/// See [`super::forget_failed`].
+pub(super) fn forget_failed(host: &mut Writer, names: &[&str]) {
+    let names: Vec<&str> =
+        names.iter().copied().filter(|name| name::is_valid(name) && !name::is_template(name)).collect();
+    let Ok(statuses) = host.bus().map(|bus| bus.statuses(&names)) else { return };
+    let gone = |status: &UnitStatus| {
+        Load::parse(&status.load) == Load::NotFound && Active::parse(&status.active) == Active::Failed
+    };
+    let gone = names.iter().zip(statuses).filter(|(_, status)| status.as_ref().is_ok_and(gone));
+    let gone: Vec<&str> = gone.map(|(name, _)| *name).collect();
+    host.reset_failed_units(&gone);
+}
+
 /// Those of `due` that restart, in the order in which they have to: what restarts along with another comes after that.
 fn waves(host: &Reader, turns: &[Turn<'_>], due: Vec<usize>) -> Vec<Vec<usize>> {
     if due.len() < 2 {

@@ -143,6 +143,14 @@ pub fn refresh(host: &mut Writer, turns: &[Turn<'_>]) -> Vec<Result<(), host::Er
     if host.is_machine() { machine::refresh(host, turns) } else { turns.iter().map(|_| Ok(())).collect() }
 }
 
+/// Has systemd forget those of `names` that failed and have no unit file any more: they would be told as failed, and the
+/// whole system as degraded, until the next boot.
+pub fn forget_failed(host: &mut Writer, names: &[&str]) {
+    if host.is_machine() {
+        machine::forget_failed(host, names);
+    }
+}
+
 /// Which run each of `names` is now, by its invocation. None where it never ran, or where that is not to be told.
 pub fn runs(host: &Reader, names: &[&str]) -> Vec<Option<String>> {
     let Some(bus) = host.bus().ok().filter(|_| host.is_machine() && !names.is_empty()) else {
