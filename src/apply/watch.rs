@@ -61,6 +61,8 @@ struct Item {
     run: Option<String>,
     runs: u32,
     last: Option<Look>,
+    /// Since when each look found it less than well.
+    ill_since: Option<Duration>,
     end: Option<End>,
 }
 
@@ -83,6 +85,7 @@ impl Watch {
             run: None,
             runs: 0,
             last: None,
+            ill_since: None,
             end: None,
         };
         Self { settle, items: items.into_iter().map(item).collect() }
@@ -93,6 +96,7 @@ impl Watch {
         let (settle, too_late) = (self.settle, now >= PATIENCE + self.settle);
         let rising = self.items.iter().any(|item| item.kind == Kind::Unit && item.end.is_none() && !item.is_good());
         let item = &mut self.items[at];
+        item.ill_since = if look.is_good() { None } else { item.ill_since.or(Some(now)) };
         item.last = Some(look.clone());
         match look {
             Look::Good(run) | Look::Anew(run) => {
@@ -156,10 +160,15 @@ impl Watch {
 
     /// What is waited for, for people.
     pub fn waiting(&self, now: Duration) -> String {
-        let word = |item: &Item| match item.last.as_ref()? {
-            Look::Good(_) => None,
-            Look::Anew(_) => Some(format!("{} (failed and was started anew)", item.name)),
-            Look::Coming(word) | Look::Down(word) | Look::Failed(word) => Some(format!("{} ({word})", item.name)),
+        let word = |item: &Item| {
+            let word = match item.last.as_ref()? {
+                Look::Good(_) => return None,
+                Look::Anew(_) => "failed and was started anew",
+                Look::Coming(word) | Look::Down(word) | Look::Failed(word) => word,
+            };
+            let long = now.saturating_sub(item.ill_since.unwrap_or(now));
+            let long = if long.is_zero() { String::new() } else { format!(" for {}", seconds(long)) };
+            Some(format!("{} ({word}{long})", item.name))
         };
         let open: Vec<String> = self.items.iter().filter(|item| item.end.is_none()).filter_map(word).collect();
         if !open.is_empty() {
@@ -211,6 +220,7 @@ mod tests {
     fn what_is_well_for_long_enough_has_settled_and_no_earlier() {
         let mut watch = unit();
         watch.take(0, Look::Coming("activating".to_owned()), at(0));
+        assert_eq!(watch.waiting(at(7)), "settling: waiting for a.service (activating for 7 s)");
         watch.take(0, good("1"), at(10));
         watch.take(0, good("1"), at(39));
         assert!(!watch.is_over());
@@ -266,6 +276,7 @@ mod tests {
         watch.take(0, good("1"), at(0));
         watch.take(0, anew("2"), at(5));
         assert_eq!(watch.waiting(at(5)), "settling: waiting for a.service (failed and was started anew)");
+        assert_eq!(watch.waiting(at(9)), "settling: waiting for a.service (failed and was started anew for 4 s)");
         watch.take(0, anew("2"), at(34));
         assert!(!watch.is_over());
         watch.take(0, anew("2"), at(35));

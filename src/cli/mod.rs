@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -232,8 +232,11 @@ impl Ground {
     }
 
     fn progress(&self) -> Progress {
-        if self.json || !std::io::stderr().is_terminal() {
+        if self.json {
             return Progress::default();
+        }
+        if !std::io::stderr().is_terminal() {
+            return now_and_then();
         }
         const TICK: Duration = Duration::from_millis(120);
         let bar = indicatif::ProgressBar::new_spinner();
@@ -250,6 +253,19 @@ impl Ground {
             }
         })
     }
+}
+
+/// Progress as lines on standard error, for a log or whoever asked from afar: nothing of what is quick, and of what takes
+/// its time not more than a few lines a minute.
+fn now_and_then() -> Progress {
+    const EVERY: Duration = Duration::from_secs(15);
+    let last = std::cell::Cell::new(Instant::now());
+    Progress::new(move |line| {
+        if !line.is_empty() && last.get().elapsed() >= EVERY {
+            last.set(Instant::now());
+            tell(&format!("trueup: {}\n", one_line(line, 200)));
+        }
+    })
 }
 
 impl Fleet {

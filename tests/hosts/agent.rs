@@ -387,3 +387,28 @@ fn the_status_says_hold_where_only_the_revision_that_waits_does() {
     assert_eq!((&status["update"], &status["revision"]["seen"]), (&"hold".into(), &second.as_str().into()));
     assert!(host.run(&["trueup", "status"]).stdout.contains("waits for: trueup approve"));
 }
+
+#[test]
+fn a_start_that_takes_its_time_is_told_with_what_it_is_at_and_for_how_long() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write("hosts/web-01/files/etc/app.conf", "one\n");
+    let first = lab.fleet.commit("first");
+    let host = lab.boot_installed("web-01", QUICK);
+    host.await_applied(&first);
+    host.shell("mkfifo /run/go");
+    lab.fleet.write(
+        "hosts/web-01/units/slow.service",
+        "[Service]\nTimeoutStartSec=300\nExecStartPre=/bin/sh -c 'read go </run/go'\nExecStart=/bin/sleep infinity\n",
+    );
+    lab.fleet.write("hosts/web-01/host.toml", "[units.\"slow.service\"]\nactive = true\n");
+    let second = lab.fleet.commit("second");
+    let asked = host.spawn(&["sh", "-c", "exec trueup sync 2>/run/said"], None);
+    // In a log, too, which is no terminal.
+    host.await_that("grep -q 'starting slow.service (activating start-pre, [0-9]* s)' /run/said");
+    let text = host.run(&["trueup", "status"]).stdout;
+    assert!(text.contains("starting slow.service (activating start-pre, "), "{text}");
+    host.shell("echo go >/run/go");
+    host.await_applied(&second);
+    assert_eq!(asked.wait().status, 0);
+    assert!(host.read("/run/said").lines().count() < 10, "not a line for each second");
+}

@@ -202,13 +202,21 @@ impl Bus {
                     if seconds > 0 {
                         let waiting: Vec<&str> =
                             names.iter().zip(&ends).filter(|(_, end)| end.is_none()).map(|(name, _)| *name).collect();
-                        tell(&progress(doing, &waiting, seconds));
+                        let state = self.state(waiting.first()).await;
+                        tell(&progress(doing, &waiting, &state, seconds));
                     }
                 }
                 () = time::sleep_until(began + limit) => return Ok(rest(ends, || End::Late)),
             }
         }
         Ok(rest(ends, || End::Lost))
+    }
+
+    /// How a unit that is waited for is, in systemd's words; empty where that is not to be told.
+    async fn state(&self, name: Option<&&str>) -> String {
+        let Some(name) = name else { return String::new() };
+        let row = self.manager.list_units_by_names(&[name]).await.ok().and_then(|rows| rows.into_iter().next());
+        row.map(|row| format!("{} {}", row.3, row.4)).unwrap_or_default()
     }
 
     async fn result(&self, doing: Doing, name: &str, end: End, limit: Duration) -> Result<(), Error> {
@@ -267,11 +275,13 @@ fn rest(ends: Vec<Option<End>>, missing: impl Fn() -> End) -> Vec<End> {
     ends.into_iter().map(|end| end.unwrap_or_else(&missing)).collect()
 }
 
-fn progress(doing: Doing, waiting: &[&str], seconds: u64) -> String {
+/// `state` is that of the first of those that are waited for.
+fn progress(doing: Doing, waiting: &[&str], state: &str, seconds: u64) -> String {
     let word = doing.progress();
+    let state = if state.is_empty() { String::new() } else { format!("{state}, ") };
     match waiting {
-        [one] => format!("{word} {one} ({seconds} s)"),
-        [first, more @ ..] => format!("{word} {first} and {} more ({seconds} s)", more.len()),
+        [one] => format!("{word} {one} ({state}{seconds} s)"),
+        [first, more @ ..] => format!("{word} {first} and {} more ({state}{seconds} s)", more.len()),
         [] => format!("{word} ({seconds} s)"),
     }
 }
@@ -309,9 +319,12 @@ mod tests {
 
     #[test]
     fn progress_stays_one_short_line() {
-        assert_eq!(progress(Doing::Start, &["a.service"], 3), "starting a.service (3 s)");
         assert_eq!(
-            progress(Doing::Stop, &["a.service", "b.timer", "c.socket"], 4),
+            progress(Doing::Start, &["a.service"], "activating start-pre", 3),
+            "starting a.service (activating start-pre, 3 s)"
+        );
+        assert_eq!(
+            progress(Doing::Stop, &["a.service", "b.timer", "c.socket"], "", 4),
             "stopping a.service and 2 more (4 s)"
         );
     }
