@@ -139,3 +139,26 @@ fn what_is_declared_stays_enabled_when_a_unit_that_brings_it_along_goes() {
     host.trueup(&["run"]).idle();
     assert_eq!(told_as_drift(&host), 0);
 }
+
+#[test]
+fn another_name_of_what_is_enabled_in_the_same_pass_and_units_without_a_file_are_understood() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet
+        .write("hosts/web-01/units/app.service", service("WantedBy=multi-user.target\nAlias=a.service web.service"));
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[units]\n\"a.service\" = \"on\"\n\"app.service\" = \"on\"\n\"web.service\" = \"on\"\n\"-.mount\" = \"on\"\n\
+         [units.\"system.slice\"]\nenabled = true\n",
+    );
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    assert_eq!(host.unit("web.service", "Id"), "app.service");
+    host.trueup(&["run"]).idle();
+
+    // What nobody has is still told.
+    lab.fleet.write("hosts/web-01/host.toml", "[units]\n\"nowhere.service\" = \"on\"\n\"app.service\" = \"off\"\n");
+    lab.fleet.commit("second");
+    let run = host.trueup(&["run"]);
+    assert_eq!(run.step("unit:nowhere.service").reason.as_deref(), Some("no-such-unit"), "{run:#?}");
+}

@@ -119,6 +119,8 @@ fn refine(host: &Reader, name: &str, seen: &mut Observed) -> Result<(), Error> {
         FileState::Linked | FileState::LinkedRuntime if loaded && !has_install(host, name)? => {
             seen.file = FileState::Static;
         }
+        // systemd has made it by itself, as it does `-.mount` and `system.slice`: there is nothing to enable.
+        FileState::None if loaded && host.bus()?.fragment(name)?.is_empty() => seen.file = FileState::Static,
         // Not enabled, though another name of it is linked.
         FileState::Indirect if loaded && has_install(host, name)? => seen.file = FileState::Disabled,
         _ => {}
@@ -168,9 +170,28 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>], enablement: &Enab
     if changed && let Err(error) = host.daemon_reload() {
         return everybody(&names, &error);
     }
+    if changed {
+        named_by_now(host, jobs, &mut works);
+    }
     stage(&mut works, &names, |work| work.stop && !work.mask, |names| host.stop_units(names));
     stage(&mut works, &names, |work| work.start, |names| host.start_units(names));
     works.into_iter().map(|work| work.map(drop)).collect()
+}
+
+/// What is another name (`Alias=`) of a unit that was enabled just now is there only now.
+fn named_by_now(host: &Reader, jobs: &[Job<'_, Unit>], works: &mut [Result<Work, Error>]) {
+    let missing = |work: &Result<Work, Error>| work.as_ref().is_err_and(|error| error.reason() == "no-such-unit");
+    let missing: Vec<usize> = (0..works.len()).filter(|&at| missing(&works[at])).collect();
+    let names: Vec<&str> = missing.iter().map(|&at| jobs[at].name).collect();
+    if names.is_empty() {
+        return;
+    }
+    for (at, seen) in missing.into_iter().zip(observe(host, &names)) {
+        let Ok(seen) = seen else { continue };
+        if let Ok(work) = rules::work(jobs[at].name, jobs[at].want, (jobs[at].seen, &seen)) {
+            works[at] = Ok(work);
+        }
+    }
 }
 
 /// Those whose unit file is a link of the administrator's: systemd's own disabling would remove that too, and the unit
