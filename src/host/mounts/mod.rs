@@ -30,6 +30,9 @@ use table::{Asked, Table};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For so long an answer is believed, within one look.
 const BELIEVED: Duration = Duration::from_secs(2);
+/// For so long it is not asked again, within one look, whether something else is mounted: thousands of files are looked at
+/// in that time.
+const SETTLED: Duration = Duration::from_millis(20);
 /// What asks: statfs(2), which no file system answers from what it remembers.
 const PROGRAM: &[&str] = &["stat", "--file-system", "--"];
 
@@ -43,11 +46,14 @@ struct State {
     table: Table,
     asked: HashMap<Asked, Known>,
     patience: Duration,
+    /// When it was asked last what is mounted.
+    refreshed: Option<Instant>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { source: Source::default(), table: Table::default(), asked: HashMap::new(), patience: PATIENCE }
+        let (source, table, asked) = (Source::default(), Table::default(), HashMap::new());
+        Self { source, table, asked, patience: PATIENCE, refreshed: None }
     }
 }
 
@@ -76,7 +82,9 @@ enum Known {
 impl Mounts {
     /// A look begins: who answered in the last one may hang by now.
     pub(super) fn begin(&self) {
-        self.lock().asked.retain(|_, known| matches!(known, Known::Waiting(_)));
+        let mut state = self.lock();
+        state.asked.retain(|_, known| matches!(known, Known::Waiting(_)));
+        state.refreshed = None;
     }
 
     /// Returns once everything answers that the way to `path` leads through: all of it, that has no symbolic links
@@ -140,6 +148,10 @@ impl Mounts {
 impl State {
     /// Reads what is mounted, where that changed. Where it cannot be read nothing is known to hang.
     fn refresh(&mut self) {
+        if self.refreshed.is_some_and(|at| at.elapsed() < SETTLED) {
+            return;
+        }
+        self.refreshed = Some(Instant::now());
         let mut opened = false;
         if matches!(self.source, Source::Unopened)
             && let Ok(file) = File::open("/proc/self/mountinfo")
@@ -179,6 +191,8 @@ impl State {
         if !answered && matches!(self.source, Source::Kernel(_)) {
             asking.leave_behind();
         }
+        // What is asked may be mounted by that: autofs(5).
+        self.refreshed = None;
         let known = if answered { Known::Answered(Instant::now()) } else { Known::Waiting(asking) };
         self.asked.insert(asked.clone(), known);
         Ok(answered)
