@@ -54,6 +54,12 @@ impl Scene {
         self.command(&mut Command::new(env!("CARGO_BIN_EXE_trueup")))
     }
 
+    /// A pass that may have so many bytes of memory.
+    fn run_within(&self, bytes: u64) -> (Option<i32>, Value) {
+        let script = format!("ulimit -d {}; exec \"$0\" \"$@\"", bytes >> 10);
+        self.command(Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_trueup")]))
+    }
+
     #[track_caller]
     pub fn converges(&self) -> Value {
         let (code, report) = self.run();
@@ -187,6 +193,29 @@ fn an_original_comes_back_whole_whatever_was_ours_of_it_in_between() {
     scene.declare("");
     scene.converges();
     assert_eq!((scene.read("etc/x").as_deref(), scene.mode("etc/x")), (Some("the system's\n"), 0o644));
+}
+
+#[test]
+fn what_is_kept_is_never_all_in_memory() {
+    const LENGTH: u64 = 200 << 20;
+    let scene = Scene::new();
+    scene.put("root/etc/x", "");
+    let length = |length: Option<u64>| {
+        let file = fs::File::options().write(true).open(scene.at("root/etc/x")).expect("there");
+        length.into_iter().for_each(|length| file.set_len(length).expect("a file without data"));
+        file.metadata().expect("told").len()
+    };
+    // An original, then an edit, with room for half of one: getrlimit(2).
+    scene.declare(&format!("{X}content = \"ours\\n\"\n"));
+    for more in [0, 1] {
+        length(Some(LENGTH + more));
+        let (status, report) = scene.run_within(100 << 20);
+        assert_eq!((status, &report["state"]), (Some(0), &"in-sync".into()), "{report:#}");
+        assert_eq!(length(None), 5);
+    }
+    scene.declare("");
+    scene.converges();
+    assert_eq!(length(None), LENGTH);
 }
 
 #[test]

@@ -193,13 +193,8 @@ fn keep(
     }
     let (mut size, mut before) = (0, before);
     if before.content_digest().is_some() {
-        let content = match step.seen.content(ground.host, step.id.name()) {
-            Ok(content) => Plain::from(content.unwrap_or_default()),
-            Err(error) => return Ok(Err(error)),
-        };
-        size = content.len() as u64;
-        before = match keep_content(ground.host, &step.id, before, &content, step.secret)? {
-            Ok(before) => before,
+        (before, size) = match keep_content(ground.host, &step.id, &step.seen, before, step.secret)? {
+            Ok(kept) => kept,
             Err(error) => return Ok(Err(error)),
         };
     }
@@ -276,32 +271,33 @@ fn note(ground: &mut Ground<'_>, step: &Step, before: Before, size: u64, now: i6
     Stood { before, copy: Some(copy) }
 }
 
-/// Puts `content`, which stood at `id`, into our own directory, unless it is there and whole; encrypted to this host where
-/// it may be a secret. `before`, with how it is kept.
+/// Puts the content of what stands at `id`, which was `seen`, into our own directory, unless it is there and whole;
+/// encrypted to this host where it may be a secret. `before`, with how it is kept, and its length.
 ///
 /// # Errors
-/// Where our directory cannot be written; inside, where `content` is not what the look found, or cannot be encrypted.
+/// Where our directory cannot be written; inside, where it is not what the look found, or cannot be read or encrypted.
 pub fn keep_content(
     host: &Reader,
     id: &Id,
+    seen: &Observed,
     before: Before,
-    content: &[u8],
     secret: bool,
-) -> Result<Result<Before, host::Error>, StateError> {
-    let digest = Digest::of(content);
-    if before.content_digest() != Some(digest) {
-        return Ok(Err(host::Error::Refused {
-            thing: id.to_string(),
-            reason: "stale",
-            why: "it changed while this pass looked at it; the next pass looks again".to_owned(),
-        }));
-    }
-    match before {
-        Before::File(before) if secret => match file::sealed(host, id.name(), before, content) {
-            Ok((before, encrypted)) => put(&host.state(), &encrypted).map(|()| Ok(Before::File(before))),
-            Err(error) => Ok(Err(error)),
-        },
-        before => put(&host.state(), content).map(|()| Ok(before)),
+) -> Result<Result<(Before, u64), host::Error>, StateError> {
+    let Observed::File(file) = seen else { return Ok(Ok((before, 0))) };
+    let before = match before {
+        Before::File(before) if secret => before,
+        before => return Ok(file::keep(host, id.name(), file)?.map(|size| (before, size.unwrap_or_default()))),
+    };
+    let content = match seen.content(host, id.name()) {
+        Ok(Some(content)) => Plain::from(content),
+        Ok(None) => return Ok(Ok((Before::File(before), 0))),
+        Err(error) => return Ok(Err(error)),
+    };
+    match file::sealed(host, id.name(), before, &content) {
+        Ok((before, encrypted)) => {
+            put(&host.state(), &encrypted).map(|()| Ok((Before::File(before), content.len() as u64)))
+        }
+        Err(error) => Ok(Err(error)),
     }
 }
 

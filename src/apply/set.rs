@@ -12,7 +12,6 @@ use crate::kinds::{self, AnyJob, Around, Before, Observed, Phase, Spec};
 use crate::ledger::{self, Ledger, Stands, Written};
 use crate::model::{Id, Outcome};
 use crate::plan::{Plan, Step};
-use crate::secret::Plain;
 
 /// The word for what was refused and stands there all the same.
 pub const NOT_PUT_BACK: &str = "not-put-back";
@@ -128,15 +127,8 @@ fn keep(ground: &mut Ground<'_>, step: &Step, applied: &Applied) -> Result<Resul
             Err(error) => return Ok(Err(error)),
         },
     };
-    let before = match step.seen.content(ground.host, step.id.name()) {
-        Ok(None) => before,
-        Ok(Some(content)) => {
-            let content = Plain::from(content);
-            match intend::keep_content(ground.host, &step.id, before, &content, step.secret)? {
-                Ok(before) => before,
-                Err(error) => return Ok(Err(error)),
-            }
-        }
+    let before = match intend::keep_content(ground.host, &step.id, &step.seen, before, step.secret)? {
+        Ok((before, _)) => before,
         Err(error) => return Ok(Err(error)),
     };
     let entry = ground.ledger.entries.get(&step.id).cloned();

@@ -28,6 +28,7 @@ mod export;
 mod facts;
 mod files;
 mod journal;
+mod keep;
 mod keyring;
 mod mounts;
 mod parsed;

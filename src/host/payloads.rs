@@ -124,8 +124,11 @@ impl Payloads {
             return Ok(Some(content));
         }
         let Some(kept) = &self.kept else { return Ok(None) };
-        let content = kept.read(&kept_name(digest))?;
-        Ok(content.filter(|content| Digest::of(content) == *digest).map(Arc::from))
+        let name = kept_name(digest);
+        let Some((file, meta)) = kept.open(&name)? else { return Ok(None) };
+        let length = usize::try_from(meta.len()).unwrap_or(usize::MAX);
+        let content = shared(&file, 0, length).map_err(kept.error("read", &name))?;
+        Ok(Some(content).filter(|content| Digest::of(content) == *digest))
     }
 
     /// How many contents are in memory.
@@ -250,10 +253,16 @@ impl Opened {
 
     /// The content there; `None` where it is not whole.
     fn read(&self, place: &Place) -> Result<Option<Arc<[u8]>>, StateError> {
-        let mut content = vec![0; place.length];
-        self.file.read_exact_at(&mut content, place.at).map_err(self.state.error("read", "payloads"))?;
-        Ok((Digest::of(&content) == place.digest).then(|| content.into()))
+        let content = shared(&self.file, place.at, place.length).map_err(self.state.error("read", "payloads"))?;
+        Ok((Digest::of(&content) == place.digest).then_some(content))
     }
+}
+
+/// So many bytes of `file`, in memory once.
+fn shared(file: &File, at: u64, length: usize) -> std::io::Result<Arc<[u8]>> {
+    let mut content: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+    file.read_exact_at(Arc::get_mut(&mut content).expect("nobody else has it yet"), at)?;
+    Ok(content)
 }
 
 /// The places that a list names, the first of which is at `at`.

@@ -272,21 +272,43 @@ impl StateDir {
     /// # Errors
     /// As [`StateDir::write`].
     pub fn write_pieces<'c>(&self, name: &str, pieces: impl IntoIterator<Item = &'c [u8]>) -> Result<(), StateError> {
+        let all = |file: &mut dyn Write| -> io::Result<Result<(), std::convert::Infallible>> {
+            pieces.into_iter().try_for_each(|piece| file.write_all(piece)).map(Ok)
+        };
+        self.write_with(name, all).map(|written| written.unwrap_or_else(|never| match never {}))
+    }
+
+    /// The same of what `fill` writes; where that has something against it what stood there stays, and nothing is left.
+    ///
+    /// # Errors
+    /// As [`StateDir::write`].
+    pub(super) fn write_with<T, E>(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&mut dyn Write) -> io::Result<Result<T, E>>,
+    ) -> Result<Result<T, E>, StateError> {
         let target = self.path.join(name);
         let parent = target.parent().unwrap_or(&self.path);
         self.make(parent).map_err(self.error("make the directory of", name))?;
         let staged = self.path.join(format!("{name}{STAGED}"));
-        let write = || -> io::Result<()> {
+        let write = || -> io::Result<Result<T, E>> {
             match fs::remove_file(&staged) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
             let mut file = BufWriter::with_capacity(BLOCK, file);
-            pieces.into_iter().try_for_each(|piece| file.write_all(piece))?;
+            let filled = match fill(&mut file)? {
+                Ok(filled) => filled,
+                Err(refused) => {
+                    fs::remove_file(&staged)?;
+                    return Ok(Err(refused));
+                }
+            };
             file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
             fs::rename(&staged, &target)?;
-            File::open(parent)?.sync_all()
+            File::open(parent)?.sync_all()?;
+            Ok(Ok(filled))
         };
         write().map_err(|error| {
             drop(fs::remove_file(&staged));

@@ -17,7 +17,6 @@ use crate::ledger::{self, Kept, Ledger, Why};
 use crate::model::{Id, Stage, Stop, Takeover};
 use crate::plan::{self, Plan, Situation};
 use crate::report::{Report, State, commit_text};
-use crate::secret::Plain;
 
 /// What is no longer as it was last applied. Needs neither Git nor network. Files of `own` are the agent's.
 ///
@@ -94,7 +93,7 @@ pub fn give_back(host: &mut Writer, ledger: &mut Ledger, kept: &Kept) -> Result<
     if want.is_tree() && matches!(&seen, Observed::File(seen) if seen.is_directory()) {
         return Err(nothing("a directory stands there by now; move it away first")).at(Stage::Plan);
     }
-    let mut before = apply::stood(host, &kept.resource, &seen).at(Stage::Observe)?;
+    let before = apply::stood(host, &kept.resource, &seen).at(Stage::Observe)?;
     // What may be a secret in either is kept as one.
     let secret = want.is_secret() || ledger.entries.get(&kept.resource).is_some_and(ledger::Entry::is_secret);
     let mut copy = None;
@@ -103,12 +102,9 @@ pub fn give_back(host: &mut Writer, ledger: &mut Ledger, kept: &Kept) -> Result<
         ledger.writing.insert(kept.resource.name().to_owned());
     }
     if !seen.is_absent() && !want.diff(&seen).is_empty() {
-        let content = Plain::from(seen.content(host, kept.resource.name()).at(Stage::Observe)?.unwrap_or_default());
-        if before.content_digest().is_some() {
-            let kept = apply::keep_content(host, &kept.resource, before, &content, secret);
-            before = kept.at(Stage::Record)?.at(Stage::Observe)?;
-        }
-        copy = Some(ledger.keep(&kept.resource, Why::Edit, host.now(), before, content.len() as u64));
+        let content = apply::keep_content(host, &kept.resource, &seen, before, secret);
+        let (before, size) = content.at(Stage::Record)?.at(Stage::Observe)?;
+        copy = Some(ledger.keep(&kept.resource, Why::Edit, host.now(), before, size));
     }
     ledger::save(&state, ledger).at(Stage::Record)?;
     let job = AnyJob { id: &kept.resource, want: &want, seen: &seen };

@@ -388,7 +388,7 @@ impl Reader {
         Ok(names)
     }
 
-    fn open_regular(&self, path: &str) -> Result<Option<(std::fs::File, Meta)>, Error> {
+    pub(in crate::host) fn open_regular(&self, path: &str) -> Result<Option<(std::fs::File, Meta)>, Error> {
         let Some(parent) = self.root.parent(path)? else { return Ok(None) };
         // Opening a device can do things (rewind a tape, start a watchdog), so the type comes first.
         match look_in(&parent, path)? {

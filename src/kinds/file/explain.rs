@@ -3,8 +3,8 @@ use std::time::Duration;
 use similar::{ChangeTag, TextDiff};
 
 use super::protected::{self, Shape};
-use super::{Observed, Present, Spec, Standing, What};
-use crate::host::{Error, Payloads, Reader};
+use super::{KEEP, Observed, Present, Spec, Standing, What};
+use crate::host::{Error, Payloads, Reader, StateError};
 use crate::model::{Detail, Digest};
 
 /// Contents longer than this are told by their length.
@@ -55,6 +55,22 @@ pub(super) fn too_large(name: &str, size: u64, limit: u64) -> Error {
         reason: "too-large-to-keep",
         why: format!("{size} B are too much to keep a copy of ({limit} B at most)"),
     }
+}
+
+/// Has a copy of the content that stands at `name`, which was `seen`, in our own directory; its length, where it has one.
+///
+/// # Errors
+/// As [`Reader::keep`].
+pub fn keep(host: &Reader, name: &str, seen: &Observed) -> Result<Result<Option<u64>, Error>, StateError> {
+    let Observed::Present(Present { what, .. }) = seen else { return Ok(Ok(None)) };
+    Ok(match what {
+        Standing::Large { size } => Err(too_large(name, *size, KEEP)),
+        Standing::Regular { digest, .. } => match host.keep(name, digest, KEEP)? {
+            Err(error) if error.reason() == "too-large" => Err(too_large(name, seen.size(), KEEP)),
+            kept => kept.map(Some),
+        },
+        _ => Ok(None),
+    })
 }
 
 /// The content that stands at `name`, which was seen to be `digest`.

@@ -27,6 +27,7 @@ pub use activation::unit_of;
 pub use apply::sweep;
 pub use before::{Before, Kept};
 pub use exclusive::{Exclusive, Ignored, Strangers, strangers};
+pub use explain::keep;
 pub use judge::{Joined, Judge, judges, sshd_cannot_tell, unit_complaints, unit_file};
 pub use observed::{Observed, Owner, Present, Standing, is_like};
 pub use secret::{content, seal, sealed};
