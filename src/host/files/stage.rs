@@ -210,6 +210,7 @@ impl<'p> Staged<'p> {
         let old = match swap(&self.name, to) {
             Ok(()) => self.name.clone(),
             Err(Errno::INVAL | Errno::NOSYS) => self.step_aside(to)?,
+            Err(Errno::XDEV) if was_directory => return self.follow(to, standing, over),
             Err(errno) => return Err(io("rename to", path)(errno)),
         };
         self.placed = true;
@@ -244,6 +245,30 @@ impl<'p> Staged<'p> {
             }
             other => other.map_err(io("remove what was", path)),
         }
+    }
+
+    /// After a directory of a lower layer, which cannot be renamed, has gone; Documentation/filesystems/overlayfs.rst of the
+    /// kernel. Cut in between, the next pass finds nothing here and makes it.
+    fn follow(&mut self, to: &str, standing: &Meta, over: Over) -> Result<(), Error> {
+        let (dir, path) = (self.dir, self.path);
+        let now = Meta::of(dir, to, AtFlags::empty()).map_err(io("look at what was", path))?;
+        if now.node != NodeType::Directory || now.inode != standing.inode {
+            return Err(stale(path));
+        }
+        if over == Over::Tree {
+            sweep::clear(dir, to, path)?;
+        } else {
+            match rustix::fs::unlinkat(dir, to, AtFlags::REMOVEDIR) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => return Err(not_empty(path)),
+                other => other.map_err(io("remove what was", path))?,
+            }
+        }
+        match rename_new(dir, &self.name, to) {
+            Err(Errno::EXIST) => return Err(stale(path)),
+            other => other.map_err(io("rename to", path))?,
+        }
+        self.placed = true;
+        Ok(())
     }
 
     /// Without an exchange: the old one steps aside first. Cut in between, the next pass finds nothing here and makes it.

@@ -821,3 +821,40 @@ fn a_tree_whose_place_was_taken_meanwhile_goes_with_all_that_is_in_it() {
     );
     assert_eq!(host.left_over(), Vec::<String>::new());
 }
+
+#[test]
+fn a_directory_of_a_lower_layer_makes_way_and_what_somebody_put_into_it_stays() {
+    if !root() {
+        return;
+    }
+    let mut host = host();
+    for path in ["/layers/lower/empty", "/layers/lower/linked", "/layers/tmpfs", "/srv/overlay"] {
+        host.dir(path);
+    }
+    host.file("/layers/lower/full/x", "theirs");
+    let tmpfs = ["-t", "tmpfs", "-o", "mode=0755", "none"].map(std::ffi::OsStr::new);
+    let Some(_upper) = Mounted::mount(&tmpfs, &host.at("/layers/tmpfs")) else { return };
+    host.dir("/layers/tmpfs/upper");
+    host.dir("/layers/tmpfs/work");
+    let at = |path: &str| host.at(path).display().to_string();
+    let (lower, upper, work) = (at("/layers/lower"), at("/layers/tmpfs/upper"), at("/layers/tmpfs/work"));
+    let layers = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    let overlay = ["-t", "overlay", "-o", &layers, "none"].map(std::ffi::OsStr::new);
+    let Some(_overlay) = Mounted::mount(&overlay, &host.at("/srv/overlay")) else { return };
+
+    host.writer.write_file("/srv/overlay/empty", plain(0o640), b"file", Over::Empty).expect("it makes way");
+    assert_eq!((host.text("/srv/overlay/empty").as_str(), host.mode("/srv/overlay/empty")), ("file", 0o640));
+    host.writer.make_symlink("/srv/overlay/linked", "x", Attributes::default(), Over::Empty).expect("it makes way");
+    assert_eq!(fs::read_link(host.at("/srv/overlay/linked")).expect("a link"), Path::new("x"));
+    let error =
+        host.writer.write_file("/srv/overlay/full", plain(0o644), b"file", Over::Empty).expect_err("it is full");
+    assert_eq!((error.reason(), host.text("/srv/overlay/full/x").as_str()), ("not-empty", "theirs"));
+    host.writer
+        .write_file("/srv/overlay/full", plain(0o644), b"file", Over::Tree)
+        .expect("it goes with all that is in it");
+    assert_eq!(host.text("/srv/overlay/full"), "file");
+    // And back.
+    host.writer.make_directory("/srv/overlay/full", plain(0o755), Over::Leaf).expect("made");
+    assert!(host.at("/srv/overlay/full").is_dir());
+    assert_eq!(host.left_over(), [""; 0]);
+}
