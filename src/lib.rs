@@ -47,8 +47,8 @@
 //! No kind is a trait object: [`kinds::Spec`] and its like are closed enums, so a missing handler does not
 //! compile. No spec holds content, only its digest, so neither ledger nor report can leak any. What a secret holds is
 //! never stored but where it belongs: our own copies of it are encrypted to this host. No observation
-//! that failed is taken for absence. Nothing is written that the synced ledger does not know of beforehand.
-//! Nothing outside of [`worker`] links to a Git, TLS or SSH parser. No `unsafe`.
+//! that failed is taken for absence. Nothing is looked at on a mount that may hang before that answered. Nothing is
+//! written that the synced ledger does not know of beforehand. Nothing outside of [`worker`] links to a Git, TLS or SSH parser. No `unsafe`.
 
 pub mod apply;
 pub mod brakes;

@@ -63,6 +63,8 @@ struct Mount {
     kind: String,
     /// Of an autofs: what it mounts is mounted at it, and not in it.
     direct: bool,
+    /// Nobody may answer for it.
+    may_hang: bool,
 }
 
 /// What has to answer.
@@ -87,7 +89,7 @@ impl Table {
     /// from there.
     pub(super) fn parse(text: &str) -> Self {
         let all: Vec<Mount> = text.lines().filter_map(Mount::parse).collect();
-        if all.iter().any(Mount::may_hang) { Self(all) } else { Self::default() }
+        if all.iter().any(|mount| mount.may_hang) { Self(all) } else { Self::default() }
     }
 
     /// Whether no mount may hang.
@@ -102,17 +104,17 @@ impl Table {
 
     /// What has to answer before `path`, which has no symbolic links on the way, is looked at itself: in the order of the way.
     pub(super) fn on_the_way(&self, path: &str) -> Vec<Asked> {
-        if !self.0.iter().any(|mount| mount.may_hang() && within(&mount.point, path).is_some()) {
+        if !self.0.iter().any(|mount| mount.may_hang && within(&mount.point, path).is_some()) {
             return Vec::new();
         }
-        self.way(path).into_iter().filter(|mount| mount.may_hang()).filter_map(|mount| mount.asked(path)).collect()
+        self.way(path).into_iter().filter(|mount| mount.may_hang).filter_map(|mount| mount.asked(path)).collect()
     }
 
     /// What has to answer before everything below `path` is looked at. An autofs is not: a look does not have it mount.
     pub(super) fn below(&self, path: &str) -> Vec<Asked> {
         let below = |mount: &&Mount| within(path, &mount.point).is_some_and(|within| !within.is_empty());
         let seen = |mount: &&Mount| self.way(&mount.point).last().is_some_and(|last| last.id == mount.id);
-        let mounts = self.0.iter().filter(|mount| mount.may_hang()).filter(below).filter(seen);
+        let mounts = self.0.iter().filter(|mount| mount.may_hang).filter(below).filter(seen);
         mounts.filter_map(|mount| mount.asked(&mount.point)).collect()
     }
 
@@ -147,11 +149,8 @@ impl Mount {
         let mut system = system.split(' ');
         let kind = system.next()?.to_owned();
         let direct = system.nth(1).is_some_and(|options| options.split(',').any(|option| option == "direct"));
-        Some(Self { id, parent, device, point, kind, direct })
-    }
-
-    fn may_hang(&self) -> bool {
-        self.point != "/" && !LOCAL.contains(&self.kind.as_str())
+        let may_hang = point != "/" && !LOCAL.contains(&kind.as_str());
+        Some(Self { id, parent, device, point, kind, direct, may_hang })
     }
 
     /// What of it is asked before `path` is looked at; nothing where that does not come to it.
