@@ -184,7 +184,11 @@ impl Program {
         };
         if !timely {
             kill();
-            let _ = exited.recv();
+            // Whoever hangs in the kernel, as on a file system whose server is gone, hears no signal, and is left behind.
+            if exited.recv_timeout(GRACE).is_err() {
+                thread::spawn(move || child.wait());
+                return Err(Error::TimeOut { program: self.line(), after: self.limit });
+            }
         }
         let (stdout, stderr) = (stdout.take(kill), stderr.take(kill));
         let status = child.wait().map_err(|source| Error::Start { program: self.line(), source })?;
@@ -266,6 +270,19 @@ mod tests {
     fn a_program_that_hangs_is_ended_with_its_children() {
         let hang = Program::new("sh").args(["-c", "sleep 1000 & sleep 1000"]).limit(Duration::from_millis(100));
         assert!(matches!(run(hang), Err(Error::TimeOut { .. })));
+    }
+
+    #[test]
+    fn one_that_no_signal_ends_is_left_behind() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let told = scratch.path().join("pid");
+        // It leaves the group that is killed.
+        let leaves = "import os, sys, time; os.setpgid(0, os.getpgid(os.getppid())); \
+                      open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(30)";
+        let program = Program::new("python3").args(["-c", leaves]).arg(told.to_str().expect("text"));
+        assert!(matches!(run(program.limit(Duration::from_secs(2))), Err(Error::TimeOut { .. })));
+        let pid: i32 = std::fs::read_to_string(&told).expect("told").parse().expect("a number");
+        assert_eq!(nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL), Ok(()), "it is there");
     }
 
     #[test]
