@@ -13,6 +13,16 @@ pub(super) fn ask(
     command: &'static str,
     question: impl FnOnce(&mut Client) -> Result<Answer, ClientError>,
 ) -> anyhow::Result<u8> {
+    ask_or(ground, command, None, question)
+}
+
+/// The same; where no agent runs, `instead` does it.
+pub(super) fn ask_or(
+    ground: &Ground,
+    command: &'static str,
+    instead: Option<&'static str>,
+    question: impl FnOnce(&mut Client) -> Result<Answer, ClientError>,
+) -> anyhow::Result<u8> {
     let host = ground.place()?;
     match ground.client(&host).and_then(|mut client| question(&mut client)) {
         Ok(Answer { message, pass }) => {
@@ -26,7 +36,10 @@ pub(super) fn ask(
             }
             Ok(0)
         }
-        Err(error) => refused(ground, command, error),
+        Err(error) => match (error, instead) {
+            (ClientError::NotRunning, Some(instead)) => refused(ground, command, ClientError::Instead(instead)),
+            (error, _) => refused(ground, command, error),
+        },
     }
 }
 
@@ -49,7 +62,7 @@ pub(super) fn refused(ground: &Ground, command: &'static str, error: ClientError
 /// The stable word for why the agent could not be asked, or would not.
 fn word(error: &ClientError) -> &str {
     match error {
-        ClientError::NotRunning => "not-running",
+        ClientError::NotRunning | ClientError::Instead(_) => "not-running",
         ClientError::PermissionDenied => "needs-root",
         ClientError::Refused { reason, .. } => reason,
         ClientError::Invalid { .. } => "bad-value",
@@ -60,9 +73,10 @@ fn word(error: &ClientError) -> &str {
 /// Refused, or not there: 3. An answer that did not come may come the next time: 1.
 pub(super) fn exit_code(error: &ClientError) -> u8 {
     match error {
-        ClientError::NotRunning | ClientError::PermissionDenied | ClientError::Refused { .. } => {
-            State::Stalled.exit_code()
-        }
+        ClientError::NotRunning
+        | ClientError::Instead(_)
+        | ClientError::PermissionDenied
+        | ClientError::Refused { .. } => State::Stalled.exit_code(),
         _ => 1,
     }
 }

@@ -12,6 +12,6 @@ pub(super) struct Retry {
 
 impl Retry {
     pub(super) fn run(&self) -> anyhow::Result<u8> {
-        ask::ask(&self.ground, "retry", |agent| agent.ask(&Request::Retry))
+        ask::ask_or(&self.ground, "retry", Some("`trueup run --retry`"), |agent| agent.ask(&Request::Retry))
     }
 }

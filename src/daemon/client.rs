@@ -39,6 +39,9 @@ pub enum ClientError {
     /// Nobody listens.
     #[error("the agent is not running: systemctl start trueup")]
     NotRunning,
+    /// Nobody listens, and something else does what was asked for.
+    #[error("the agent is not running: systemctl start trueup; or, without it, {0}")]
+    Instead(&'static str),
     /// The socket is there and cannot be reached.
     #[error("cannot reach the agent at {}: {source}", path.display())]
     Unreachable {
