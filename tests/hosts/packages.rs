@@ -1,7 +1,7 @@
 //! Packages: any version, an exact one, a pattern; what stands in the way is told beforehand.
 
 use super::apt::Package;
-use super::{Host, Lab};
+use super::{Host, Lab, Variant};
 
 fn declare(lab: &mut Lab, packages: &str) {
     lab.fleet.write("hosts/web-01/host.toml", format!("[packages]\n{packages}\n"));
@@ -248,6 +248,15 @@ fn fails(words: &str) -> String {
 
 #[test]
 fn packages_that_fail_keep_no_others_from_coming_or_going_in_the_same_pass() {
+    failing(Variant::Bookworm);
+}
+
+#[test]
+fn packages_that_fail_keep_no_others_from_coming_or_going_in_the_same_pass_on_trixie() {
+    failing(Variant::Trixie);
+}
+
+fn failing(variant: Variant) {
     let Some(mut lab) = Lab::new(1) else { return };
     let served = "#!/bin/sh\ncat /etc/served.conf >>/run/served.starts\nexec sleep infinity\n";
     lab.apt().publish(&[
@@ -268,7 +277,7 @@ fn packages_that_fail_keep_no_others_from_coming_or_going_in_the_same_pass() {
             .service("/usr/bin/served", ""),
     ]);
     declare(&mut lab, "stuck = \"present\"\ngone = \"present\"");
-    let host = lab.boot("web-01");
+    let host = lab.boot_on(variant, "web-01", "");
     host.trueup(&["run"]).converged();
 
     let all = "stuck = \"absent\"\ngone = \"absent\"\nsorry = \"present\"\nrefuses = \"present\"\nfine = \"present\"\n\
