@@ -262,6 +262,7 @@ fn failing(variant: Variant) {
     lab.apt().publish(&[
         Package::new("stuck", "1.0").script("prerm", &fails("I stay")),
         Package::new("gone", "1.0"),
+        Package::new("halfgone", "1.0").script("postrm", &fails("half gone")),
         Package::new("sorry", "1.0").script("postinst", &fails("so sorry")),
         Package::new("refuses", "1.0").script("preinst", &fails("no entry")),
         Package::new("fine", "1.0").file("/srv/fine", "fine\n", 0o644),
@@ -276,11 +277,11 @@ fn failing(variant: Variant) {
             .script("conffiles", "/etc/served.conf\n")
             .service("/usr/bin/served", ""),
     ]);
-    declare(&mut lab, "stuck = \"present\"\ngone = \"present\"");
+    declare(&mut lab, "stuck = \"present\"\ngone = \"present\"\nhalfgone = \"present\"");
     let host = lab.boot_on(variant, "web-01", "");
     host.trueup(&["run"]).converged();
 
-    let all = "stuck = \"absent\"\ngone = \"absent\"\nsorry = \"present\"\nrefuses = \"present\"\nfine = \"present\"\n\
+    let all = "stuck = \"absent\"\ngone = \"absent\"\nhalfgone = \"absent\"\nsorry = \"present\"\nrefuses = \"present\"\nfine = \"present\"\n\
                exact = \"1.0\"\nneeds = \"present\"\nearly = \"present\"\nneeds-hidden = \"present\"\nserved = \"present\"\n\
                [units]\n\"served.service\" = \"on\"";
     lab.fleet.write("hosts/web-01/files/etc/served.conf", "from the fleet\n");
@@ -293,6 +294,7 @@ fn failing(variant: Variant) {
     assert_eq!(run.step("unit:served.service").outcome, "done", "{run:#?}");
     for (failed, words) in [
         ("stuck", "pre-removal script subprocess returned error exit status 1: I stay"),
+        ("halfgone", "post-removal script subprocess returned error exit status 1: half gone; it is held"),
         ("sorry", "post-installation script subprocess returned error exit status 1: so sorry"),
         ("refuses", "pre-installation script subprocess returned error exit status 1: no entry"),
         ("needs", "because package:refuses failed"),
@@ -304,7 +306,7 @@ fn failing(variant: Variant) {
         assert!(step.message.as_deref().is_some_and(|why| why.contains(words)), "{failed}: {run:#?}");
     }
     assert!(host.package("gone").is_none() && host.package("fine").is_some() && host.package("stuck").is_some());
-    assert_eq!(held(&host), "exact\n");
+    assert_eq!(held(&host), "exact\nhalfgone\n");
     assert_eq!(host.unit_state("served.service"), "active enabled");
     assert_eq!(host.read("/run/served.starts"), "from the fleet\n", "started once, with its file in place");
     assert!(!host.has("/usr/sbin/policy-rc.d"));
@@ -323,6 +325,7 @@ fn failing(variant: Variant) {
     host.shell("touch /srv/mended");
     host.trueup(&["run", "--retry"]).converged();
     assert!(["needs", "early", "needs-hidden", "sorry"].iter().all(|name| host.package(name).is_some()));
+    assert_eq!((host.package("halfgone"), held(&host).as_str()), (None, "exact\n"));
     host.trueup(&["run"]).idle();
 }
 

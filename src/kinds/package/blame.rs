@@ -79,6 +79,18 @@ impl Blame {
     }
 }
 
+/// dpkg began to unpack it, or to take it away, and did not come through: see dpkg(1).
+pub fn is_half_there(seen: &Observed) -> bool {
+    matches!(seen, Observed::Broken { status, .. } if status == "half-installed")
+}
+
+/// Those at fault that are half there: apt takes such a package away first in whatever it does, unless it is held, and stops
+/// where that fails.
+pub fn half_there(blame: &Blame, observed: impl Fn(&str) -> Observed) -> Vec<&str> {
+    let names = blame.culprits.iter().map(|(name, _)| name.as_str());
+    names.filter(|name| is_half_there(&observed(name))).collect()
+}
+
 /// Those of `tasks` that what is there now does not show as done.
 pub fn undone(tasks: &[Task], observed: impl Fn(&str) -> Observed) -> Vec<Task> {
     let is_done = |task: &Task| match (&task.action, observed(&task.name)) {
@@ -164,6 +176,8 @@ mod tests {
         let undone = undone(&tasks, observed);
         assert_eq!(names(&undone), ["app", "broken", "fine", "triggering", "newer", "goes"]);
         assert_eq!(names(&blameless(&undone, &blame(), observed)), ["fine", "newer", "goes"]);
+        assert_eq!(half_there(&blame(), |_| half("half-installed")), ["broken"]);
+        assert_eq!(half_there(&blame(), observed), [] as [&str; 0]);
     }
 
     #[test]

@@ -150,8 +150,16 @@ impl<T: Tool> Course<'_, T> {
             let of_log = T::blame(&log).named(|name| now.canonical(name).to_owned());
             warn(host, &T::warnings(&log), |name| now.canonical(name).to_owned());
             let is_news = blame.learn(&of_log);
+            let half = blame::half_there(&of_log, |name| now.observed(name));
+            self.clear_away(host, &now, &of_log, &half)?;
             let undone = blame::undone(&work.accepted, |name| now.observed(name));
-            faults.extend(undone.iter().map(|task| (task.index, self.why(&task.name, &of_log, &log))));
+            for task in &undone {
+                let mut fault = self.why(&task.name, &of_log, &log);
+                if half.contains(&task.name.as_str()) {
+                    fault.why.push_str("; it is held, since apt would take it away first whatever else it does");
+                }
+                faults.insert(task.index, fault);
+            }
             let rest = blame::blameless(&undone, &blame, |name| now.observed(name));
             if !is_news || rest.is_empty() || left == 0 {
                 break;
@@ -160,7 +168,6 @@ impl<T: Tool> Course<'_, T> {
                 let why = "stopped between two transactions; the next pass goes on";
                 return Err(Fault::new(INTERRUPTED, why).with(Remedy::General));
             }
-            T::take_back(host, &|name| self.came(&now, name), self.withheld)?;
             for task in &rest {
                 faults.remove(&task.index);
             }
@@ -180,6 +187,18 @@ impl<T: Tool> Course<'_, T> {
             no_more(&work.transaction, &T::simulate(host, &T::read(host)?, &tasks)?)?;
         }
         T::perform(host, &tasks, self.withheld)
+    }
+
+    /// Has what those at fault left behind keep nothing else up, now and later: what is `half` there is held, and what came
+    /// half-way since it needs one of them is taken back.
+    fn clear_away(&self, host: &mut Writer, now: &T::Database, blame: &Blame, half: &[&str]) -> Result<(), Fault> {
+        if !half.is_empty() {
+            T::mark(host, Mark::Hold, half)?;
+        }
+        match blame.culprits.is_empty() || blame.is_general {
+            true => Ok(()),
+            false => T::take_back(host, &|name| self.came(now, name), self.withheld),
+        }
     }
 
     /// Why `name` is undone after a transaction that printed `log`, which lays the `blame`. What dpkg could not configure
@@ -234,12 +253,14 @@ fn mark<T: Tool>(host: &mut Writer, open: &[Open<'_>], tried: &BTreeSet<usize>) 
     let database = T::read(host)?;
     let (mut hold, mut unhold, mut manual, mut auto) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for open in open {
-        let Observed::Installed { version: there, automatic, held, .. } = database.observed(open.name) else {
+        let (there, automatic, held) = match database.observed(open.name) {
+            Observed::Installed { version, automatic, held, .. } => (version, automatic, held),
             // dnf's locks outlive what they lock.
-            if *open.want == Spec::Released && database.is_held(open.name) {
+            Observed::Absent { .. } if *open.want == Spec::Released && database.is_held(open.name) => {
                 unhold.push(open.name);
+                continue;
             }
-            continue;
+            _ => continue,
         };
         match open.want {
             Spec::Left { unhold: lift, automatic: was } => {
@@ -292,9 +313,12 @@ fn unheld(database: &impl Database, open: &[Open<'_>]) -> Option<String> {
         .then(|| one_line(&format!("not held at the declared version: {}: {why}", names.join(", ")), 300))
 }
 
-/// It is held, and not by a declaration, as far as can be told: an exact version is held by one.
+/// It is held, and not by a declaration, as far as can be told: an exact version is held by one, and so is what is half there
+/// by us.
 fn is_held_by_others(open: &Open<'_>) -> bool {
-    open.held && matches!(open.want, Spec::Present { version: Version::Any | Version::Glob(_), unhold: false, .. })
+    open.held
+        && !blame::is_half_there(&open.seen)
+        && matches!(open.want, Spec::Present { version: Version::Any | Version::Glob(_), unhold: false, .. })
 }
 
 /// What to say of what somebody else holds and what is changed all the same, since a declaration asks for that.
@@ -357,6 +381,8 @@ mod tests {
                 Open { index, name, want, seen, held: *name != "free" }
             })
             .collect();
+        let half = Observed::Broken { status: "half-installed".into(), version: "3.0".into(), essential: false };
+        assert!(!is_held_by_others(&Open { index: 5, name: "ours", want: &glob, seen: half, held: true }));
         let told = held_by_others(&open, &BTreeSet::from([0, 1, 2, 4])).expect("one is held");
         assert!(told.starts_with("held on this host, changed all the same") && told.ends_with(": theirs"), "{told}");
         assert_eq!(held_by_others(&open, &BTreeSet::from([1, 2, 4])), None);

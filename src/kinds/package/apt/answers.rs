@@ -418,14 +418,16 @@ mod tests {
         assert!(!is_interrupted(include_str!("../fixtures/unmet.txt")));
     }
 
+    type Pairs = Vec<(String, String)>;
+
     /// Who is at fault, and in which words; who waits, and for which of them.
-    fn blamed(log: &str) -> (Vec<(String, String)>, Vec<(String, String)>) {
+    fn blamed(log: &str) -> (Pairs, Pairs) {
         let blame = blame(log).named(|name| name.trim_end_matches(":all").to_owned());
         let behind = |name: &String| Some((name.clone(), blame.behind(name)?.to_owned()));
         (blame.culprits.clone(), blame.waiting.keys().filter_map(behind).collect())
     }
 
-    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    fn pairs(pairs: &[(&str, &str)]) -> Pairs {
         pairs.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned())).collect()
     }
 
