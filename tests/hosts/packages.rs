@@ -330,6 +330,32 @@ fn failing(variant: Variant) {
 }
 
 #[test]
+fn what_came_half_way_is_taken_back_so_that_later_passes_get_past_it() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.apt().publish(&[
+        Package::new("fine", "1.0"),
+        Package::new("needs", "1.0").field("Depends", "refuses"),
+        Package::new("refuses", "1.0").script("preinst", &fails("no entry")),
+    ]);
+    declare(&mut lab, "fine = \"present\"");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    declare(&mut lab, "fine = \"present\"\nneeds = \"present\"");
+    let run = host.trueup(&["run"]);
+    let message = run.step("package:needs").message.clone().unwrap_or_default();
+    assert!(message.contains("because package:refuses failed: ") && message.ends_with(": no entry"), "{run:#?}");
+    assert_eq!(host.package("needs"), None);
+
+    host.shell("dpkg -r fine");
+    let run = host.trueup(&["run"]);
+    assert_eq!(run.step("package:fine").outcome, "done", "{run:#?}");
+    assert_eq!(run.step("package:needs").action, "wait", "{run:#?}");
+    host.shell("touch /srv/mended");
+    host.trueup(&["run", "--retry"]).converged();
+    host.trueup(&["run"]).idle();
+}
+
+#[test]
 fn a_suspended_package_is_neither_upgraded_nor_brought_back_for_the_sake_of_another() {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.apt().publish(&[Package::new("tool", "1.0"), Package::new("words", "1.0"), Package::new("fine", "1.0")]);
