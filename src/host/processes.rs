@@ -41,7 +41,9 @@ impl Reader {
     /// own root: what is merely hidden below another mount, or gone for good, was not replaced.
     pub fn replaced(&self, pid: u32) -> Replaced {
         let of = PathBuf::from(format!("/proc/{pid}"));
-        let stands = |path: &[u8]| standing(&of.join("root"), path);
+        let answers =
+            |path: &[u8]| std::str::from_utf8(path).is_ok_and(|path| self.answers(directory_of(path)).is_ok());
+        let stands = |path: &[u8]| answers(path).then(|| standing(&of.join("root"), path)).flatten();
         let binary = fs::read_link(of.join("exe")).ok().map(|path| path.into_os_string().into_vec());
         let binary = binary.as_deref().and_then(|path| path.strip_suffix(DELETED));
         let maps = told(&of.join("maps")).unwrap_or_default();
@@ -60,7 +62,7 @@ impl Reader {
     /// When the content of the file `path` changed last, since 1970; of a symbolic link that itself. None where that
     /// cannot be told, or it is neither.
     pub fn modified(&self, path: &str) -> Option<Duration> {
-        self.answers(path.rsplit_once('/')?.0).ok()?;
+        self.answers(directory_of(path)).ok()?;
         let meta = fs::symlink_metadata(self.below_root(path)).ok()?;
         let counts = meta.is_file() || meta.is_symlink();
         meta.modified().ok().filter(|_| counts)?.duration_since(UNIX_EPOCH).ok()
@@ -90,6 +92,11 @@ fn told(path: &Path) -> Option<Vec<u8>> {
     let mut said = Vec::with_capacity(8 << 10);
     File::open(path).and_then(|file| file.take(MAPS).read_to_end(&mut said)).ok()?;
     Some(said)
+}
+
+/// The directory that the absolute `path` lies in.
+fn directory_of(path: &str) -> &str {
+    path.rsplit_once('/').map(|(above, _)| above).filter(|above| !above.is_empty()).unwrap_or("/")
 }
 
 /// The regular file that stands at `path` below `root`, which is that of the process itself.

@@ -122,10 +122,18 @@ impl Pipe {
     /// Sends out the worker that waits, if one does. Where its branch is by then is for the next look.
     fn send_out(&mut self) -> Result<()> {
         let Some(waiting) = self.waiting.take() else { return Ok(()) };
-        let Waiting { worker, wall, open } = *waiting;
+        let sent = self.start_one(&waiting);
+        if sent.is_err() {
+            // Whoever asks again hears the same.
+            self.waiting = Some(waiting);
+        }
+        sent
+    }
+
+    fn start_one(&mut self, Waiting { worker, wall, open }: &Waiting) -> Result<()> {
         self.channel = Box::new(worker.start(&wall.arguments(), self.limit).map_err(SourceError::Start)?);
         self.greet()?;
-        self.open(open).map(drop)
+        self.open(open.clone()).map(drop)
     }
 
     pub fn over(channel: Box<dyn Channel>, place: &str, limit: Duration) -> Self {

@@ -5,7 +5,7 @@
 //! asked by a child process, which hangs in our stead: it is left behind then, and tells by its end that somebody
 //! answers again. Until then no other is sent after it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
@@ -13,10 +13,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use super::{Error, Program};
 
@@ -46,6 +47,8 @@ struct State {
     table: Table,
     asked: HashMap<Asked, Known>,
     patience: Duration,
+    /// For how long an answer is believed.
+    believed: Duration,
     /// When it was asked last what is mounted.
     refreshed: Option<Instant>,
 }
@@ -53,7 +56,7 @@ struct State {
 impl Default for State {
     fn default() -> Self {
         let (source, table, asked) = (Source::default(), Table::default(), HashMap::new());
-        Self { source, table, asked, patience: PATIENCE, refreshed: None }
+        Self { source, table, asked, patience: PATIENCE, believed: BELIEVED, refreshed: None }
     }
 }
 
@@ -114,15 +117,18 @@ impl Mounts {
 
     fn all(&self, concerned: impl Fn(&Table) -> Vec<Asked>, shown: &str) -> Result<(), Error> {
         let mut state = self.lock();
+        // However long the others take, each is asked once.
+        let mut answered = HashSet::new();
         loop {
             state.refresh();
             if state.table.is_quiet() {
                 return Ok(());
             }
-            let unknown = concerned(&state.table).into_iter().find(|asked| !state.is_believed(asked));
+            let is_known = |asked: &Asked| answered.contains(asked) || state.is_believed(asked);
+            let unknown = concerned(&state.table).into_iter().find(|asked| !is_known(asked));
             let Some(asked) = unknown else { return Ok(()) };
             match state.ask(&asked) {
-                Ok(true) => {}
+                Ok(true) => drop(answered.insert(asked)),
                 Ok(false) => {
                     let Asked { point, kind, .. } = asked;
                     return Err(Error::NotAnswering { path: shown.to_owned(), point, kind });
@@ -171,7 +177,7 @@ impl State {
     }
 
     fn is_believed(&self, asked: &Asked) -> bool {
-        matches!(self.asked.get(asked), Some(Known::Answered(at)) if at.elapsed() < BELIEVED)
+        matches!(self.asked.get(asked), Some(Known::Answered(at)) if at.elapsed() < self.believed)
     }
 
     /// Whether it answers: while there is patience, or at once where it is known that it does not.
@@ -205,7 +211,7 @@ fn has_changed(file: &File) -> bool {
     !matches!(poll(&mut asked, Some(&at_once)), Ok(0))
 }
 
-/// A process that asks. It is never waited for: where it hangs not even a signal ends it.
+/// A process that asks. Nobody waits for it but a thread of its own: where it hangs not even a signal ends it.
 #[derive(Debug)]
 struct Asking(Child);
 
@@ -266,5 +272,9 @@ impl Drop for Asking {
     fn drop(&mut self) {
         // Whoever has ended already is not hit, and one that hangs ends when it can.
         let _ = self.0.kill();
+        if !matches!(self.0.try_wait(), Ok(Some(_))) {
+            let pid = Pid::from_child(&self.0);
+            thread::spawn(move || waitpid(Some(pid), WaitOptions::empty()));
+        }
     }
 }

@@ -116,6 +116,31 @@ fn nobody_else_is_sent_after_one_that_hangs_and_once_that_comes_back_it_is_asked
 }
 
 #[test]
+fn an_answer_that_is_old_before_the_others_have_come_is_one() {
+    let scene = Scene::new();
+    let mounts = scene.mounts(&["true"], LONG);
+    mounts.lock().believed = Duration::ZERO;
+    let path = scene.root.path().canonicalize().expect("it is there").join("srv/net/file");
+    mounts.answer(path.to_str().expect("text"), "x").expect("it answered");
+}
+
+#[test]
+fn who_is_asked_no_more_is_reaped() {
+    let scene = Scene::new();
+    let mounts = scene.mounts(HANGS, SHORT);
+    let path = scene.root.path().canonicalize().expect("it is there").join("srv/net/file");
+    mounts.answer(path.to_str().expect("text"), "x").expect_err("it hangs");
+    let child = match mounts.lock().asked.values().next() {
+        Some(Known::Waiting(asking)) => asking.0.id(),
+        other => panic!("{other:?}"),
+    };
+    drop(mounts);
+    while Path::new(&format!("/proc/{child}")).exists() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn the_mounts_of_this_machine_are_read() {
     let mounts = Mounts::default();
     mounts.answer("/proc/self/mountinfo", "x").expect("the kernel answers");
