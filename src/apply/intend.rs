@@ -87,7 +87,7 @@ pub(super) fn intend(ground: &mut Ground<'_>, plan: &Plan, applied: &mut Applied
         }
     }
     for (id, asked) in &plan.following {
-        ground.ledger.following.entry(id.clone()).or_insert_with(|| asked.clone());
+        ground.ledger.following.entry(id.clone()).or_default().extend(asked.clone());
     }
     let starting = |id: &Id| applied.outcomes.get(id).is_none_or(|outcome| *outcome == Outcome::Done);
     // What is held back is owed all the same.

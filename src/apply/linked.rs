@@ -44,9 +44,15 @@ pub fn follow(
     for (name, _) in enablement.iter().filter(|(_, enabled)| **enabled) {
         let id = Id::new("unit", name);
         let Some(Ok(Observed::Unit(seen))) = observed.get_mut(&id) else { continue };
-        let known = ledger.following.get(&id);
-        let Some(asked) = known.cloned().or_else(|| now.asked(name).ok()).filter(|_| seen.is_enabled()) else {
+        if !seen.is_enabled() {
             continue;
+        }
+        // What was begun before and has not come to its end may have made links already.
+        let known = ledger.following.get(&id);
+        let asked = match (known.cloned(), now.asked(name)) {
+            (known, Ok(asked)) => known.unwrap_or_default().into_iter().chain(asked).collect(),
+            (Some(known), Err(_)) => known,
+            (None, Err(_)) => continue,
         };
         let follow = unit::follow(name, &asked, &then, &there, &enablement);
         seen.follow = follow.map(|follow| unit::Follow { intended: intended || known.is_some(), ..follow });

@@ -46,7 +46,7 @@ pub(super) fn note(ground: &mut Ground<'_>) -> Result<(), Error> {
     if !noted.is_empty() || !follows.is_empty() {
         ground.ledger.replacing.extend(noted);
         for (id, asked) in follows {
-            ground.ledger.following.entry(id).or_insert(asked);
+            ground.ledger.following.entry(id).or_default().extend(asked);
         }
         ledger::save(ground.state, ground.ledger)?;
     }

@@ -141,6 +141,29 @@ fn what_is_declared_stays_enabled_when_a_unit_that_brings_it_along_goes() {
 }
 
 #[test]
+fn an_undo_has_the_links_of_before() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    lab.fleet.write("hosts/web-01/units/app.service", service("WantedBy=multi-user.target"));
+    lab.fleet.write("hosts/web-01/units/in@.service", service("WantedBy=multi-user.target\nDefaultInstance=one"));
+    let on = "[units]\n\"app.service\" = \"on\"\n[units.\"in@.service\"]\nenabled = true\n";
+    lab.fleet.write("hosts/web-01/host.toml", on);
+    lab.fleet.commit("first");
+    let host = lab.boot("web-01");
+    host.trueup(&["run"]).converged();
+    let broken = "[Service]\nExecStart=/bin/false\n[Install]\nWantedBy=graphical.target\n";
+    lab.fleet.write("hosts/web-01/units/app.service", broken);
+    lab.fleet.write("hosts/web-01/units/in@.service", service("WantedBy=graphical.target\nDefaultInstance=two"));
+    lab.fleet.commit("second");
+    let run = host.trueup(&["run"]);
+    assert_eq!(run.report.state, "rolled-back", "{run:#?}");
+    assert_eq!(run.step("unit:in@.service").changes.len(), 2, "{run:#?}");
+    assert_eq!(links(&host, "app.service"), ["multi-user.target.wants/app.service"]);
+    assert_eq!(links(&host, "in@"), ["multi-user.target.wants/in@one.service"]);
+    host.trueup(&["run"]);
+    assert_eq!(links(&host, "app.service"), ["multi-user.target.wants/app.service"]);
+}
+
+#[test]
 fn another_name_of_what_is_enabled_in_the_same_pass_and_units_without_a_file_are_understood() {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.fleet

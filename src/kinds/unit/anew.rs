@@ -10,6 +10,8 @@ use crate::host::{Error, Program, Reader};
 
 /// How long a run has to last until nothing is made of how the one before it ended.
 const LATELY: Duration = Duration::from_secs(60);
+/// How long ago, at most, the run before it ended: who waits for longer is seen to wait.
+const BEFORE: Duration = Duration::from_secs(360);
 /// How long the journal may take to tell.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -54,6 +56,7 @@ fn is_young(name: &str, seen: &Observed, age: &dyn Fn(u32) -> Option<Duration>) 
 fn last_failure(host: &Reader, name: &str) -> Option<String> {
     let mut journal = Program::new("journalctl").args(["--no-pager", "--quiet", "--boot", "--lines=1"]);
     journal = journal.args(["--output=json", "--output-fields=UNIT_RESULT"]);
+    journal = journal.arg(format!("--since=@{}", host.since_1970().saturating_sub(BEFORE).as_secs()));
     for (at, word) in [FAILED, ENDED_WELL].into_iter().enumerate() {
         journal = if at > 0 { journal.arg("+") } else { journal };
         // Anybody may say so of a unit; only systemd is believed.

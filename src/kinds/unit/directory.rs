@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::links::{self, Enablement, LIMIT, Links, NULL, SYSTEM, View};
+use super::links::{self, Enablement, Follow, LIMIT, Links, NULL, SYSTEM, View};
 use super::rules::{self, refused};
 use super::{FileState, Load, Observed, Spec, Unit, name};
 use crate::host::{Attributes, Error, Over, Reader, Writer};
@@ -73,14 +73,11 @@ fn converge(
         }
         Some(true) if now.is_absent() => Err(deferred(name)),
         Some(true) => {
-            if let Some(follow) = &seen.follow {
-                remove(host, &follow.go)?;
-            }
             let follows = seen.follow.as_ref().is_some_and(|follow| !follow.come.is_empty());
             if follows || !rules::diff(want, &now).is_empty() {
                 enable(host, name, &mut BTreeSet::new())?;
             }
-            Ok(())
+            seen.follow.as_ref().map_or(Ok(()), |follow| unfollow(host, name, follow))
         }
         Some(false) if !rules::diff(want, &now).is_empty() => unlink(host, name, enablement),
         _ => Ok(()),
@@ -121,8 +118,15 @@ pub(super) fn unlink(host: &mut Writer, name: &str, enablement: &Enablement) -> 
     remove(host, &go)
 }
 
+/// Removes the links of `follow` that go, as the section of `name` stands by now.
+pub(super) fn unfollow(host: &mut Writer, name: &str, follow: &Follow) -> Result<(), Error> {
+    let asked = View::now(host).asked(name)?;
+    let go = follow.go.iter().filter(|path| !asked.contains_key(*path)).cloned().collect();
+    remove(host, &go)
+}
+
 /// Removes these links, and with the last of them the directory that they are in, as systemctl(1).
-pub(super) fn remove(host: &mut Writer, links: &BTreeSet<String>) -> Result<(), Error> {
+fn remove(host: &mut Writer, links: &BTreeSet<String>) -> Result<(), Error> {
     for link in links {
         host.remove(link)?;
     }

@@ -162,8 +162,9 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>], enablement: &Enab
     };
     stage(&mut works, &names, |work| work.disable, |names| keep(disable(host, names, enablement)));
     stage(&mut works, &names, |work| work.disable_runtime, |names| keep(host.disable_units(names, true)));
-    stage(&mut works, &names, |work| work.unlink, |names| keep(unlink(host, jobs, names)));
     stage(&mut works, &names, |work| work.enable, |names| keep(host.enable_units(names)));
+    // After that: what is to stay enabled is so at every instant.
+    stage(&mut works, &names, |work| work.unlink, |names| keep(unlink(host, jobs, names)));
     // A timer that still runs when systemd reads that it is masked fails, as what it starts has vanished.
     stage(&mut works, &names, |work| work.mask && work.stop, |names| host.stop_units(names));
     stage(&mut works, &names, |work| work.mask, |names| keep(host.mask_units(names)));
@@ -224,7 +225,7 @@ fn disable(host: &mut Writer, names: &[&str], enablement: &Enablement) -> UnitFi
 /// Removes the links that the sections of `names` do not ask for any more.
 fn unlink(host: &mut Writer, jobs: &[Job<'_, Unit>], names: &[&str]) -> UnitFileResults {
     let follow = |name: &&str| jobs.iter().find(|job| job.name == *name).and_then(|job| job.seen.follow.as_ref());
-    let gone = |name| follow(name).map_or(Ok(()), |follow| directory::remove(host, &follow.go));
+    let gone = |name| follow(name).map_or(Ok(()), |follow| directory::unfollow(host, name, follow));
     (names.iter().map(gone).collect(), true)
 }
 
