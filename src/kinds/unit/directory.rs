@@ -118,10 +118,12 @@ pub(super) fn unlink(host: &mut Writer, name: &str, enablement: &Enablement) -> 
     remove(host, &go)
 }
 
-/// Removes the links of `follow` that go, as the section of `name` stands by now.
+/// Removes the links of `follow` that go, as the section of `name` stands by now. What leads to another unit by now, or is no
+/// link any more, is somebody else's.
 pub(super) fn unfollow(host: &mut Writer, name: &str, follow: &Follow) -> Result<(), Error> {
-    let asked = View::now(host).asked(name)?;
-    let go = follow.go.iter().filter(|path| !asked.contains_key(*path)).cloned().collect();
+    let (asked, there) = (View::now(host).asked(name)?, links::all(host)?);
+    let goes = |path: &&String| !asked.contains_key(*path) && there.get(*path) == follow.asked.get(*path);
+    let go = follow.go.iter().filter(goes).cloned().collect();
     remove(host, &go)
 }
 

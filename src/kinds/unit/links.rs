@@ -303,7 +303,7 @@ pub fn follow(name: &str, asked: &Links, then: &View<'_>, there: &Links, enablem
         BTreeSet::new()
     } else {
         let kept = Kept::of(then, name, enablement);
-        gone.into_iter().filter(|path| !kept.asked.contains(*path)).cloned().collect()
+        gone.into_iter().filter(|path| !kept.keeps(path, there)).cloned().collect()
     };
     let come: BTreeSet<String> =
         target.iter().filter(|(path, unit)| there.get(*path) != Some(unit)).map(|(path, _)| path.clone()).collect();
@@ -418,6 +418,12 @@ mod tests {
         assert_eq!(names(&moved.go), ["a.target.wants/app.service", "sockets.target.wants/app.socket", "x.service"]);
         assert_eq!(names(&moved.come), ["b.target.wants/app.service"]);
         assert_eq!(names(follow(&["app.service", "app.socket"]).go), ["a.target.wants/app.service", "x.service"]);
+        // What the socket will ask for cannot be told.
+        let sealed = coming.clone().into_iter().chain([("/etc/systemd/system/app.socket".to_owned(), Coming::Unknown)]);
+        let sealed = sealed.collect();
+        let enablement = ["app.service", "app.socket"].map(|name| (name.to_owned(), true)).into();
+        let moved = super::follow("app.service", &asked, &View::once(&host, &sealed), &there, &enablement);
+        assert_eq!(names(moved.expect("it moves").go), ["a.target.wants/app.service", "x.service"]);
         let same = super::follow("app.service", &asked, &View::now(&host), &there, &Enablement::new());
         assert_eq!(same, None, "what is missing and was asked for all the time is no news");
     }

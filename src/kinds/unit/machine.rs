@@ -209,12 +209,19 @@ fn linked(host: &Reader, names: &[&str]) -> BTreeSet<String> {
 /// Removes the links that enabling makes: by systemd, but for those whose unit file it would take away too, or links of
 /// what is declared to be enabled.
 fn disable(host: &mut Writer, names: &[&str], enablement: &Enablement) -> UnitFileResults {
-    let mut linked = linked(host, names);
-    let stay = |name: &&&str| links::of_disabling(host, name, enablement).is_ok_and(|(_, stay)| !stay.is_empty());
-    linked.extend(names.iter().filter(stay).map(|name| (*name).to_owned()).collect::<Vec<_>>());
-    let (ours, theirs): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|name| linked.contains(*name));
-    let (results, changed) = host.disable_units(&theirs, false);
-    let mut results: BTreeMap<&str, Result<(), Error>> = theirs.into_iter().zip(results).collect();
+    let linked = linked(host, names);
+    let mut results: BTreeMap<&str, Result<(), Error>> = BTreeMap::new();
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for name in names.iter().copied() {
+        match links::of_disabling(host, name, enablement) {
+            Ok((_, stay)) if linked.contains(name) || !stay.is_empty() => ours.push(name),
+            Ok(_) => theirs.push(name),
+            // What has to stay cannot be told.
+            Err(error) => drop(results.insert(name, Err(error))),
+        }
+    }
+    let (disabled, changed) = host.disable_units(&theirs, false);
+    results.extend(theirs.into_iter().zip(disabled));
     for name in &ours {
         results.insert(*name, directory::unlink(host, name, enablement));
     }
