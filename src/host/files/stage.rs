@@ -248,7 +248,7 @@ impl<'p> Staged<'p> {
     }
 
     /// After a directory of a lower layer, which cannot be renamed, has gone; Documentation/filesystems/overlayfs.rst of the
-    /// kernel. Cut in between, the next pass finds nothing here and makes it.
+    /// kernel. Cut in between, the next pass finds nothing here, or what is left of it, of which all was kept, and goes on.
     fn follow(&mut self, to: &str, standing: &Meta, over: Over) -> Result<(), Error> {
         let (dir, path) = (self.dir, self.path);
         let now = Meta::of(dir, to, AtFlags::empty()).map_err(io("look at what was", path))?;
