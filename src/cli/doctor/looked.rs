@@ -324,7 +324,8 @@ pub(super) mod tests {
     }
 
     pub(in crate::cli::doctor) fn unit(load: &str, active: &str, file: Option<&str>) -> Unit {
-        let status = UnitStatus { load: load.to_owned(), active: active.to_owned(), sub: String::new() };
+        let status =
+            UnitStatus { load: load.to_owned(), active: active.to_owned(), sub: String::new(), has_job: false };
         Unit { status, file: file.map(str::to_owned) }
     }
 

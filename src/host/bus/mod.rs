@@ -60,6 +60,8 @@ pub struct UnitStatus {
     pub active: String,
     /// `running`, `exited`, `listening`…; depends on the type of the unit.
     pub sub: String,
+    /// It is about to be started, stopped or reloaded.
+    pub has_job: bool,
 }
 
 /// More about one unit.
@@ -231,7 +233,7 @@ impl Bus {
         if names.is_empty() {
             return Vec::new();
         }
-        let status = |row: proxy::Row| UnitStatus { load: row.2, active: row.3, sub: row.4 };
+        let status = |row: proxy::Row| UnitStatus { load: row.2, active: row.3, sub: row.4, has_job: row.7 != 0 };
         match self.runtime.block_on(self.manager.list_units_by_names(names)) {
             // An answer holds the unit's own name where an alias was asked for: only the order tells.
             Ok(rows) if rows.len() == names.len() => rows.into_iter().map(|row| Ok(status(row))).collect(),

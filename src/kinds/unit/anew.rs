@@ -54,7 +54,8 @@ fn is_young(name: &str, seen: &Observed, age: &dyn Fn(u32) -> Option<Duration>) 
 
 /// How the last run of the unit `name` that has ended failed; `None` where it ended well, or that cannot be told.
 fn last_failure(host: &Reader, name: &str) -> Option<String> {
-    let mut journal = Program::new("journalctl").args(["--no-pager", "--quiet", "--boot", "--lines=1"]);
+    // Backwards: together with `--since`, journalctl(1) of systemd 252 gives the first of them.
+    let mut journal = Program::new("journalctl").args(["--no-pager", "--quiet", "--boot", "--reverse", "--lines=1"]);
     journal = journal.args(["--output=json", "--output-fields=UNIT_RESULT"]);
     journal = journal.arg(format!("--since=@{}", host.since_1970().saturating_sub(BEFORE).as_secs()));
     for (at, word) in [FAILED, ENDED_WELL].into_iter().enumerate() {

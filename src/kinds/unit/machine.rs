@@ -175,7 +175,7 @@ pub(super) fn apply(host: &mut Writer, jobs: &[Job<'_, Unit>], enablement: &Enab
         named_by_now(host, jobs, &mut works);
     }
     stage(&mut works, &names, |work| work.stop && !work.mask, |names| host.stop_units(names));
-    stage(&mut works, &names, |work| work.start, |names| host.start_units(names));
+    stage(&mut works, &names, |work| work.start, |names| start(host, names));
     works.into_iter().map(|work| work.map(drop)).collect()
 }
 
@@ -313,6 +313,17 @@ pub(super) fn refresh(host: &mut Writer, turns: &[Turn<'_>]) -> Vec<Result<(), E
     results
 }
 
+/// Starts these, sockets first: once its service is active systemd refuses to start one (systemd.socket(5)).
+fn start(host: &mut Writer, names: &[&str]) -> Vec<Result<(), Error>> {
+    let (sockets, others): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|name| name.ends_with(".socket"));
+    let mut results: BTreeMap<&str, Result<(), Error>> = BTreeMap::new();
+    for some in [sockets, others] {
+        let started = host.start_units(&some);
+        results.extend(some.into_iter().zip(started));
+    }
+    names.iter().map(|name| results.remove(name).unwrap_or(Ok(()))).collect()
+}
+
 /// See [`super::forget_failed`].
 pub(super) fn forget_failed(host: &mut Writer, names: &[&str]) {
     let names: Vec<&str> =
@@ -353,10 +364,21 @@ fn layers(names: &[&str], follows: &[Vec<String>]) -> Vec<Vec<usize>> {
     layers
 }
 
+/// Waits for those of `names` that are about to come up along with another: until then they are who they were.
+fn come_up(host: &mut Writer, names: &[&str]) {
+    let Ok(statuses) = host.bus().map(|bus| bus.statuses(names)) else { return };
+    let comes = names.iter().zip(statuses).filter(|(_, status)| status.as_ref().is_ok_and(|status| status.has_job));
+    let coming: Vec<&str> = comes.map(|(name, _)| *name).collect();
+    // Whether one did is seen next.
+    if !coming.is_empty() {
+        host.start_units(&coming);
+    }
+}
+
 /// Those of `due` that are still the one of their `runs` that has to, as far as can be told: another one has read
 /// everything. One that has ended already did not come up again, and that is its result.
 fn run_still(
-    host: &Reader,
+    host: &mut Writer,
     turns: &[Turn<'_>],
     runs: &[Option<String>],
     mut due: Vec<usize>,
@@ -365,6 +387,7 @@ fn run_still(
     if due.iter().all(|&i| runs[i].is_none()) {
         return due;
     }
+    come_up(host, &due.iter().map(|&i| turns[i].name).collect::<Vec<_>>());
     let asks: Vec<(&str, Asked)> = due.iter().map(|&i| (turns[i].name, Asked::Nothing)).collect();
     let Ok(details) = host.bus().map(|bus| bus.details(&asks)) else { return due };
     let is_over = |(&i, now): (&usize, Result<UnitDetails, Error>)| {
@@ -438,7 +461,7 @@ mod tests {
     use super::*;
 
     fn status(load: &str, active: &str) -> UnitStatus {
-        UnitStatus { load: load.to_owned(), active: active.to_owned(), sub: "dead".to_owned() }
+        UnitStatus { load: load.to_owned(), active: active.to_owned(), sub: "dead".to_owned(), has_job: false }
     }
 
     #[test]
