@@ -330,6 +330,32 @@ fn failing(variant: Variant) {
 }
 
 #[test]
+fn what_is_half_there_is_held_only_where_it_is_declared_and_only_until_it_is_mended() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    let half =
+        |name| Package::new(name, "1.0").script("preinst", &fails("no entry")).script("postrm", &fails("nor out"));
+    lab.apt().publish(&[
+        half("hidden"),
+        half("stays").file("/etc/stays.conf", "x\n", 0o644).script("conffiles", "/etc/stays.conf\n"),
+        Package::new("needs", "1.0").field("Depends", "hidden"),
+    ]);
+    declare(&mut lab, "stays = \"present\"\nneeds = \"present\"");
+    let host = lab.boot("web-01");
+    let run = host.trueup(&["run"]);
+    let message = |name: &str| run.step(&format!("package:{name}")).message.clone().unwrap_or_default();
+    assert!(message("stays").contains("; it is held, since"), "{run:#?}");
+    assert!(message("needs").contains("; hidden is half-installed and not declared"), "{run:#?}");
+    assert_eq!(held(&host), "stays\n");
+
+    // As it was told.
+    host.shell("touch /srv/mended; apt-get install -y --reinstall hidden");
+    host.trueup(&["run", "--retry"]).converged();
+    assert!(["stays", "needs"].iter().all(|name| host.package(name).is_some()));
+    assert_eq!(held(&host), "");
+    host.trueup(&["run"]).idle();
+}
+
+#[test]
 fn what_came_half_way_is_taken_back_so_that_later_passes_get_past_it() {
     let Some(mut lab) = Lab::new(1) else { return };
     lab.apt().publish(&[

@@ -68,14 +68,10 @@ impl Blame {
         }
     }
 
-    /// Why what is undone in a transaction after which this is known, and is not at fault, is undone.
-    pub fn why(&self, name: &str, is_told: impl Fn(&str) -> bool) -> Option<String> {
-        if let Some(own) = self.words(name) {
-            return Some(own.to_owned());
-        }
+    /// Who keeps `name` undone: itself, who is behind it, or else the first that failed.
+    pub fn culprit<'b>(&'b self, name: &'b str) -> Option<&'b str> {
         let first = self.culprits.first().map(|(name, _)| name.as_str());
-        let culprit = self.behind(name).or(first)?;
-        Some(self.because(culprit, is_told(culprit)))
+        self.words(name).map(|_| name).or_else(|| self.behind(name)).or(first)
     }
 }
 
@@ -141,14 +137,14 @@ mod tests {
     #[test]
     fn what_waits_for_a_culprit_is_told_with_it_however_far_it_is_from_that() {
         let blame = blame();
-        let undeclared = |_: &str| false;
-        assert_eq!(blame.why("broken", undeclared).as_deref(), Some("so sorry"));
-        assert_eq!(blame.why("app", undeclared).as_deref(), Some("because package:broken failed: so sorry"));
-        assert_eq!(blame.why("lib", |_| true).as_deref(), Some("because package:broken failed"), "it is told itself");
+        let why = |name, is_told| blame.culprit(name).map(|culprit| blame.because(culprit, is_told));
+        assert_eq!(blame.culprit("broken"), Some("broken"));
+        assert_eq!(why("app", false).as_deref(), Some("because package:broken failed: so sorry"));
+        assert_eq!(why("lib", true).as_deref(), Some("because package:broken failed"), "it is told itself");
         assert_eq!((blame.behind("round"), blame.behind("stranger")), (None, None));
         // Nothing is said of it: the first that failed kept it from its turn.
-        assert_eq!(blame.why("stranger", |_| true).as_deref(), Some("because package:broken failed"));
-        assert_eq!(Blame::default().why("stranger", |_| true), None);
+        assert_eq!(why("stranger", true).as_deref(), Some("because package:broken failed"));
+        assert_eq!(Blame::default().culprit("stranger"), None);
     }
 
     #[test]

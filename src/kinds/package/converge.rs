@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::blame::{self, Blame};
 use super::fault::{Fault, Remedy};
+use super::marks::{held_by_others, mark, unheld};
 use super::solve::{Action, Open, Task};
 use super::tool::{Database, Mark, Tool};
 use super::transient::INTERRUPTED;
 use super::work::{Resolved, Work, open};
-use super::{Observed, Package, Refusal, Spec, Transaction, Version, satisfies};
+use super::{Observed, Package, Refusal, Spec, Transaction};
 use crate::host::{About, Aside, Error, Reader, Writer};
 use crate::kinds::{Job, Kind};
 use crate::model::one_line;
@@ -113,8 +114,15 @@ fn converge<T: Tool>(
     }
     let mended = T::blame(&mended).named(|name| database.canonical(name).to_owned());
     let course = Course::<T> { before: &database, open: &open, resting, withheld, mended };
-    let tried = course.run(host, resolved, work, faults)?;
-    mark::<T>(host, &open, &tried)
+    let mut tried = BTreeSet::new();
+    let ran = course.run(host, resolved, work, faults, &mut tried);
+    // Who waits for what goes on marks that.
+    if ran.as_ref().is_err_and(|fault| fault.reason == INTERRUPTED) {
+        return ran;
+    }
+    // However it ended: apt has forgotten holds in what was done.
+    let marked = mark::<T>(host, &open, &tried);
+    ran.and(marked)
 }
 
 /// What all transactions of one pass have in common.
@@ -129,54 +137,71 @@ struct Course<'c, T: Tool> {
 }
 
 impl<T: Tool> Course<'_, T> {
-    /// Does `work`, and again what did not get through it for the sake of others, without those. Answers with what was
-    /// tried.
+    /// Does `work`, and again what did not get through it for the sake of others, without those. `tried` gets what was.
     fn run(
         &self,
         host: &mut Writer,
         mut resolved: Resolved<T>,
         mut work: Work,
         faults: &mut HashMap<usize, Fault>,
-    ) -> Result<BTreeSet<usize>, Fault> {
-        let (mut tried, mut blame) = (BTreeSet::new(), Blame::default());
+        tried: &mut BTreeSet<usize>,
+    ) -> Result<(), Fault> {
+        let mut blame = Blame::default();
         for left in (0..=AGAIN).rev() {
             faults.extend(std::mem::take(&mut work.faults));
             if work.accepted.is_empty() {
                 break;
             }
-            let log = self.perform(host, &work)?;
             tried.extend(work.accepted.iter().map(|task| task.index));
+            let log = self.perform(host, &work)?;
             let now = T::read(host)?;
             let of_log = T::blame(&log).named(|name| now.canonical(name).to_owned());
             warn(host, &T::warnings(&log), |name| now.canonical(name).to_owned());
             let is_news = blame.learn(&of_log);
-            let half = blame::half_there(&of_log, |name| now.observed(name));
-            self.clear_away(host, &now, &of_log, &half)?;
+            let half = blame::half_there(&blame, |name| now.observed(name));
             let undone = blame::undone(&work.accepted, |name| now.observed(name));
             for task in &undone {
-                let mut fault = self.why(&task.name, &of_log, &log);
-                if half.contains(&task.name.as_str()) {
-                    fault.why.push_str("; it is held, since apt would take it away first whatever else it does");
-                }
+                // It may wait for who was at fault before.
+                let culprit = blame.behind(&task.name).or_else(|| of_log.culprit(&task.name));
+                let mut fault = self.why(&task.name, &blame, culprit, &log);
+                fault.why.push_str(&self.in_the_way(&task.name, culprit, &half));
                 faults.insert(task.index, fault);
             }
             let rest = blame::blameless(&undone, &blame, |name| now.observed(name));
+            if let Err(fault) = self.clear_away(host, &now, &of_log, &half) {
+                // That is what keeps up who is not at fault.
+                rest.iter().for_each(|task| drop(faults.remove(&task.index)));
+                return Err(fault);
+            }
             if !is_news || rest.is_empty() || left == 0 {
                 break;
-            }
-            if host.interrupted() {
-                let why = "stopped between two transactions; the next pass goes on";
-                return Err(Fault::new(INTERRUPTED, why).with(Remedy::General));
-            }
-            for task in &rest {
-                faults.remove(&task.index);
             }
             let of_culprit = |(name, _): &(String, String)| (name.clone(), blame.because(name, self.is_told(name)));
             resolved.failed = blame.culprits.iter().map(of_culprit).collect();
             (resolved.tasks, resolved.faults) = (rest, HashMap::new());
-            work = Work::of(&resolved, host, &T::read(host)?, self.resting)?;
+            let again = self.again(host, &resolved);
+            let of_rest = resolved.tasks.iter().map(|task| task.index);
+            match again {
+                Ok(next) => {
+                    of_rest.for_each(|index| drop(faults.remove(&index)));
+                    work = next;
+                }
+                // Nothing goes on, and what was done stays: that concerns the rest alone.
+                Err(fault) => {
+                    faults.extend(of_rest.map(|index| (index, fault.clone())));
+                    break;
+                }
+            }
         }
-        Ok(tried)
+        Ok(())
+    }
+
+    /// What to do after a transaction that left all that is `resolved` undone.
+    fn again(&self, host: &mut Writer, resolved: &Resolved<T>) -> Result<Work, Fault> {
+        if host.interrupted() {
+            return Err(Fault::new(INTERRUPTED, "stopped between two transactions; the next pass goes on"));
+        }
+        Work::of(resolved, host, &T::read(host)?, self.resting)
     }
 
     fn perform(&self, host: &mut Writer, work: &Work) -> Result<String, Fault> {
@@ -189,11 +214,12 @@ impl<T: Tool> Course<'_, T> {
         T::perform(host, &tasks, self.withheld)
     }
 
-    /// Has what those at fault left behind keep nothing else up, now and later: what is `half` there is held, and what came
-    /// half-way since it needs one of them is taken back.
+    /// Has what those at fault left behind keep nothing else up, now and later: what is `half` there is held, where a
+    /// declaration is there that the hold ends with, and what came half-way since it needs one of them is taken back.
     fn clear_away(&self, host: &mut Writer, now: &T::Database, blame: &Blame, half: &[&str]) -> Result<(), Fault> {
+        let half: Vec<&str> = half.iter().copied().filter(|name| self.is_told(name)).collect();
         if !half.is_empty() {
-            T::mark(host, Mark::Hold, half)?;
+            T::mark(host, Mark::Hold, &half)?;
         }
         match blame.culprits.is_empty() || blame.is_general {
             true => Ok(()),
@@ -201,17 +227,32 @@ impl<T: Tool> Course<'_, T> {
         }
     }
 
-    /// Why `name` is undone after a transaction that printed `log`, which lays the `blame`. What dpkg could not configure
-    /// before it may not have come to in there.
-    fn why(&self, name: &str, blame: &Blame, log: &str) -> Fault {
+    /// Why `name` is undone because of `culprit`, after a transaction that printed `log`, where all so far lay the `blame`.
+    /// What dpkg could not configure before it may not have come to in there.
+    fn why(&self, name: &str, blame: &Blame, culprit: Option<&str>, log: &str) -> Fault {
         let own = blame.words(name).or_else(|| self.mended.words(name)).map(str::to_owned);
-        let why = own.or_else(|| blame.why(name, |culprit| self.is_told(culprit)));
+        let why = own.or_else(|| culprit.map(|culprit| blame.because(culprit, self.is_told(culprit))));
         why.map_or_else(|| T::refusal(log), |why| Fault::new("package-failed", why))
     }
 
-    /// Whether what became of `name` is told for itself.
+    /// What to say for `name` of what is `half` there, since apt would take that away first whatever else it does.
+    fn in_the_way(&self, name: &str, culprit: Option<&str>, half: &[&str]) -> String {
+        if half.contains(&name) {
+            return "; it is held, since apt would take it away first whatever else it does".to_owned();
+        }
+        let Some(culprit) = culprit.filter(|culprit| half.contains(culprit) && !self.is_told(culprit)) else {
+            return String::new();
+        };
+        let culprit = one_line(culprit, 80);
+        format!(
+            "; {culprit} is half-installed and not declared, and apt takes it away first whatever else it does: \
+             `apt-get install --reinstall {culprit}` once its script is mended"
+        )
+    }
+
+    /// Whether what became of `name` is told for itself: it is not where it is only left to what needs it.
     fn is_told(&self, name: &str) -> bool {
-        self.open.iter().any(|open| open.name == name)
+        self.open.iter().any(|open| open.name == name && !matches!(open.want, Spec::Left { .. }))
     }
 
     /// Whether a transaction of this pass has brought `name`, by half.
@@ -247,90 +288,6 @@ fn no_more(planned: &Transaction, now: &Transaction) -> Result<(), Fault> {
     Err(Fault::new("removes-undeclared", why).with(Remedy::General))
 }
 
-/// Holds and marks what is there now, each kind of mark in one call. What was `tried` and should be gone is not
-/// needed by anything: it is still to go.
-fn mark<T: Tool>(host: &mut Writer, open: &[Open<'_>], tried: &BTreeSet<usize>) -> Result<(), Fault> {
-    let database = T::read(host)?;
-    let (mut hold, mut unhold, mut manual, mut auto) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for open in open {
-        let (there, automatic, held) = match database.observed(open.name) {
-            Observed::Installed { version, automatic, held, .. } => (version, automatic, held),
-            // dnf's locks outlive what they lock.
-            Observed::Absent { .. } if *open.want == Spec::Released && database.is_held(open.name) => {
-                unhold.push(open.name);
-                continue;
-            }
-            _ => continue,
-        };
-        match open.want {
-            Spec::Left { unhold: lift, automatic: was } => {
-                if *lift && held == Some(true) {
-                    unhold.push(open.name);
-                }
-                if *was && !automatic {
-                    auto.push(open.name);
-                }
-            }
-            Spec::Present { version, unhold: lift, .. } => {
-                if *lift && held == Some(true) {
-                    unhold.push(open.name);
-                }
-                let ours = matches!(version, Version::Exact(_)) && satisfies(version, &there);
-                // apt forgets that it is held when it is told to change it all the same.
-                if held == Some(false) && (ours || is_held_by_others(open)) {
-                    hold.push(open.name);
-                }
-                if automatic {
-                    manual.push(open.name);
-                }
-            }
-            // It could not go, since something needs it: from now on it goes with that.
-            Spec::Released => {
-                if held == Some(true) {
-                    unhold.push(open.name);
-                }
-                if !automatic && !tried.contains(&open.index) {
-                    auto.push(open.name);
-                }
-            }
-            Spec::Absent => {}
-        }
-    }
-    for (mark, names) in [(Mark::Unhold, unhold), (Mark::Hold, hold), (Mark::Manual, manual), (Mark::Auto, auto)] {
-        if !names.is_empty() {
-            T::mark(host, mark, &names)?;
-        }
-    }
-    Ok(())
-}
-
-/// What to say of exact versions where nothing can be held at one.
-fn unheld(database: &impl Database, open: &[Open<'_>]) -> Option<String> {
-    let why = database.cannot_hold()?;
-    let exact = |open: &&Open<'_>| matches!(open.want, Spec::Present { version: Version::Exact(_), .. });
-    let names: Vec<&str> = open.iter().filter(exact).map(|open| open.name).collect();
-    (!names.is_empty())
-        .then(|| one_line(&format!("not held at the declared version: {}: {why}", names.join(", ")), 300))
-}
-
-/// It is held, and not by a declaration, as far as can be told: an exact version is held by one, and so is what is half there
-/// by us.
-fn is_held_by_others(open: &Open<'_>) -> bool {
-    open.held
-        && !blame::is_half_there(&open.seen)
-        && matches!(open.want, Spec::Present { version: Version::Any | Version::Glob(_), unhold: false, .. })
-}
-
-/// What to say of what somebody else holds and what is changed all the same, since a declaration asks for that.
-fn held_by_others(open: &[Open<'_>], changing: &BTreeSet<usize>) -> Option<String> {
-    let held = open.iter().filter(|open| changing.contains(&open.index) && is_held_by_others(open));
-    let names: Vec<&str> = held.map(|open| open.name).collect();
-    let said = || {
-        format!("held on this host, changed all the same as declared, and still held afterwards: {}", names.join(", "))
-    };
-    (!names.is_empty()).then(|| one_line(&said(), 300))
-}
-
 fn told(transaction: &Transaction) -> String {
     let mut parts = Vec::new();
     let install: Vec<&str> = transaction.install.iter().map(|install| install.name.as_str()).collect();
@@ -352,7 +309,11 @@ fn error(name: &str, fault: Fault) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Downgrade;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use super::super::played::{self, Play, Played};
+    use super::super::{Downgrade, Version};
     use super::*;
 
     #[test]
@@ -367,25 +328,66 @@ mod tests {
         assert_eq!((told.len(), told[EACH].line.as_str()), (EACH + 1, "and 10 more scripts failed, of p20 and others"));
     }
 
+    /// What a pass that declares `wants` present comes to, reason and words of each; with what is in the play afterwards.
+    fn converged(play: Play, wants: &[&str], flag: &Arc<AtomicBool>) -> (Vec<Option<(&'static str, String)>>, Play) {
+        let root = tempfile::tempdir().expect("a scratch directory");
+        let reader = Reader::directory(root.path()).expect("a directory").with_interrupt(Arc::clone(flag));
+        let mut host = Writer::take(reader).expect("alone");
+        play.begin();
+        let (any, seen) = (Spec::present(Version::Any, Downgrade::default()), played::gone());
+        let jobs: Vec<_> = wants.iter().map(|name| Job::<Package> { name, want: &any, seen: &seen }).collect();
+        let ended = apply::<Played>(&mut host, &jobs, &[], &[]).into_iter();
+        (ended.map(|result| result.err().map(|error| (error.reason(), error.chain()))).collect(), Play::end())
+    }
+
+    /// A transaction that brings `fine`, at which an administrator's hold is lost, and in which `culprit` fails as it is left
+    /// half there; `late` is not come to.
+    fn failing(culprit: &str) -> Play {
+        let blame = Blame {
+            culprits: vec![(culprit.to_owned(), "so sorry".to_owned())],
+            waiting: [("needs".to_owned(), BTreeSet::from(["hidden".to_owned()]))].into(),
+            is_general: false,
+        };
+        let half = Observed::Broken { status: "half-installed".into(), version: "1.0".into(), essential: false };
+        Play { held: ["fine".to_owned()].into(), ..Play::of(&[("fine", played::there()), (culprit, half)], blame) }
+    }
+
     #[test]
-    fn a_hold_of_somebody_else_is_told_where_what_it_holds_changes() {
-        let glob = Spec::present(Version::Glob("3.*".to_owned()), Downgrade::default());
-        let exact = Spec::present(Version::Exact("3.0".to_owned()), Downgrade::default());
-        let ours = Spec::Present { version: Version::Any, downgrade: Downgrade::default(), unhold: true, back: false };
-        let wants = [("theirs", &glob), ("exact", &exact), ("ours", &ours), ("rests", &glob), ("free", &glob)];
-        let open: Vec<Open<'_>> = wants
-            .iter()
-            .enumerate()
-            .map(|(index, (name, want))| {
-                let seen = Observed::Absent { config_files: false };
-                Open { index, name, want, seen, held: *name != "free" }
-            })
-            .collect();
-        let half = Observed::Broken { status: "half-installed".into(), version: "3.0".into(), essential: false };
-        assert!(!is_held_by_others(&Open { index: 5, name: "ours", want: &glob, seen: half, held: true }));
-        let told = held_by_others(&open, &BTreeSet::from([0, 1, 2, 4])).expect("one is held");
-        assert!(told.starts_with("held on this host, changed all the same") && told.ends_with(": theirs"), "{told}");
-        assert_eq!(held_by_others(&open, &BTreeSet::from([1, 2, 4])), None);
+    fn a_stop_between_two_transactions_concerns_only_what_was_not_come_to() {
+        let flag = Arc::<AtomicBool>::default();
+        let play = Play { stops: Some(Arc::clone(&flag)), ..failing("sorry") };
+        let (ended, after) = converged(play, &["fine", "sorry", "late"], &flag);
+        assert_eq!(ended[0], None, "it is there");
+        let [sorry, late] = [1, 2].map(|at| ended[at].clone().expect("not there"));
+        assert_eq!((sorry.0, late.0), ("package-failed", INTERRUPTED));
+        assert!(sorry.1.contains("so sorry; it is held") && late.1.contains("between two"), "{sorry:?} {late:?}");
+        assert_eq!(after.held, ["fine", "sorry"].map(str::to_owned).into(), "a hold outlasts what was done to it");
+    }
+
+    #[test]
+    fn what_cannot_be_planned_after_a_transaction_keeps_no_mark_of_that_from_being_set() {
+        let play = Play { later: Some(Fault::new("disk-full", "full").with(Remedy::General)), ..failing("sorry") };
+        let (ended, after) = converged(play, &["fine", "sorry", "late"], &Arc::default());
+        let reasons: Vec<_> = ended.iter().map(|it| it.as_ref().map(|it| it.0)).collect();
+        assert_eq!(reasons, [None, Some("package-failed"), Some("disk-full")]);
+        assert_eq!(after.held, ["fine", "sorry"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn what_ends_amid_the_transactions_keeps_no_mark_from_being_set() {
+        let play =
+            Play { spoils: Some(Fault::new("package-failed", "no answer").with(Remedy::General)), ..failing("sorry") };
+        let (ended, after) = converged(play, &["fine", "sorry", "late"], &Arc::default());
+        assert!(ended[0].is_none() && ended[2].as_ref().is_some_and(|it| it.1.contains("no answer")), "{ended:?}");
+        assert_eq!(after.held, ["fine", "sorry"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn what_is_half_there_and_not_declared_is_not_held_but_told() {
+        let (ended, after) = converged(failing("hidden"), &["fine", "needs"], &Arc::default());
+        let (_, why) = ended[1].clone().expect("not there");
+        assert!(why.contains("because package:hidden failed: so sorry; hidden is half-installed"), "{why}");
+        assert_eq!(after.held, ["fine".to_owned()].into(), "nobody would lift it");
     }
 
     #[test]

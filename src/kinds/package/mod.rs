@@ -15,7 +15,10 @@ mod cut;
 mod dnf;
 mod fault;
 mod leftovers;
+mod marks;
 mod owners;
+#[cfg(test)]
+mod played;
 mod policy;
 mod provided;
 mod solve;

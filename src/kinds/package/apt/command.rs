@@ -69,6 +69,10 @@ fn install(tasks: &[&Task]) -> Vec<String> {
     if tasks.iter().any(|task| task.held) {
         arguments.push("--allow-change-held-packages".to_owned());
     }
+    // To apt what is half there and held is there.
+    if tasks.iter().any(|task| task.held && !task.takes_away()) {
+        arguments.push("--reinstall".to_owned());
+    }
     arguments.push("install".to_owned());
     arguments.extend(tasks.iter().map(|task| argument(task)));
     arguments
@@ -269,7 +273,7 @@ mod tests {
         assert!(!plain.iter().any(|option| option.starts_with("--allow")), "{plain:?}");
         let more = install(&[&task("a", None, false, false), &task("b", Some("1.0"), true, true)]);
         let end: Vec<&str> = more[OPTIONS.len()..].iter().map(String::as_str).collect();
-        assert_eq!(end, ["--allow-downgrades", "--allow-change-held-packages", "install", "a", "b=1.0"]);
+        assert_eq!(end, ["--allow-downgrades", "--allow-change-held-packages", "--reinstall", "install", "a", "b=1.0"]);
         assert!(!more.iter().any(|option| option.contains("essential")));
     }
 
