@@ -138,6 +138,17 @@ fn what_is_declared_stays_enabled_when_a_unit_that_brings_it_along_goes() {
     assert_eq!(links(&host, "out@"), ["multi-user.target.wants/out@one.service"]);
     host.trueup(&["run"]).idle();
     assert_eq!(told_as_drift(&host), 0);
+
+    // The template comes again while one of its instances is there: its own is another.
+    lab.fleet.write(
+        "hosts/web-01/host.toml",
+        "[units]\n\"in@two.service\" = \"on\"\n[units.\"in@.service\"]\nenabled = true\n",
+    );
+    lab.fleet.commit("third");
+    host.trueup(&["run"]).converged();
+    let both = ["multi-user.target.wants/in@one.service", "multi-user.target.wants/in@two.service"];
+    assert_eq!(links(&host, "in@"), both);
+    host.trueup(&["run"]).idle();
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn look(host: &Reader, links: &Links, name: &str) -> Result<Observed, Error> {
         FileState::Disabled if !links::of(links, name).is_empty() => FileState::Enabled,
         state => state,
     };
+    seen.instances_only = name::is_template(name) && seen.is_enabled() && links::has_none_of_its_own(host, links, name);
     Ok(seen)
 }
 

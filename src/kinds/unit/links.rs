@@ -259,6 +259,13 @@ pub(super) fn of_disabling(
     Ok((go, stay))
 }
 
+/// Whether none of the links is there that enabling the template `name` makes, where it makes any: what `links` lead to its
+/// instances are those of the instances. What cannot be told is as systemd has it.
+pub(super) fn has_none_of_its_own(host: &Reader, links: &Links, name: &str) -> bool {
+    let is_there = |(path, unit): (&String, &String)| links.get(path) == Some(unit);
+    View::now(host).asked(name).is_ok_and(|asked| !asked.is_empty() && !asked.iter().any(is_there))
+}
+
 /// What is kept for the sake of units that are declared to be enabled.
 struct Kept<'e> {
     enablement: &'e Enablement,

@@ -69,6 +69,7 @@ pub(super) fn diff(want: &Spec, seen: &Observed) -> Vec<Change> {
     }
     if want.masked != Some(true) {
         match want.enabled {
+            Some(true) if seen.instances_only => changes.push(Change::new("enabled", "instances only", "enabled")),
             Some(true) if !seen.file.counts_as_enabled() => changes.push(Change::new("enabled", file, "enabled")),
             Some(false) if !seen.file.counts_as_disabled() => changes.push(Change::new("enabled", file, "disabled")),
             _ => {}

@@ -10,6 +10,9 @@ pub struct Observed {
     pub load: Load,
     /// The state of its unit file, as `systemctl is-enabled` has it.
     pub file: FileState,
+    /// A template of which instances are enabled, and not the one that its section names (`DefaultInstance=`): systemd
+    /// calls it enabled all the same.
+    pub instances_only: bool,
     /// Whether it runs; `None` in a directory, where nothing runs.
     pub active: Option<Active>,
     /// systemd's finer word for that: `running`, `exited`, `listening`; empty in a directory.
@@ -51,6 +54,7 @@ impl Observed {
         Self {
             load: Load::NotFound,
             file: FileState::None,
+            instances_only: false,
             active,
             sub: String::new(),
             oneshot: false,
@@ -231,7 +235,7 @@ pub struct Before {
 impl From<&Observed> for Before {
     fn from(seen: &Observed) -> Self {
         let enabled = match seen.file {
-            FileState::Enabled => Some(true),
+            FileState::Enabled => Some(!seen.instances_only),
             FileState::Disabled | FileState::EnabledRuntime => Some(false),
             _ => None,
         };
