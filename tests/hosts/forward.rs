@@ -44,6 +44,8 @@ fn a_lost_record_is_told_and_only_the_floor_keeps_what_is_older_out() {
     forgets(&host, || drop(host.shell("rm /etc/trueup/agent.d/floor.toml")));
     host.await_applied(&first);
     assert_eq!(host.read("/etc/motd"), "first\n");
+    // The status is there before what the journal is told.
+    host.await_that("journalctl -b -q TRUEUP_EVENT=state-lost | grep -q .");
     let [entry] = &told(&host, "state-lost")[..] else { panic!("once: {:#?}", told(&host, "state-lost")) };
     assert_eq!((&entry["PRIORITY"], &entry["TRUEUP_REVISION"]), (&"4".into(), &first.clone().into()));
     // From there on it goes forward again, and says no more of it.

@@ -5,11 +5,13 @@ use super::listing::Listing;
 use super::{Host, Lab};
 use crate::sample::{self, Dice};
 
-const FILES: usize = 400;
+/// Of those that come after the one that is seen some are not even begun then, however fast it goes: they are written 500 at a
+/// time.
+const FILES: usize = 1500;
 
 fn number(lab: &Lab, what: &str) {
     for n in 0..FILES {
-        lab.fleet.write(&format!("hosts/web-01/files/srv/app/{n:03}.conf"), format!("{what} {n:03}\n").repeat(50));
+        lab.fleet.write(&format!("hosts/web-01/files/srv/app/{n:04}.conf"), format!("{what} {n:04}\n").repeat(50));
     }
 }
 
@@ -43,7 +45,7 @@ fn after_the_plug_is_pulled_while_files_are_written_each_is_old_or_new_and_the_n
         // Somewhere in the middle: when this one is seen.
         let moment = dice.below(FILES / 2);
         moments.push(moment);
-        host.shell(&format!("until grep -qs '^{what} ' /srv/app/{moment:03}.conf; do :; done"));
+        host.shell(&format!("until grep -qs '^{what} ' /srv/app/{moment:04}.conf; do :; done"));
         host.cut();
         drop(running.wait());
 
@@ -51,7 +53,7 @@ fn after_the_plug_is_pulled_while_files_are_written_each_is_old_or_new_and_the_n
         let lines: Vec<&str> = content.lines().collect();
         assert_eq!(lines.len(), FILES, "never a mix");
         for (n, line) in lines.iter().enumerate() {
-            assert!([format!("{what} {n:03}"), format!("{before} {n:03}")].contains(&(*line).to_owned()), "{line}");
+            assert!([format!("{what} {n:04}"), format!("{before} {n:04}")].contains(&(*line).to_owned()), "{line}");
         }
         amid += usize::from(lines.iter().any(|line| line.starts_with(&format!("{before} "))));
         host.trueup(&["run"]).converged();

@@ -123,7 +123,7 @@ fn refine(host: &Reader, name: &str, seen: &mut Observed) -> Result<(), Error> {
         FileState::None if loaded && host.bus()?.fragment(name)?.is_empty() => seen.file = FileState::Static,
         // Not enabled, though another name of it is linked.
         FileState::Indirect if loaded && has_install(host, name)? => seen.file = FileState::Disabled,
-        FileState::Enabled if name::is_template(name) => {
+        FileState::Enabled | FileState::Indirect if name::is_template(name) => {
             seen.instances_only = links::has_none_of_its_own(host, &links::all(host)?, name);
         }
         _ => {}

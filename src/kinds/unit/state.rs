@@ -11,7 +11,7 @@ pub struct Observed {
     /// The state of its unit file, as `systemctl is-enabled` has it.
     pub file: FileState,
     /// A template of which instances are enabled, and not the one that its section names (`DefaultInstance=`): systemd
-    /// calls it enabled all the same.
+    /// calls it enabled, or indirect.
     pub instances_only: bool,
     /// Whether it runs; `None` in a directory, where nothing runs.
     pub active: Option<Active>,
@@ -235,7 +235,8 @@ pub struct Before {
 impl From<&Observed> for Before {
     fn from(seen: &Observed) -> Self {
         let enabled = match seen.file {
-            FileState::Enabled => Some(!seen.instances_only),
+            _ if seen.instances_only => Some(false),
+            FileState::Enabled => Some(true),
             FileState::Disabled | FileState::EnabledRuntime => Some(false),
             _ => None,
         };
