@@ -12,7 +12,8 @@ const PULLS: usize = 5;
 const MANY_PULLS: usize = 100;
 
 /// How many files change at once, and how often the line of each is in it: more than one block.
-const FILES: usize = 60;
+/// More than are written at a time: of those that come after the one that is seen some are not even begun then.
+const FILES: usize = 600;
 const LINES: usize = 1000;
 
 /// How long after it was seen that a file is written the plug may be pulled.
