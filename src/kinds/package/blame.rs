@@ -38,6 +38,13 @@ impl Blame {
         is_news
     }
 
+    /// `name` is at fault itself, in words that `why` gives; its first words stay.
+    pub fn accuse(&mut self, name: String, why: impl FnOnce() -> String) {
+        if self.words(&name).is_none() {
+            self.culprits.push((name, why()));
+        }
+    }
+
     /// The words of `name`, where it is at fault itself.
     pub fn words(&self, name: &str) -> Option<&str> {
         self.culprits.iter().find(|(culprit, _)| culprit == name).map(|(_, why)| why.as_str())

@@ -199,8 +199,8 @@ pub fn blame(log: &str) -> Blame {
             let others =
                 words.map(|word| word.trim_end_matches('.')).filter(|word| *word != name).map(str::to_owned).collect();
             blame.waiting.insert(name, others);
-        } else if blame.words(&name).is_none() {
-            blame.culprits.push((name, with_last_words(why, &lines[..at])));
+        } else {
+            blame.accuse(name, || with_last_words(why, &lines[..at]));
         }
     }
     blame

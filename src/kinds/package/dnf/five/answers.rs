@@ -195,9 +195,7 @@ pub fn blame(log: &str) -> Blame {
         } else {
             continue;
         };
-        if blame.words(&name).is_none() {
-            blame.culprits.push((name, why));
-        }
+        blame.accuse(name, || why);
     }
     blame
 }
